@@ -1,0 +1,57 @@
+//! What can go wrong with a session.
+
+use market::refusal::Refusal;
+use network::{FrameError, OpenError};
+use std::{io, path::PathBuf};
+
+/// Why something inside the sandbox did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The stream could not be opened, or the provider said no.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The stream broke, or carried something malformed. The provider may still be there: try again.
+    #[error("the connection to the sandbox broke: {0}")]
+    Stream(#[from] FrameError),
+    /// The stream ended before it was complete.
+    #[error("the connection to the sandbox ended too early")]
+    Truncated,
+    /// The other side reports a failure.
+    #[error("{0}")]
+    Remote(Refusal),
+    /// What arrived is not what was sent.
+    #[error("the transfer arrived damaged: its hash differs from the sender's")]
+    Damaged,
+    /// More than agreed.
+    #[error("the sandbox sent more than {limit} bytes, which is all the disk it was rented with")]
+    TooMuch {
+        /// The bound.
+        limit: u64,
+    },
+    /// A file or folder of this machine.
+    #[error("{}: {source}", path.display())]
+    Local {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The sandbox itself failed.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// A worker thread ended before its work did.
+    #[error("a file transfer was interrupted")]
+    Interrupted,
+}
+
+impl AccessError {
+    /// Whether the same thing may well succeed after a pause.
+    pub const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Stream(_)
+                | Self::Truncated
+                | Self::Open(OpenError::Timeout | OpenError::NoAnswer | OpenError::Unreachable | OpenError::Busy | OpenError::Stream(_))
+        )
+    }
+}

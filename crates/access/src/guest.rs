@@ -1,0 +1,133 @@
+//! The renter's end of a rental's sessions: each call opens one stream, does one thing and closes it.
+
+use crate::{
+    AccessError,
+    archive::{self, Contents},
+    transfer::{self, Transferred},
+};
+use futures::stream::{BoxStream, StreamExt, try_unfold};
+use market::id::PeerId;
+use network::{Handle, SessionStream, read_message};
+use std::{collections::BTreeMap, path::PathBuf};
+use tokio::io::AsyncWriteExt;
+use wire::{MAX_MESSAGE_BYTES, proto};
+
+/// Lets one renter into one rental.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    network: Handle,
+    provider: PeerId,
+    grant: proto::SessionGrant,
+}
+
+/// What a job's log says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEvent {
+    /// Output.
+    Output {
+        /// The record's number.
+        seq: u64,
+        /// True for standard error.
+        stderr: bool,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// The provider's ring no longer held what came before this number.
+    Gap {
+        /// The first number after the hole.
+        next: u64,
+    },
+    /// The job is over; the last event.
+    Ended(JobEnd),
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobEnd {
+    /// As a shell reports it.
+    pub exit_code: i32,
+    /// In words.
+    pub how: String,
+}
+
+/// Files received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The transfer.
+    pub transferred: Transferred,
+    /// What is in the folder now.
+    pub contents: Contents,
+}
+
+impl Guest {
+    /// A guest of `provider` with the session key's grant.
+    pub fn new(network: Handle, provider: PeerId, grant: proto::SessionGrant) -> Self {
+        Self { network, provider, grant }
+    }
+
+    async fn open(&self, kind: proto::session_header::Kind) -> Result<SessionStream, AccessError> {
+        let header = proto::SessionHeader { grant: Some(self.grant.clone()), kind: Some(kind) };
+        Ok(self.network.open_session(self.provider, header).await?)
+    }
+
+    /// Starts the job. Asking again, after a lost answer, does not start it twice.
+    pub async fn start_job(&self, argv: Vec<String>, env: BTreeMap<String, String>) -> Result<(), AccessError> {
+        let start = proto::StartJob { argv, env: env.into_iter().collect(), cwd: String::new() };
+        self.open(proto::session_header::Kind::Start(start)).await.map(|_| ())
+    }
+
+    /// The job's output from record `from` on, live, until the job has ended.
+    pub async fn logs(&self, from: u64) -> Result<BoxStream<'static, Result<JobEvent, AccessError>>, AccessError> {
+        let stream = self.open(proto::session_header::Kind::Logs(proto::ReadLogs { from, follow: true })).await?;
+        Ok(try_unfold(Some(stream), |stream| async move {
+            let Some(mut stream) = stream else { return Ok(None) };
+            let frame: Option<proto::LogFrame> = read_message(&mut stream, MAX_MESSAGE_BYTES).await?;
+            let event = match frame.and_then(|frame| frame.frame).ok_or(AccessError::Truncated)? {
+                proto::log_frame::Frame::Chunk(chunk) => {
+                    JobEvent::Output { seq: chunk.seq, stderr: chunk.stderr, data: chunk.data }
+                }
+                proto::log_frame::Frame::Gap(gap) => JobEvent::Gap { next: gap.next },
+                proto::log_frame::Frame::End(end) => return Ok(Some((JobEvent::Ended(job_end(end)), None))),
+            };
+            Ok(Some((event, Some(stream))))
+        })
+        .boxed())
+    }
+
+    /// Sends a folder's contents into the working directory. `progress` hears the bytes sent so far.
+    pub async fn put_folder(&self, folder: PathBuf, progress: impl FnMut(u64)) -> Result<Transferred, AccessError> {
+        let mut stream = self.open(proto::session_header::Kind::Put(proto::PutFiles { path: String::new() })).await?;
+        let mut packing = archive::pack(folder);
+        let sent = transfer::send(&mut packing.stream, &mut stream, progress).await;
+        // why the folder could not be read explains a stream that ended early
+        packing.done.await.map_err(|_| AccessError::Interrupted)??;
+        let sent = sent?;
+        stream.shutdown().await.map_err(network::FrameError::from)?;
+        transfer::confirmed(&mut stream, &sent).await?;
+        Ok(sent)
+    }
+
+    /// Fetches what is new or changed in the working directory into `folder`: at most `limit` bytes.
+    pub async fn get_changed(&self, folder: PathBuf, limit: u64, progress: impl FnMut(u64)) -> Result<Received, AccessError> {
+        let mut stream = self.open(proto::session_header::Kind::Get(proto::GetChanged { path: String::new() })).await?;
+        let (near, far) = transfer::pipe();
+        let (transferred, contents) =
+            tokio::join!(transfer::receive(&mut stream, near, limit, progress), archive::unpack(far, folder));
+        // a stream that broke explains a folder that is incomplete
+        let transferred = transferred?;
+        Ok(Received { transferred, contents: contents? })
+    }
+}
+
+fn job_end(end: proto::JobEnd) -> JobEnd {
+    use proto::job_end::How;
+    let exit_code = i32::try_from(end.exit_code).unwrap_or(i32::MAX);
+    let how = match end.how {
+        Some(How::Code(code)) => format!("exited with {code}"),
+        Some(How::Signal(signal)) => format!("killed by signal {signal}"),
+        Some(How::OutOfMemory(_)) => "killed: out of memory".to_owned(),
+        Some(How::NotStarted(why)) => format!("not started: {why}"),
+        None => "ended".to_owned(),
+    };
+    JobEnd { exit_code, how }
+}

@@ -1,0 +1,133 @@
+//! The provider's end: admit whoever the rental's session key names, and connect the stream to the sandbox.
+
+use crate::{AccessError, transfer};
+use futures::StreamExt;
+use market::{
+    id::{PeerId, RentalId},
+    quote::SignedQuote,
+    refusal::{Refusal, RefusalCode},
+    time::UnixMillis,
+};
+use network::{IncomingSession, SessionStream, write_message};
+use sandbox::{Exit, JobState, LogEvent, ProcessSpec, Sandbox, Stream, WORKING_DIRECTORY};
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use wire::{MAX_DATA_BYTES, MAX_MESSAGE_BYTES, proto};
+
+/// The one job of a rental: starting it twice, after a lost answer, starts it once.
+const JOB: &str = "job";
+
+/// Which rental a stream claims to belong to.
+pub fn claimed_rental(header: &proto::SessionHeader) -> Result<RentalId, Refusal> {
+    let grant = header.grant.as_ref().ok_or_else(|| bad_request("the session header carries no grant"))?;
+    wire::id_from_proto(&grant.id).map_err(|error| bad_request(&error.to_string()))
+}
+
+/// Checks that the rental's session key lets this peer in, here and now.
+pub fn admit(session: &IncomingSession, provider: &PeerId, quote: &SignedQuote, now: UnixMillis) -> Result<(), Refusal> {
+    let grant = session.header.grant.as_ref().ok_or_else(|| bad_request("the session header carries no grant"))?;
+    wire::grant_from_proto(grant, provider, &session.peer, quote.quote.renter_key, &quote.escrow, now)
+        .map(|_| ())
+        .map_err(|error| bad_request(&error.to_string()))
+}
+
+fn bad_request(why: &str) -> Refusal {
+    Refusal::new(RefusalCode::BadRequest, why)
+}
+
+/// Serves one admitted stream to its end.
+pub async fn serve(session: IncomingSession, sandbox: Arc<dyn Sandbox>) -> Result<(), AccessError> {
+    use proto::session_header::Kind;
+    match session.header.kind.clone() {
+        Some(Kind::Start(start)) => start_job(session, sandbox, start).await,
+        Some(Kind::Logs(read)) => send_logs(session.accept().await?, sandbox, read).await,
+        Some(Kind::Put(put)) => take_files(session.accept().await?, sandbox, &directory(put.path)).await,
+        Some(Kind::Get(get)) => give_files(session.accept().await?, sandbox, &directory(get.path)).await,
+        None => Ok(session.refuse(bad_request("this kind of session is not known here")).await?),
+    }
+}
+
+fn directory(path: String) -> String {
+    if path.is_empty() { WORKING_DIRECTORY.to_owned() } else { path }
+}
+
+async fn start_job(session: IncomingSession, sandbox: Arc<dyn Sandbox>, start: proto::StartJob) -> Result<(), AccessError> {
+    let spec = ProcessSpec {
+        argv: start.argv,
+        env: start.env.into_iter().collect(),
+        cwd: Some(start.cwd).filter(|cwd| !cwd.is_empty()),
+    };
+    match sandbox.start(JOB, spec).await {
+        Ok(_) => session.accept().await?.shutdown().await.map_err(network::FrameError::from)?,
+        Err(error) => session.refuse(Refusal::new(RefusalCode::BadRequest, error.to_string())).await?,
+    }
+    Ok(())
+}
+
+async fn send_logs(mut stream: SessionStream, sandbox: Arc<dyn Sandbox>, read: proto::ReadLogs) -> Result<(), AccessError> {
+    let mut events = sandbox.logs(read.from, read.follow).await?;
+    while let Some(event) = events.next().await {
+        match event? {
+            LogEvent::Gap { to, .. } => write_log(&mut stream, proto::log_frame::Frame::Gap(proto::LogGap { next: to })).await?,
+            LogEvent::Record(record) => {
+                for data in record.bytes.chunks(MAX_DATA_BYTES) {
+                    let chunk = proto::LogChunk {
+                        seq: record.seq,
+                        stderr: record.stream == Stream::Stderr,
+                        at: record.time_ms,
+                        data: data.to_vec(),
+                    };
+                    write_log(&mut stream, proto::log_frame::Frame::Chunk(chunk)).await?;
+                }
+            }
+        }
+    }
+    if let JobState::Ended { exit, .. } = sandbox.status().await?.job {
+        write_log(&mut stream, proto::log_frame::Frame::End(job_end(exit))).await?;
+    }
+    stream.shutdown().await.map_err(network::FrameError::from)?;
+    Ok(())
+}
+
+fn job_end(exit: Exit) -> proto::JobEnd {
+    use proto::job_end::How;
+    let how = match exit {
+        Exit::Code { code } => How::Code(code.unsigned_abs()),
+        Exit::Signal { signal } => How::Signal(signal.unsigned_abs()),
+        Exit::OutOfMemory => How::OutOfMemory(proto::OutOfMemory {}),
+    };
+    proto::JobEnd { how: Some(how), exit_code: exit.shell_code().unsigned_abs() }
+}
+
+async fn write_log(stream: &mut SessionStream, frame: proto::log_frame::Frame) -> Result<(), AccessError> {
+    Ok(write_message(stream, &proto::LogFrame { frame: Some(frame) }, MAX_MESSAGE_BYTES).await?)
+}
+
+async fn take_files(mut stream: SessionStream, sandbox: Arc<dyn Sandbox>, directory: &str) -> Result<(), AccessError> {
+    let (near, far) = transfer::pipe();
+    // the sandbox's own disk is the bound: it answers that it is full
+    let (received, stored) =
+        tokio::join!(transfer::receive(&mut stream, near, u64::MAX, |_| {}), sandbox.put(directory, Box::new(far)));
+    match (received, stored) {
+        (Ok(done), Ok(_)) => transfer::confirm(&mut stream, &done).await?,
+        (Ok(_), Err(error)) => transfer::send_failure(&mut stream, error.to_string()).await?,
+        (Err(error), _) => return Err(error),
+    }
+    stream.shutdown().await.map_err(network::FrameError::from)?;
+    Ok(())
+}
+
+async fn give_files(mut stream: SessionStream, sandbox: Arc<dyn Sandbox>, directory: &str) -> Result<(), AccessError> {
+    match sandbox.get_changed(directory).await {
+        Ok(mut tar) => match transfer::send(&mut tar, &mut stream, |_| {}).await {
+            Ok(_) => {}
+            Err(error) => {
+                transfer::send_failure(&mut stream, error.to_string()).await?;
+                return Err(error);
+            }
+        },
+        Err(error) => transfer::send_failure(&mut stream, error.to_string()).await?,
+    }
+    stream.shutdown().await.map_err(network::FrameError::from)?;
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Starting, counting and reaping processes. The agent is process 1 of its sandbox, so every orphan becomes its child; one thread
+//! reaps them all and hands the ends of those it started to whoever waits.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use agent::protocol::{Command, Exit};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+
+use crate::lock;
+
+/// The error number by which a child says that it could not enter the job's limits. No step of executing a program yields it.
+const NOT_CONFINED: i32 = libc::EPROTO;
+
+/// The processes this agent has started.
+pub(crate) struct Children {
+    /// Who waits for which process. Held while a process is being started, so that none is reaped before it is written down.
+    waiting: Mutex<HashMap<i32, SyncSender<rustix::process::WaitStatus>>>,
+    started: Condvar,
+    job_groups: Vec<OwnedFd>,
+    oom_counter: File,
+}
+
+/// A process just started, its streams piped.
+pub(crate) struct Started {
+    /// The process, leader of its own session and group.
+    pub(crate) pid: Pid,
+    /// Its streams.
+    pub(crate) child: Child,
+    ended: Receiver<rustix::process::WaitStatus>,
+    oom_kills_before: u64,
+}
+
+/// Why a process did not start.
+pub(crate) enum StartError {
+    /// The program is missing or cannot be executed: what a shell says with 127 or 126.
+    Program(i32, String),
+    /// Anything else: nothing ran.
+    System(String),
+}
+
+impl Children {
+    /// `job_groups` are the kernel's control files that a new process enters by writing "0" to each.
+    pub(crate) fn new(job_groups: Vec<OwnedFd>, oom_counter: File) -> Children {
+        Children { waiting: Mutex::new(HashMap::new()), started: Condvar::new(), job_groups, oom_counter }
+    }
+
+    /// Starts a process inside the job's limits.
+    pub(crate) fn start(&self, command: &Command, stdin: Stdio) -> Result<Started, StartError> {
+        let Some((program, arguments)) = command.argv.split_first() else {
+            return Err(StartError::System("the command line is empty".into()));
+        };
+        if !std::path::Path::new(&command.cwd).is_dir() {
+            return Err(StartError::System(format!("the working directory {} does not exist inside", command.cwd)));
+        }
+        let mut process = std::process::Command::new(program);
+        process.args(arguments).env_clear().envs(command.env.iter().map(|(name, value)| (name, value)));
+        process.current_dir(&command.cwd).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let groups: Vec<_> = self.job_groups.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+        let enter = move || {
+            for group in &groups {
+                // SAFETY: the descriptor stays open as long as the agent lives and one static byte is written; `write` is safe after fork.
+                if unsafe { libc::write(*group, b"0".as_ptr().cast(), 1) } != 1 {
+                    return Err(io::Error::from_raw_os_error(NOT_CONFINED));
+                }
+            }
+            // SAFETY: no arguments; safe after fork.
+            if unsafe { libc::setsid() } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        };
+        // SAFETY: the closure calls only `write` and `setsid` and allocates nothing.
+        unsafe { process.pre_exec(enter) };
+
+        let oom_kills_before = self.oom_kills();
+        let mut waiting = lock(&self.waiting);
+        let child = process.spawn().map_err(|error| describe(program, &error))?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| StartError::System("the system gave an impossible process number".into()))?;
+        let (sender, ended) = sync_channel(1);
+        waiting.insert(pid.as_raw_nonzero().get(), sender);
+        self.started.notify_one();
+        Ok(Started { pid, child, ended, oom_kills_before })
+    }
+
+    /// Reaps for ever.
+    pub(crate) fn reap(&self) {
+        loop {
+            match rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+                Ok(_) => self.reap_ready(),
+                Err(rustix::io::Errno::CHILD) => {
+                    let mut waiting = lock(&self.waiting);
+                    while waiting.is_empty() {
+                        waiting = self.started.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Reaps everything that has ended, under the lock: a process that failed to execute is reaped by its starter, who holds it.
+    fn reap_ready(&self) {
+        let mut waiting = lock(&self.waiting);
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if let Some(sender) = waiting.remove(&pid.as_raw_nonzero().get()) {
+                let _ = sender.try_send(status);
+            }
+        }
+    }
+
+    /// Waits for the end of a process and says how it ended.
+    pub(crate) fn wait(&self, started: &Started) -> Exit {
+        let Ok(status) = started.ended.recv() else {
+            return Exit::Signal { signal: libc::SIGKILL };
+        };
+        let exit = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Exit::Code { code },
+            (None, Some(signal)) => Exit::Signal { signal },
+            (None, None) => Exit::Signal { signal: libc::SIGKILL },
+        };
+        // A shell around the killed program reports 137 instead of dying itself.
+        let killed = matches!(exit, Exit::Signal { signal: libc::SIGKILL } | Exit::Code { code: 137 });
+        if killed && self.oom_kills() > started.oom_kills_before { Exit::OutOfMemory } else { exit }
+    }
+
+    /// The kernel's count of out-of-memory kills among the jobs; the same line in cgroup v1 and v2.
+    fn oom_kills(&self) -> u64 {
+        let mut text = [0; 4096];
+        let length = self.oom_counter.read_at(&mut text, 0).unwrap_or(0);
+        let text = String::from_utf8_lossy(&text[..length]);
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Signals a whole process group; one that is gone already is no error.
+pub(crate) fn signal_group(leader: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    match unsafe { libc::kill(-leader.as_raw_nonzero().get(), signal) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+/// Kills every process of the sandbox but the agent.
+pub(crate) fn kill_all() {
+    // From process 1 of a process namespace, -1 means all others in it.
+    // SAFETY: plain numbers.
+    unsafe { libc::kill(-1, Signal::KILL.as_raw()) };
+}
+
+fn describe(program: &str, error: &io::Error) -> StartError {
+    match error.raw_os_error() {
+        Some(NOT_CONFINED) => {
+            StartError::System("the process could not be put into its limits, so it was not run".into())
+        }
+        Some(libc::ENOENT) => StartError::Program(127, format!("{program}: not found")),
+        Some(libc::EAGAIN) => StartError::System("the limit of processes is reached".into()),
+        Some(libc::E2BIG) => StartError::Program(126, format!("{program}: the argument list is too long")),
+        _ => StartError::Program(126, format!("{program}: cannot be executed: {error}")),
+    }
+}

@@ -1,0 +1,101 @@
+//! The first process of every sandbox: it starts the renter's job, keeps its output, reaps what is left over and answers the node over
+//! a Unix socket whose listening end it inherits. It is static, has no runtime, and lives on when the node is restarted.
+
+mod children;
+mod connection;
+mod exec;
+mod files;
+mod job;
+mod log;
+mod setup;
+
+use std::io::ErrorKind;
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use agent::protocol::{Failure, FailureKind, Frame};
+
+/// Connections served at once; each may need four threads, and the agent's group of processes is bounded by the sandbox.
+const MAX_CONNECTIONS: usize = 32;
+
+/// Stack of one thread: frames live on the heap, so little is needed, and the agent's memory is bounded.
+const STACK: usize = 256 * 1024;
+
+/// Pause after a failed `accept`, so that running out of descriptors is no busy loop.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// What the connections share.
+struct Agent {
+    children: Arc<children::Children>,
+    job: Arc<job::Job>,
+    manifest: Mutex<files::Manifest>,
+}
+
+fn main() -> ExitCode {
+    match serve() {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    let options = setup::Options::parse(std::env::args().skip(1))?;
+    setup::protect()?;
+    let inherited = options.take()?;
+    let children = Arc::new(children::Children::new(inherited.job_groups, inherited.oom_counter));
+    let job = Arc::new(job::Job::new(children.clone(), options.log_ring));
+    let agent = Arc::new(Agent { children: children.clone(), job, manifest: Mutex::new(files::Manifest::default()) });
+    thread("reaper", move || children.reap())?;
+    accept(&inherited.listener, &agent)
+}
+
+fn accept(listener: &UnixListener, agent: &Arc<Agent>) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let mut socket = match listener.accept() {
+            Ok((socket, _)) => socket,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => {
+                eprintln!("agent: accept: {error}");
+                std::thread::sleep(ACCEPT_RETRY);
+                continue;
+            }
+        };
+        if open.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
+            open.fetch_sub(1, Ordering::SeqCst);
+            let message = format!("the agent serves {MAX_CONNECTIONS} connections at once; close one and try again");
+            let _ = Frame::Failure(Failure { kind: FailureKind::Busy, message }).write(&mut socket);
+            continue;
+        }
+        let (agent, counter) = (agent.clone(), open.clone());
+        let served = thread("connection", move || {
+            connection::serve(&agent, socket);
+            counter.fetch_sub(1, Ordering::SeqCst);
+        });
+        if let Err(error) = served {
+            open.fetch_sub(1, Ordering::SeqCst);
+            eprintln!("agent: no thread for a connection: {error}");
+        }
+    }
+}
+
+/// Starts a thread with a small stack.
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(body)
+}
+
+/// Takes a lock. A thread that panics ends the program (`panic = "abort"`), so a poisoned lock is never seen.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,493 @@
+//! Frames on the agent's Unix socket: `u32` payload length (big endian), `u8` kind, payload.
+//!
+//! One connection carries one [`Request`]; several connections run side by side, so nothing is multiplexed and a closed
+//! connection always means "the asker is gone". Control payloads are JSON, data payloads are raw bytes. Every length is bounded
+//! before anything is allocated.
+//!
+//! | request | the asker then sends | the agent answers |
+//! |---|---|---|
+//! | `Start` | nothing | `Reply::Started` |
+//! | `Status` | nothing | `Reply::Status` |
+//! | `Wait` | nothing | `Reply::Ended`, when the job has ended |
+//! | `Logs` | nothing | `Record` and `Gap`, then `End` |
+//! | `Exec` | `Data` (its stdin), `End` (stdin closed), `Signal` | `Output` …, then `Reply::Ended` |
+//! | `Put` | `Data` (a tar stream), `End` | `Reply::Stored` |
+//! | `Changed` | nothing | `Data` (a tar stream), `End` |
+//! | `Signal`, `Stop` | nothing | `Reply::Done` |
+//!
+//! Any answer may be a [`Frame::Failure`] instead, after which the agent closes the connection.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes of one data frame: what a pipe holds by default, so that a full pipe is one frame.
+pub const MAX_DATA: usize = 64 * 1024;
+
+/// Bytes of one control frame: a command line with its environment. The kernel's own limit for one argument is 128 KiB.
+pub const MAX_CONTROL: usize = 256 * 1024;
+
+/// Bytes before a payload: its length and its kind.
+pub const HEADER: usize = 5;
+
+/// Bytes before the content of a log record: sequence number, time, stream.
+const RECORD_HEADER: usize = 17;
+
+/// One of a process's two output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A program to run: nothing is inherited, the environment is exactly the one given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The program and its arguments; a name without a slash is looked up in the `PATH` of `env`.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// The working directory, an absolute path inside the sandbox.
+    pub cwd: String,
+}
+
+/// What a connection asks for; its first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Request {
+    /// Start the sandbox's one main job. The same key again finds the job already there, so an asker that lost its connection can
+    /// repeat itself; another key is refused.
+    Start {
+        /// The asker's name for this job.
+        key: String,
+        /// What to run.
+        command: Command,
+    },
+    /// How the main job is doing.
+    Status,
+    /// Answer when the main job has ended.
+    Wait,
+    /// The main job's output from a sequence number on.
+    Logs {
+        /// The first sequence number wanted.
+        from: u64,
+        /// Go on until the job has ended, waiting for more.
+        follow: bool,
+    },
+    /// Run one more process, its streams on this connection. Closing the connection ends the process.
+    Exec {
+        /// What to run.
+        command: Command,
+    },
+    /// Unpack the tar stream that follows under a directory, and remember what each file looked like.
+    Put {
+        /// An absolute path inside; made if it is not there.
+        directory: String,
+    },
+    /// Send, as a tar stream, the files under a directory that no `Put` brought or that have changed since.
+    Changed {
+        /// An absolute path inside.
+        directory: String,
+    },
+    /// Send a signal to the main job's process group.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+    /// End the main job: SIGTERM to its process group, after the grace SIGKILL to every process of the sandbox. Answers when the job has
+    /// ended; the agent itself goes on, so that logs and files can still be fetched.
+    Stop {
+        /// Milliseconds between the two signals.
+        grace_ms: u64,
+    },
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum Exit {
+    /// It returned this code; 126 and 127 also mean "cannot be run" and "not found", as in shells.
+    Code {
+        /// The code.
+        code: i32,
+    },
+    /// This signal ended it.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+    /// The kernel killed it because the sandbox was out of memory.
+    OutOfMemory,
+}
+
+impl Exit {
+    /// The one number a shell would show: the code, or 128 and the signal's number.
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Exit::Code { code } => code,
+            Exit::Signal { signal } => 128 + signal,
+            Exit::OutOfMemory => 137,
+        }
+    }
+}
+
+/// The state of the main job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum JobState {
+    /// No `Start` yet.
+    NotStarted,
+    /// It runs.
+    Running {
+        /// When it started, milliseconds since 1970.
+        started_ms: u64,
+    },
+    /// It is over, and all of its output is in the log.
+    Ended {
+        /// When it started, milliseconds since 1970.
+        started_ms: u64,
+        /// When it ended, milliseconds since 1970.
+        ended_ms: u64,
+        /// How.
+        exit: Exit,
+    },
+}
+
+/// A good answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// The job runs, or ran already under the same key.
+    Started {
+        /// True when an earlier request had started it.
+        already: bool,
+    },
+    /// The main job's state.
+    Status {
+        /// The state.
+        state: JobState,
+    },
+    /// A process has ended.
+    Ended {
+        /// How.
+        exit: Exit,
+    },
+    /// A tar stream is unpacked.
+    Stored {
+        /// Files, links and directories in it.
+        entries: u64,
+        /// Bytes of file content in it.
+        bytes: u64,
+    },
+    /// Done; there is nothing to add.
+    Done,
+}
+
+/// Why a request failed, for the asker to branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The request makes no sense, or a frame of it does not.
+    BadRequest,
+    /// Another job was started here under another key.
+    AlreadyStarted,
+    /// There is no job yet.
+    NotStarted,
+    /// The sandbox's disk is full.
+    DiskFull,
+    /// A bound of the agent is reached: connections, entries of one upload.
+    Busy,
+    /// The system refused; the message says what.
+    Io,
+}
+
+/// A bad answer, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The cause, for programs.
+    pub kind: FailureKind,
+    /// The cause, for people.
+    pub message: String,
+}
+
+/// A piece of the main job's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Counts up from 0 over both streams, without holes.
+    pub seq: u64,
+    /// Where it was written.
+    pub stream: Stream,
+    /// When the agent read it, milliseconds since 1970.
+    pub time_ms: u64,
+    /// What was written.
+    pub bytes: Vec<u8>,
+}
+
+/// Everything that crosses the socket. Kinds 16 to 31 are kept for terminals and inner connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Kind 1.
+    Request(Request),
+    /// Kind 2.
+    Reply(Reply),
+    /// Kind 3.
+    Failure(Failure),
+    /// Kind 4: bytes of a tar stream, or for a process's standard input.
+    Data(Vec<u8>),
+    /// Kind 5: the data is complete.
+    End,
+    /// Kind 6: what an executed process wrote.
+    Output(Stream, Vec<u8>),
+    /// Kind 7: a piece of the main job's log.
+    Record(Record),
+    /// Kind 8: the log no longer has these records; `to` is the first one it still has.
+    Gap {
+        /// The first missing sequence number.
+        from: u64,
+        /// The first sequence number after the hole.
+        to: u64,
+    },
+    /// Kind 9: a signal for an executed process.
+    Signal(i32),
+}
+
+/// Bytes that are not a frame.
+#[derive(Debug)]
+pub enum FrameError {
+    /// The length is above the bound for its kind.
+    TooLong {
+        /// The kind.
+        kind: u8,
+        /// The length announced.
+        length: usize,
+    },
+    /// No such kind.
+    UnknownKind(u8),
+    /// The payload does not fit its kind.
+    Malformed(String),
+}
+
+impl std::fmt::Display for FrameError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FrameError::TooLong { kind, length } => write!(f, "a frame of kind {kind} announces {length} bytes"),
+            FrameError::UnknownKind(kind) => write!(f, "unknown frame kind {kind}"),
+            FrameError::Malformed(why) => write!(f, "malformed frame: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+impl From<FrameError> for io::Error {
+    fn from(error: FrameError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// Reads the header of a frame: its kind and the length of its payload, within bounds.
+pub fn parse_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
+    let [a, b, c, d, kind] = header;
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    let bound = match kind {
+        1..=3 => MAX_CONTROL,
+        4 => MAX_DATA,
+        5 => 0,
+        6 => 1 + MAX_DATA,
+        7 => RECORD_HEADER + MAX_DATA,
+        8 => 16,
+        9 => 4,
+        _ => return Err(FrameError::UnknownKind(kind)),
+    };
+    if length > bound { Err(FrameError::TooLong { kind, length }) } else { Ok((kind, length)) }
+}
+
+impl Frame {
+    /// The frame as bytes, header included. Fails when it is longer than its kind may be.
+    pub fn encode(&self) -> Result<Vec<u8>, FrameError> {
+        let mut out = vec![0; HEADER];
+        let kind = match self {
+            Frame::Request(request) => json(1, request, &mut out)?,
+            Frame::Reply(reply) => json(2, reply, &mut out)?,
+            Frame::Failure(failure) => json(3, failure, &mut out)?,
+            Frame::Data(bytes) => {
+                out.extend_from_slice(bytes);
+                4
+            }
+            Frame::End => 5,
+            Frame::Output(stream, bytes) => {
+                out.push(stream_byte(*stream));
+                out.extend_from_slice(bytes);
+                6
+            }
+            Frame::Record(record) => {
+                out.extend_from_slice(&record.seq.to_be_bytes());
+                out.extend_from_slice(&record.time_ms.to_be_bytes());
+                out.push(stream_byte(record.stream));
+                out.extend_from_slice(&record.bytes);
+                7
+            }
+            Frame::Gap { from, to } => {
+                out.extend_from_slice(&from.to_be_bytes());
+                out.extend_from_slice(&to.to_be_bytes());
+                8
+            }
+            Frame::Signal(signal) => {
+                out.extend_from_slice(&signal.to_be_bytes());
+                9
+            }
+        };
+        let length = out.len() - HEADER;
+        let header = u32::try_from(length).map_err(|_| FrameError::TooLong { kind, length })?.to_be_bytes();
+        out[..4].copy_from_slice(&header);
+        out[4] = kind;
+        parse_header([header[0], header[1], header[2], header[3], kind])?;
+        Ok(out)
+    }
+
+    /// The frame that a kind and a payload mean.
+    pub fn decode(kind: u8, payload: Vec<u8>) -> Result<Frame, FrameError> {
+        Ok(match kind {
+            1 => Frame::Request(parse(&payload)?),
+            2 => Frame::Reply(parse(&payload)?),
+            3 => Frame::Failure(parse(&payload)?),
+            4 => Frame::Data(payload),
+            5 => Frame::End,
+            6 => match payload.split_first() {
+                Some((byte, bytes)) => Frame::Output(byte_stream(*byte)?, bytes.to_vec()),
+                None => return Err(FrameError::Malformed("an output without a stream".into())),
+            },
+            7 => {
+                let stream = *payload.get(16).ok_or_else(|| FrameError::Malformed("a short record".into()))?;
+                Frame::Record(Record {
+                    seq: number(&payload, 0)?,
+                    time_ms: number(&payload, 8)?,
+                    stream: byte_stream(stream)?,
+                    bytes: payload[RECORD_HEADER..].to_vec(),
+                })
+            }
+            8 => Frame::Gap { from: number(&payload, 0)?, to: number(&payload, 8)? },
+            9 => match <[u8; 4]>::try_from(payload.as_slice()) {
+                Ok(bytes) => Frame::Signal(i32::from_be_bytes(bytes)),
+                Err(_) => return Err(FrameError::Malformed("a short signal".into())),
+            },
+            other => return Err(FrameError::UnknownKind(other)),
+        })
+    }
+
+    /// Reads one frame; `None` when the other end has closed between two frames.
+    pub fn read(from: &mut impl Read) -> io::Result<Option<Frame>> {
+        let mut header = [0; HEADER];
+        let mut filled = 0;
+        while filled < HEADER {
+            match from.read(&mut header[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let (kind, length) = parse_header(header)?;
+        let mut payload = vec![0; length];
+        from.read_exact(&mut payload)?;
+        Ok(Some(Frame::decode(kind, payload)?))
+    }
+
+    /// Writes the frame in one call.
+    pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        to.write_all(&self.encode()?)
+    }
+}
+
+fn json(kind: u8, value: &impl Serialize, out: &mut Vec<u8>) -> Result<u8, FrameError> {
+    serde_json::to_writer(&mut *out, value).map_err(|error| FrameError::Malformed(error.to_string()))?;
+    Ok(kind)
+}
+
+fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, FrameError> {
+    serde_json::from_slice(payload).map_err(|error| FrameError::Malformed(error.to_string()))
+}
+
+fn number(payload: &[u8], at: usize) -> Result<u64, FrameError> {
+    let bytes = payload.get(at..at + 8).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+    bytes.map(u64::from_be_bytes).ok_or_else(|| FrameError::Malformed("a short number".into()))
+}
+
+fn stream_byte(stream: Stream) -> u8 {
+    match stream {
+        Stream::Stdout => 1,
+        Stream::Stderr => 2,
+    }
+}
+
+fn byte_stream(byte: u8) -> Result<Stream, FrameError> {
+    match byte {
+        1 => Ok(Stream::Stdout),
+        2 => Ok(Stream::Stderr),
+        other => Err(FrameError::Malformed(format!("no stream {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames() -> Vec<Frame> {
+        let command = Command { argv: vec!["sh".into()], env: vec![("A".into(), "b=c".into())], cwd: "/job".into() };
+        vec![
+            Frame::Request(Request::Start { key: "k".into(), command: command.clone() }),
+            Frame::Request(Request::Exec { command }),
+            Frame::Request(Request::Logs { from: 7, follow: true }),
+            Frame::Request(Request::Stop { grace_ms: 1 }),
+            Frame::Reply(Reply::Ended { exit: Exit::OutOfMemory }),
+            Frame::Reply(Reply::Status { state: JobState::Running { started_ms: 3 } }),
+            Frame::Failure(Failure { kind: FailureKind::DiskFull, message: "full".into() }),
+            Frame::Data(vec![0, 1, 255]),
+            Frame::End,
+            Frame::Output(Stream::Stderr, b"no".to_vec()),
+            Frame::Record(Record { seq: 9, stream: Stream::Stdout, time_ms: 12, bytes: b"line\n".to_vec() }),
+            Frame::Gap { from: 1, to: u64::MAX },
+            Frame::Signal(-1),
+        ]
+    }
+
+    #[test]
+    fn every_frame_reads_back_as_it_was_written() {
+        let mut wire = Vec::new();
+        for frame in frames() {
+            frame.write(&mut wire).unwrap();
+        }
+        let mut from = wire.as_slice();
+        for frame in frames() {
+            assert_eq!(Frame::read(&mut from).unwrap(), Some(frame));
+        }
+        assert_eq!(Frame::read(&mut from).unwrap(), None);
+    }
+
+    #[test]
+    fn a_frame_cut_anywhere_is_an_error_and_never_a_panic() {
+        for frame in frames() {
+            let wire = frame.encode().unwrap();
+            for cut in 1..wire.len() {
+                assert!(Frame::read(&mut &wire[..cut]).is_err(), "{frame:?} cut at {cut}");
+            }
+            for kind in 0..=40 {
+                let _ = Frame::decode(kind, wire[HEADER..].to_vec());
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_above_its_bound_is_refused_before_anything_is_allocated() {
+        for kind in 1..=9 {
+            let error = Frame::read(&mut [0xff, 0xff, 0xff, 0xff, kind].as_slice()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        assert!(Frame::Data(vec![0; MAX_DATA]).encode().is_ok());
+        assert!(Frame::Data(vec![0; MAX_DATA + 1]).encode().is_err());
+    }
+}

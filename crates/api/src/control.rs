@@ -1,0 +1,27 @@
+//! What a daemon can be asked to do. The server translates HTTP into these calls; the program `node` implements them by handing each
+//! to the role that knows.
+
+use crate::types::{
+    ApiError, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RunEvent, RunRequest, RunStarted, WalletView,
+};
+use futures::{future::BoxFuture, stream::BoxStream};
+
+/// The daemon, as its clients see it. Object-safe, so that the server needs no type parameter.
+pub trait Control: Send + Sync + 'static {
+    /// Describes the daemon.
+    fn node(&self) -> BoxFuture<'_, Result<NodeInfo, ApiError>>;
+    /// Searches the offers known here.
+    fn offers(&self, query: OfferQuery) -> BoxFuture<'_, Result<Vec<OfferRow>, ApiError>>;
+    /// Begins a run; it goes on without the caller.
+    fn run(&self, request: RunRequest) -> BoxFuture<'_, Result<RunStarted, ApiError>>;
+    /// The events of a run from number `from` on, until its last.
+    fn run_events(&self, run: u64, from: u64) -> BoxFuture<'_, Result<BoxStream<'static, RunEvent>, ApiError>>;
+    /// Rentals of every role of this node, newest first; ended ones too when `all`.
+    fn rentals(&self, all: bool) -> BoxFuture<'_, Result<Vec<RentalRow>, ApiError>>;
+    /// Ends a rental, named by its id or a prefix of it, and settles it. Returns when the end is ordered, not when it is settled.
+    fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>>;
+    /// Receipts, newest first; only those whose id begins with `prefix`, if it is not empty.
+    fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>>;
+    /// The wallets of this node and what they hold.
+    fn wallets(&self) -> BoxFuture<'_, Result<Vec<WalletView>, ApiError>>;
+}

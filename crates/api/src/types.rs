@@ -1,0 +1,471 @@
+//! What the control API speaks of: plain records, the same for the daemon, the command line (`--json`) and the dashboard. Amounts are
+//! decimal text of base units beside their token; ids are `0x` and 64 hex digits; moments are Unix milliseconds.
+
+use market::{
+    id::RentalId,
+    money::{Amount, Token},
+    time::UnixMillis,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// The roles a node can play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Offers machines.
+    Provider,
+    /// Rents machines.
+    Renter,
+    /// Keeps the book of all offers.
+    Indexer,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NodeInfo {
+    /// Program version.
+    pub version: String,
+    /// libp2p peer id.
+    pub peer: String,
+    /// What it does.
+    pub roles: Vec<Role>,
+    /// `main` or a devnet's name.
+    pub network: String,
+    /// Multiaddresses it listens on, with its peer id.
+    pub addresses: Vec<String>,
+    /// How many peers it is connected to.
+    pub peers: usize,
+    /// Offers it knows of.
+    pub offers: usize,
+}
+
+/// A search.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OfferQuery {
+    /// Conditions in the query language; empty matches everything.
+    #[serde(default)]
+    pub query: String,
+    /// Sort keys such as `price,-vram`; empty sorts by price.
+    #[serde(default)]
+    pub order: String,
+    /// At most so many rows; 0 means the default of 50.
+    #[serde(default)]
+    pub limit: usize,
+}
+
+/// One offer at one price, ready to be shown.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct OfferRow {
+    /// The provider's peer id.
+    pub provider: String,
+    /// The wallet it is paid to.
+    #[schema(value_type = String)]
+    pub wallet: alloy_primitives::Address,
+    /// The provider's name for the offer.
+    pub offer: String,
+    /// The class it is gossiped under.
+    pub class: String,
+    /// The hardware of one slot in words.
+    pub hardware: String,
+    /// GPU model and count, such as `2x NVIDIA H200`; empty without GPUs.
+    pub gpu: String,
+    /// Memory of each GPU in GB; 0 without GPUs.
+    pub vram_gb: u32,
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Disk in MiB.
+    pub disk_mib: u32,
+    /// Slots, and how many are free.
+    pub slots: u32,
+    /// Free slots.
+    pub free: u32,
+    /// When the first slot comes back, if none is free.
+    #[schema(value_type = Option<u64>)]
+    pub busy_until: Option<UnixMillis>,
+    /// What it is paid in.
+    #[schema(value_type = Object)]
+    pub token: Token,
+    /// All-in price of a slot-hour in base units.
+    #[schema(value_type = String)]
+    pub price_hour: Amount,
+    /// The same with its symbol.
+    pub price: String,
+    /// Where the machine stands; empty when not stated.
+    pub region: String,
+    /// 0 declared, 1 consistent, 2 measured, 3 attested.
+    pub verified: u32,
+    /// The longest rental, in seconds.
+    pub max_seconds: u32,
+    /// When the advertisement ends.
+    #[schema(value_type = u64)]
+    pub expires: UnixMillis,
+}
+
+/// An order to rent a machine, run a program there, and bring its outputs back.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct RunRequest {
+    /// Which offers will do, in the query language.
+    #[serde(default)]
+    pub query: String,
+    /// How to choose among them; empty is the cheapest.
+    #[serde(default)]
+    pub order: String,
+    /// The longest the rental may last, in seconds.
+    pub seconds: u32,
+    /// The most that may be spent, as decimal text in the token (`1.50`); empty means no limit beyond the time.
+    #[serde(default)]
+    pub max_spend: String,
+    /// Absolute path of a folder whose contents become `/job`; absent for none.
+    pub input: Option<String>,
+    /// Absolute path of the folder for outputs; absent for `./gpulease-out/<id8>` under `working_directory`.
+    pub out: Option<String>,
+    /// The caller's working directory, absolute.
+    pub working_directory: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Environment variables for it.
+    #[serde(default)]
+    pub env: std::collections::BTreeMap<String, String>,
+}
+
+/// A run that has begun.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RunStarted {
+    /// Names the run until it has a rental.
+    pub run: u64,
+}
+
+/// What happens in a run, in order. Streamed as one JSON object a line; `number` lets a client resume.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RunEvent {
+    /// Counts the events of a run from 0.
+    pub number: u64,
+    /// When it happened.
+    #[schema(value_type = u64)]
+    pub at: UnixMillis,
+    /// What happened.
+    pub step: RunStep,
+}
+
+/// The steps of a run.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum RunStep {
+    /// An offer was chosen.
+    Matched {
+        /// The offer.
+        offer: Box<OfferRow>,
+        /// How many offers met the conditions.
+        candidates: usize,
+    },
+    /// A provider said no, and why; the next one is tried.
+    Refused {
+        /// The provider's peer id.
+        provider: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// The provider's binding promise arrived and was checked.
+    Quoted {
+        /// The rental's id.
+        #[schema(value_type = String)]
+        id: RentalId,
+        /// What will be locked.
+        deposit: String,
+        /// The price of an hour.
+        price_hour: String,
+        /// The estimated network fee of opening, in the chain's coin.
+        gas: String,
+    },
+    /// The opening was sent.
+    Opening {
+        /// Transaction hash.
+        #[schema(value_type = String)]
+        tx: alloy_primitives::B256,
+    },
+    /// The opening is confirmed: the deposit is locked.
+    Opened {
+        /// Transaction hash.
+        #[schema(value_type = String)]
+        tx: alloy_primitives::B256,
+        /// Block number.
+        block: u64,
+    },
+    /// The sandbox is up and the meter runs.
+    Ready {
+        /// When, by the provider's signed statement.
+        #[schema(value_type = u64)]
+        at: UnixMillis,
+    },
+    /// The input folder is being sent.
+    Uploading {
+        /// Bytes so far.
+        sent: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The program was started.
+    Started,
+    /// Output of the program.
+    Log {
+        /// True for standard error.
+        stderr: bool,
+        /// The record's number in the job's log.
+        seq: u64,
+        /// The bytes, base-64.
+        data: String,
+    },
+    /// The provider's log ring had dropped what came before this record.
+    LogGap {
+        /// The first record after the hole.
+        next: u64,
+    },
+    /// A voucher was acknowledged.
+    Paid {
+        /// Seconds served so far.
+        seconds: u32,
+        /// The total so far, with its symbol.
+        cost: String,
+    },
+    /// The program ended.
+    Exited {
+        /// Its exit code, as a shell reports it.
+        code: i32,
+        /// In words: `exited with 3`, `killed: out of memory`.
+        how: String,
+    },
+    /// Outputs are being fetched.
+    Fetching {
+        /// Bytes so far.
+        received: u64,
+    },
+    /// Outputs are on disk.
+    Fetched {
+        /// Files received.
+        files: u64,
+        /// Bytes received.
+        bytes: u64,
+        /// Where they are.
+        directory: String,
+    },
+    /// The rental is over; the last voucher was handed in and the escrow is being closed.
+    Settling {
+        /// The total, with its symbol.
+        total: String,
+    },
+    /// The escrow paid both sides in one transaction. Every run that opened comes to this.
+    Settled {
+        /// The whole story, checked against the chain.
+        receipt: Box<Receipt>,
+    },
+    /// The run did not do what it should: no rental came about, or the program did not end, or its outputs were lost. Always the last
+    /// event; when a rental was open, `Settled` stands before it.
+    Failed {
+        /// What went wrong.
+        error: ApiError,
+    },
+}
+
+impl RunStep {
+    /// Whether nothing can follow.
+    pub const fn is_last(&self) -> bool {
+        matches!(self, Self::Settled { .. } | Self::Failed { .. })
+    }
+}
+
+/// One rental, as `ps` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RentalRow {
+    /// The rental's id.
+    #[schema(value_type = String)]
+    pub id: RentalId,
+    /// Which side this node is on.
+    pub role: Role,
+    /// Where it stands: `opening`, `preparing`, `serving`, `frozen`, `closing`, `closed`, ….
+    pub phase: String,
+    /// The other side's peer id.
+    pub peer: String,
+    /// The offer's name.
+    pub offer: String,
+    /// When the meter started.
+    #[schema(value_type = Option<u64>)]
+    pub ready_at: Option<UnixMillis>,
+    /// Seconds on the meter.
+    pub seconds: u32,
+    /// The total owed so far, with its symbol.
+    pub cost: String,
+    /// What is locked, with its symbol.
+    pub deposit: String,
+    /// When it ends at the latest.
+    #[schema(value_type = Option<u64>)]
+    pub ends_at: Option<UnixMillis>,
+}
+
+/// Everything both sides signed and the chain recorded of one rental. Enough to check every number without this program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Receipt {
+    /// The rental's id: the EIP-712 digest of the quote.
+    #[schema(value_type = String)]
+    pub id: RentalId,
+    /// Which side wrote it.
+    pub role: Role,
+    /// The quote and the provider's signature.
+    #[schema(value_type = Object)]
+    pub quote: market::quote::SignedQuote,
+    /// The full terms whose hash stands in the quote.
+    #[schema(value_type = Object)]
+    pub terms: market::terms::Terms,
+    /// The terms as they travelled, hex: keccak256 of these bytes is `quote.spec`.
+    #[schema(value_type = String)]
+    pub terms_bytes: alloy_primitives::Bytes,
+    /// The transaction that opened it.
+    pub opened: TransactionRef,
+    /// The transaction that closed it.
+    pub closed: TransactionRef,
+    /// The provider's signed start of the meter (Unix milliseconds); absent when it never started.
+    #[schema(value_type = Option<u64>)]
+    pub ready_at: Option<UnixMillis>,
+    /// When serving ended.
+    #[schema(value_type = Option<u64>)]
+    pub stopped_at: Option<UnixMillis>,
+    /// Seconds billed.
+    pub seconds: u32,
+    /// Seconds of them frozen.
+    pub frozen_seconds: u32,
+    /// What was locked, base units.
+    #[schema(value_type = String)]
+    pub deposit: Amount,
+    /// What the provider received, base units, from the chain's `Closed` event.
+    #[schema(value_type = String)]
+    pub paid: Amount,
+    /// What the renter got back, base units, from the same event.
+    #[schema(value_type = String)]
+    pub refunded: Amount,
+    /// How it was closed: 1 by the provider, 2 released, 3 finalized after a stop, 4 finalized after its term, 5 ruled.
+    pub kind: u8,
+    /// The highest voucher.
+    #[schema(value_type = Option<Object>)]
+    pub voucher: Option<market::signed::SignedVoucher>,
+    /// The provider's release.
+    #[schema(value_type = Option<Object>)]
+    pub release: Option<market::signed::SignedRelease>,
+    /// What was run, on the renter's side.
+    pub job: Option<JobSummary>,
+}
+
+/// A transaction on the rental's chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TransactionRef {
+    /// Its hash.
+    #[schema(value_type = String)]
+    pub tx: alloy_primitives::B256,
+    /// The block it is in.
+    pub block: u64,
+    /// That block's time, Unix seconds.
+    pub time: u64,
+}
+
+/// The program of a run and how it ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobSummary {
+    /// The command.
+    pub argv: Vec<String>,
+    /// As a shell reports it; absent when it did not end.
+    pub exit_code: Option<i32>,
+    /// In words.
+    pub how: String,
+    /// SHA-256 of the input tar stream, hex; empty for none.
+    pub input_sha256: String,
+    /// SHA-256 of the output tar stream, hex.
+    pub output_sha256: String,
+    /// Where the outputs are.
+    pub output_directory: String,
+}
+
+/// A wallet of this node.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WalletView {
+    /// Its name in the keystore.
+    pub name: String,
+    /// Its address.
+    #[schema(value_type = String)]
+    pub address: alloy_primitives::Address,
+    /// What it holds, per chain and token.
+    pub balances: Vec<Balance>,
+}
+
+/// A balance.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Balance {
+    /// The chain's name in the configuration.
+    pub chain: String,
+    /// The token.
+    #[schema(value_type = Object)]
+    pub token: Token,
+    /// Base units.
+    #[schema(value_type = String)]
+    pub amount: Amount,
+    /// With its symbol.
+    pub shown: String,
+}
+
+/// Why a request failed: the class decides the exit code of the command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// The class of failure.
+    pub kind: ErrorKind,
+    /// What happened and why.
+    pub message: String,
+    /// What to do next; empty when nothing helps.
+    pub next: String,
+}
+
+impl ApiError {
+    /// An error of `kind` with words for a person.
+    pub fn new(kind: ErrorKind, message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), next: next.into() }
+    }
+}
+
+/// Classes of failure, with the exit code each has on the command line (DESIGN §17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// 1: anything else.
+    Failed,
+    /// 2: the request makes no sense.
+    Usage,
+    /// 3: no daemon is listening.
+    NoDaemon,
+    /// 4: no offer matches.
+    NoMatch,
+    /// 5: too little money or gas.
+    Funds,
+    /// 6: the provider refused.
+    Refused,
+    /// 7: the chain is wrong, unreachable or rejected the transaction.
+    Chain,
+    /// 8: it took too long.
+    Timeout,
+}
+
+impl ErrorKind {
+    /// The exit code of a command that fails so.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NoDaemon => 3,
+            Self::NoMatch => 4,
+            Self::Funds => 5,
+            Self::Refused => 6,
+            Self::Chain => 7,
+            Self::Timeout => 8,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The indexer role: keep the book of all offers beyond the life of the process, and answer whoever lists it.
+//!
+//! The book itself, its checks and its answers to `List` belong to [`network`]; every node has them. What makes an indexer is that it
+//! follows every class and that its book is on disk: [`ad_store`] writes each advertisement as it was signed, and [`refill`] gives
+//! them back to the network at start, where every signature is checked again.
+
+use network::{AdStore, Handle, PeerId, Stopped};
+use std::sync::Arc;
+use store::{Raw, Store, StoreError, Table, TableDef};
+
+/// The newest advertisement of each provider, as its signed envelope.
+struct Ads;
+impl Table for Ads {
+    const NAME: &'static str = "indexer_ads";
+    type Key = PeerId;
+    type Value = Raw;
+}
+
+/// The tables that [`store::Store::open`] must know for this role.
+pub fn tables() -> [TableDef; 1] {
+    [TableDef::of::<Ads>()]
+}
+
+/// Why the book could not be refilled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The node's memory failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network ended meanwhile.
+    #[error(transparent)]
+    Network(#[from] Stopped),
+}
+
+/// Where the network keeps the advertisements of an indexer.
+pub fn ad_store(store: Store) -> Arc<dyn AdStore> {
+    Arc::new(Book(store))
+}
+
+struct Book(Store);
+
+impl AdStore for Book {
+    fn put(&self, peer: &PeerId, _seq: u64, raw: &[u8]) {
+        // not a promise to anyone: what is lost comes back with the next refresh
+        if let Err(error) = self.0.put::<Ads>(peer, &Raw(raw.to_vec())) {
+            tracing::warn!(%peer, %error, "an advertisement was not written");
+        }
+    }
+
+    fn remove(&self, peer: &PeerId) {
+        if let Err(error) = self.0.delete::<Ads>(peer) {
+            tracing::warn!(%peer, %error, "an advertisement was not removed");
+        }
+    }
+}
+
+/// Gives the network what an earlier run had kept, and says how much of it still holds.
+pub async fn refill(store: &Store, network: &Handle) -> Result<usize, Error> {
+    let ads = store.run(|store| store.scan::<Ads>(..)?.map(|row| row.map(|(_, raw)| raw.0)).collect::<Result<Vec<_>, _>>()).await?;
+    Ok(network.load_ads(ads).await?)
+}

@@ -1,0 +1,24 @@
+//! The pure core of gpulease: what an offer, a quote, a voucher and a rental *are*, and every rule about money.
+//!
+//! Nothing here does input or output. Time arrives as an argument, randomness as a seed, so that each rule can be tested by
+//! simulation. The modules read from the ground up:
+//!
+//! - [`id`], [`money`], [`time`]: the small words everything else is said in
+//! - [`class`], [`offer`], [`query`], [`book`]: what providers advertise and how renters find it
+//! - [`signed`], [`quote`], [`terms`]: what both sides sign, and what each signature binds
+//! - [`meter`]: seconds served, money owed, and when a sandbox must be frozen
+//! - [`rental`]: the two state machines, one for each side of a rental
+
+pub mod book;
+pub mod class;
+pub mod id;
+pub mod meter;
+pub mod money;
+pub mod offer;
+pub mod query;
+pub mod quote;
+pub mod refusal;
+pub mod rental;
+pub mod signed;
+pub mod terms;
+pub mod time;

@@ -1,0 +1,207 @@
+//! A quote: the provider's binding promise to one renter. Its EIP-712 digest is the id of the rental, and the same thirteen
+//! fields are what the escrow is opened and closed with.
+
+use crate::{
+    id::{DeviceId, RentalId},
+    money::{Amount, Rate},
+    signed::{self, Escrow, signer_of},
+};
+use alloy_primitives::{Address, B256, Signature};
+use serde::{Deserialize, Serialize};
+
+/// The longest time a quote may wait to be opened, in seconds.
+pub const MAX_QUOTE_LIFETIME: u32 = 120;
+/// The longest rental: 366 days, the escrow's own limit.
+pub const MAX_RENTAL_SECONDS: u32 = 366 * 86_400;
+/// The shortest challenge window the escrow accepts, in seconds.
+pub const MIN_WINDOW: u32 = 900;
+/// The longest challenge window the escrow accepts, in seconds.
+pub const MAX_WINDOW: u32 = 604_800;
+
+/// The terms that the escrow knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    /// The provider's payout address.
+    pub provider: Address,
+    /// The provider's signing key.
+    pub provider_key: Address,
+    /// Pays, and is refunded.
+    pub renter: Address,
+    /// The renter's session key.
+    pub renter_key: Address,
+    /// The token paid in; zero is the chain's coin.
+    pub token: Address,
+    /// The price of a second.
+    pub rate: Rate,
+    /// The least deposit worth opening for.
+    pub min_deposit: Amount,
+    /// The longest the rental can last.
+    pub max_seconds: u32,
+    /// The challenge window, in seconds.
+    pub window: u32,
+    /// The last second of block time at which it may be opened.
+    pub expiry: u32,
+    /// An arbiter, or zero.
+    pub arbiter: Address,
+    /// The slot, exclusive while rented.
+    pub device: DeviceId,
+    /// keccak256 of the full terms (see [`crate::terms`]).
+    pub spec: B256,
+}
+
+impl Quote {
+    /// The quote as the escrow's typed data.
+    pub fn statement(&self) -> signed::Quote {
+        signed::Quote {
+            provider: self.provider,
+            providerKey: self.provider_key,
+            renter: self.renter,
+            renterKey: self.renter_key,
+            token: self.token,
+            rate: self.rate.micro_units().into(),
+            minDeposit: self.min_deposit.into(),
+            maxSeconds: self.max_seconds,
+            window: self.window,
+            expiry: self.expiry,
+            arbiter: self.arbiter,
+            device: self.device.0,
+            spec: self.spec,
+        }
+    }
+
+    /// The id of the rental that this quote opens at `escrow`.
+    pub fn id(&self, escrow: &Escrow) -> RentalId {
+        RentalId(escrow.digest(&self.statement()))
+    }
+
+    /// The most the rental can cost.
+    pub const fn full_price(&self) -> Amount {
+        self.rate.for_seconds(self.max_seconds)
+    }
+}
+
+/// A quote with its provider's signature, at the escrow it was made for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedQuote {
+    /// Where it may be opened.
+    pub escrow: Escrow,
+    /// What was agreed.
+    pub quote: Quote,
+    /// By `quote.provider_key`.
+    pub signature: Signature,
+}
+
+impl SignedQuote {
+    /// The id of the rental it opens.
+    pub fn id(&self) -> RentalId {
+        self.quote.id(&self.escrow)
+    }
+
+    /// Whether the provider's key signed it.
+    pub fn is_authentic(&self) -> bool {
+        signer_of(&self.id().0, &self.signature) == Some(self.quote.provider_key)
+    }
+}
+
+/// What a renter asked for and will hold the quote against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The escrow it will pay through.
+    pub escrow: Escrow,
+    /// Its own wallet.
+    pub renter: Address,
+    /// Its session key.
+    pub renter_key: Address,
+    /// The wallet that the offer's provider has bound to its peer.
+    pub provider: Address,
+    /// The key that the same binding names.
+    pub provider_key: Address,
+    /// The token of the chosen price.
+    pub token: Address,
+    /// The advertised rate; the quote may be cheaper, never dearer.
+    pub rate: Rate,
+    /// The time wanted.
+    pub max_seconds: u32,
+    /// What the renter is ready to lock.
+    pub deposit: Amount,
+    /// The shortest challenge window that gives the renter's own deposit a sane return (a client's rule; devnets allow less).
+    pub windows: std::ops::RangeInclusive<u32>,
+    /// keccak256 of the terms that came with the quote, once they were read and found good.
+    pub spec: B256,
+    /// The latest block's time, in seconds.
+    pub block_time: u64,
+}
+
+/// Why a quote is not what was asked for. Each variant names the field at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuoteMismatch {
+    /// Signed by another key, or not at all.
+    #[error("the quote is not signed by the provider's key")]
+    Signature,
+    /// For another escrow or chain.
+    #[error("the quote is for another escrow: chain {chain}, {address}", chain = .0.chain, address = .0.address)]
+    Escrow(Escrow),
+    /// A field differs from what was asked.
+    #[error("the quote's {field} is {got}, expected {expected}")]
+    Field {
+        /// The field's name in the quote.
+        field: &'static str,
+        /// What stands there.
+        got: String,
+        /// What was asked for.
+        expected: String,
+    },
+    /// Dearer than advertised.
+    #[error("the quote's rate is above the advertised one: {got} > {advertised}")]
+    Dearer {
+        /// The quoted rate, micro-units a second.
+        got: Amount,
+        /// The advertised rate.
+        advertised: Amount,
+    },
+    /// It can no longer be opened, or for longer than quotes may.
+    #[error("the quote's expiry {expiry} does not lie within {MAX_QUOTE_LIFETIME} s after the chain's time {block_time}")]
+    Expiry {
+        /// Seconds of block time.
+        expiry: u32,
+        /// Seconds of block time.
+        block_time: u64,
+    },
+}
+
+impl SignedQuote {
+    /// Holds the quote against what was asked for: the first difference found, or nothing.
+    pub fn check(&self, asked: &Asked) -> Result<(), QuoteMismatch> {
+        let q = &self.quote;
+        if self.escrow != asked.escrow {
+            return Err(QuoteMismatch::Escrow(self.escrow));
+        }
+        let same = |field, got: String, expected: String| {
+            if got == expected { Ok(()) } else { Err(QuoteMismatch::Field { field, got, expected }) }
+        };
+        same("renter", q.renter.to_string(), asked.renter.to_string())?;
+        same("renterKey", q.renter_key.to_string(), asked.renter_key.to_string())?;
+        same("provider", q.provider.to_string(), asked.provider.to_string())?;
+        same("providerKey", q.provider_key.to_string(), asked.provider_key.to_string())?;
+        same("token", q.token.to_string(), asked.token.to_string())?;
+        same("maxSeconds", q.max_seconds.to_string(), asked.max_seconds.to_string())?;
+        same("arbiter", q.arbiter.to_string(), Address::ZERO.to_string())?;
+        same("spec", q.spec.to_string(), asked.spec.to_string())?;
+        if !asked.windows.contains(&q.window) {
+            let expected = format!("{} to {} seconds", asked.windows.start(), asked.windows.end());
+            return Err(QuoteMismatch::Field { field: "window", got: q.window.to_string(), expected });
+        }
+        if q.min_deposit > asked.deposit {
+            let expected = format!("at most {}", asked.deposit);
+            return Err(QuoteMismatch::Field { field: "minDeposit", got: q.min_deposit.to_string(), expected });
+        }
+        if q.rate > asked.rate {
+            return Err(QuoteMismatch::Dearer { got: q.rate.micro_units(), advertised: asked.rate.micro_units() });
+        }
+        let (expiry, latest) = (u64::from(q.expiry), asked.block_time + u64::from(MAX_QUOTE_LIFETIME));
+        if expiry < asked.block_time || expiry > latest {
+            return Err(QuoteMismatch::Expiry { expiry: q.expiry, block_time: asked.block_time });
+        }
+        if self.is_authentic() { Ok(()) } else { Err(QuoteMismatch::Signature) }
+    }
+}

@@ -1,0 +1,88 @@
+//! Why a provider says no. The code travels with the answer and reaches the person who asked.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The reasons a request can be refused for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The provider has no offer of that name.
+    NoSuchSlot,
+    /// All slots of the offer are taken; the detail says until when.
+    BusyUntil,
+    /// The rate asked for is below the provider's.
+    Price,
+    /// Shorter or longer than the offer allows.
+    Duration,
+    /// The root file system is not available.
+    Image,
+    /// The provider does not serve the renter's region.
+    Region,
+    /// The wallet does not hold what the rental would lock.
+    Funds,
+    /// The program needs hardware that the slot does not have.
+    UnsupportedBinary,
+    /// The request is malformed or its signature is wrong.
+    BadRequest,
+    /// Another request of the same wallet or peer is still held.
+    HoldInUse,
+    /// The chain, escrow or token is not one the provider settles on.
+    Settlement,
+    /// No such rental, or not the caller's.
+    NoSuchRental,
+    /// The rental is not in a state that allows this.
+    WrongState,
+    /// The provider is going out of service.
+    Draining,
+    /// Asked too often; the detail says when to come back.
+    RateLimited,
+    /// The provider failed; the detail says how.
+    Internal,
+}
+
+/// A refusal with its words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub struct Refusal {
+    /// The reason.
+    pub code: RefusalCode,
+    /// What a person should know about it.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal for `code`, explained by `detail`.
+    pub fn new(code: RefusalCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
+}
+
+impl fmt::Display for RefusalCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchSlot => "no such slot",
+            Self::BusyUntil => "busy until",
+            Self::Price => "price",
+            Self::Duration => "duration",
+            Self::Image => "image",
+            Self::Region => "region",
+            Self::Funds => "funds",
+            Self::UnsupportedBinary => "unsupported binary",
+            Self::BadRequest => "bad request",
+            Self::HoldInUse => "another quote is still held",
+            Self::Settlement => "settlement",
+            Self::NoSuchRental => "no such rental",
+            Self::WrongState => "wrong state",
+            Self::Draining => "going out of service",
+            Self::RateLimited => "asked too often",
+            Self::Internal => "the provider failed",
+        })
+    }
+}

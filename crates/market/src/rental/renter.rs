@@ -1,0 +1,418 @@
+//! The renter's side: open, wait for `Ready`, sign for what was served, finish, and see that the chain settles it; with or without
+//! the provider.
+
+use super::{Closing, Opening, StepError};
+use crate::{
+    id::{PeerId, RentalId, peer_text},
+    meter::{Meter, Tariff},
+    money::Amount,
+    quote::SignedQuote,
+    signed::{SignedRelease, SignedVoucher},
+    terms::Terms,
+    time::UnixMillis,
+};
+use alloy_primitives::{Bytes, Signature};
+use serde::{Deserialize, Serialize};
+
+/// How many vouchers in a row may stay unanswered before the provider counts as gone: DESIGN §8.
+pub const MAX_MISSED_ACKS: u32 = 3;
+/// How many times the end of a rental is told to a provider that does not answer, before the renter leaves by the chain.
+pub const MAX_FINISH_ATTEMPTS: u32 = 3;
+/// How long a provider that has signed its release may take to close, before the renter closes with that release. In milliseconds: a
+/// few blocks of a slow chain, and far less than any challenge window.
+pub const CLOSE_PATIENCE: u64 = 60_000;
+
+/// Where the rental stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The provider promised; nothing is locked.
+    Quoted,
+    /// The opening is on its way to the chain.
+    Opening,
+    /// The deposit is locked; the sandbox is awaited.
+    Waiting,
+    /// The meter runs.
+    Serving,
+    /// The provider is being told that it is over.
+    Finishing,
+    /// The final total is agreed; the provider closes.
+    Settling,
+    /// The provider does not answer: stopped, and after the window finalized, on chain.
+    Leaving,
+    /// The escrow has paid.
+    Closed,
+    /// Never opened.
+    Lapsed,
+}
+
+impl Phase {
+    /// The phase as people read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quoted => "quoted",
+            Self::Opening => "opening",
+            Self::Waiting => "waiting",
+            Self::Serving => "serving",
+            Self::Finishing => "finishing",
+            Self::Settling => "settling",
+            Self::Leaving => "leaving",
+            Self::Closed => "closed",
+            Self::Lapsed => "lapsed",
+        }
+    }
+
+    /// Whether nothing more will happen.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Closed | Self::Lapsed)
+    }
+}
+
+/// What happens to a rental.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The renter decides to open.
+    Open,
+    /// The opening cannot succeed any more: reverted, or the quote expired unopened.
+    NotOpened,
+    /// The chain shows it open, at the confirmation depth.
+    Opened(Opening),
+    /// The provider's signed start of the meter.
+    Ready(UnixMillis, Signature),
+    /// A voucher was signed and is about to be sent.
+    Signed(SignedVoucher),
+    /// The provider acknowledged this total.
+    Acked(Amount),
+    /// A voucher stayed unanswered.
+    AckMissed,
+    /// The renter, or the end of its program, ends it.
+    Finish,
+    /// The provider signed the final total.
+    Released(SignedRelease),
+    /// The provider did not answer the end.
+    FinishMissed,
+    /// The chain shows it stopping since this time (Unix seconds).
+    Stopping(u64),
+    /// A confirmed block has this time (Unix seconds).
+    BlockTime(u64),
+    /// Time passes.
+    Tick,
+    /// The chain shows it closed, at the confirmation depth.
+    Closed(Closing),
+}
+
+/// What the driver must do. Each may be done twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send the opening transaction.
+    SendOpen,
+    /// Sign and send a voucher for this total.
+    Sign(Amount),
+    /// Tell the provider that the rental is over, with the last voucher.
+    TellFinish,
+    /// Close on chain with the provider's release.
+    SendRelease,
+    /// Stop the meter on chain.
+    SendStop,
+    /// Close a stopped or forgotten rental on chain.
+    SendFinalize,
+    /// Write the receipt.
+    Receipt,
+}
+
+/// A renter's rental.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rental {
+    /// The id: the quote's digest.
+    pub id: RentalId,
+    /// The provider's promise.
+    pub quote: SignedQuote,
+    /// The full terms.
+    pub terms: Terms,
+    /// The terms as they were hashed.
+    pub terms_bytes: Bytes,
+    /// The provider's peer.
+    #[serde(with = "peer_text")]
+    pub provider: PeerId,
+    /// The newest block when it was quoted: nothing happened to it on chain before.
+    pub quoted_at_block: u64,
+    /// What is, or will be, locked.
+    pub deposit: Amount,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The opening, once seen.
+    pub opening: Option<Opening>,
+    /// When the opening was seen, by the wall clock.
+    pub opened_at: Option<UnixMillis>,
+    /// The provider's signed start.
+    pub ready: Option<(UnixMillis, Signature)>,
+    /// Where the own meter starts: the signed start, never earlier than one increment before it was heard.
+    pub metered_from: Option<UnixMillis>,
+    /// The highest voucher signed.
+    pub voucher: Option<SignedVoucher>,
+    /// The highest total acknowledged.
+    pub acked: Amount,
+    /// Unanswered vouchers in a row.
+    pub missed_acks: u32,
+    /// Unanswered ends.
+    pub missed_finishes: u32,
+    /// When serving ended for the renter.
+    pub stopped_at: Option<UnixMillis>,
+    /// The provider's signed final total.
+    pub release: Option<SignedRelease>,
+    /// When the release came.
+    pub released_at: Option<UnixMillis>,
+    /// The chain's stop time, when stopped there.
+    pub stop_time: Option<u64>,
+    /// The closing, once seen.
+    pub closing: Option<Closing>,
+}
+
+impl Rental {
+    /// A rental whose quote was checked.
+    pub fn new(quote: SignedQuote, terms: Terms, terms_bytes: Bytes, deposit: Amount, quoted_at_block: u64) -> Self {
+        Self {
+            id: quote.id(),
+            provider: terms.provider_peer,
+            quote,
+            terms,
+            terms_bytes,
+            quoted_at_block,
+            deposit,
+            phase: Phase::Quoted,
+            opening: None,
+            opened_at: None,
+            ready: None,
+            metered_from: None,
+            voucher: None,
+            acked: Amount::ZERO,
+            missed_acks: 0,
+            missed_finishes: 0,
+            stopped_at: None,
+            release: None,
+            released_at: None,
+            stop_time: None,
+            closing: None,
+        }
+    }
+
+    /// The numbers the meter runs by.
+    pub fn tariff(&self) -> Tariff {
+        Tariff {
+            rate: self.quote.quote.rate,
+            max_seconds: self.quote.quote.max_seconds.saturating_sub(self.terms.ready_seconds),
+            deposit: self.opening.map_or(self.deposit, |opening| opening.deposit),
+            increment_millis: self.terms.increment_millis,
+        }
+    }
+
+    /// The meter, once it runs.
+    pub fn meter(&self) -> Option<Meter> {
+        Some(Meter { tariff: self.tariff(), ready_at: self.metered_from? })
+    }
+
+    /// The highest total signed for.
+    pub fn signed_total(&self) -> Amount {
+        self.voucher.map_or(Amount::ZERO, |voucher| voucher.cumulative)
+    }
+
+    /// Seconds billed so far.
+    pub fn seconds(&self, now: UnixMillis) -> u32 {
+        self.meter().map_or(0, |meter| meter.tariff.billed_seconds(meter.served(self.stopped_at.unwrap_or(now))))
+    }
+
+    /// Takes an input and says what must be done about it.
+    pub fn step(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, StepError> {
+        match input {
+            Input::Open => self.open(),
+            Input::NotOpened => Ok(self.not_opened()),
+            Input::Opened(opening) => Ok(self.opened(opening, now)),
+            Input::Ready(at, signature) => Ok(self.begin(at, signature, now)),
+            Input::Signed(voucher) => Ok(self.signed(voucher)),
+            Input::Acked(total) => Ok(self.acknowledged(total)),
+            Input::AckMissed => Ok(self.ack_missed(now)),
+            Input::Finish => self.finish(now),
+            Input::Released(release) => Ok(self.released(release, now)),
+            Input::FinishMissed => Ok(self.finish_missed()),
+            Input::Stopping(time) => Ok(self.stopping(time)),
+            Input::BlockTime(time) => Ok(self.block_time(time)),
+            Input::Tick => Ok(self.tick(now)),
+            Input::Closed(closing) => Ok(self.closed(closing, now)),
+        }
+    }
+
+    /// What to do again after a restart.
+    pub fn resume(&self) -> Vec<Effect> {
+        match self.phase {
+            Phase::Opening => vec![Effect::SendOpen],
+            Phase::Finishing => vec![Effect::TellFinish],
+            Phase::Leaving if self.stop_time.is_none() => vec![Effect::SendStop],
+            _ => vec![],
+        }
+    }
+
+    fn open(&mut self) -> Result<Vec<Effect>, StepError> {
+        if self.phase != Phase::Quoted {
+            return Err(StepError::WrongPhase { phase: self.phase.name() });
+        }
+        self.phase = Phase::Opening;
+        Ok(vec![Effect::SendOpen])
+    }
+
+    fn not_opened(&mut self) -> Vec<Effect> {
+        if self.opening.is_none() {
+            self.phase = Phase::Lapsed;
+        }
+        vec![]
+    }
+
+    fn opened(&mut self, opening: Opening, now: UnixMillis) -> Vec<Effect> {
+        // a finish that was ordered while the opening was under way takes effect now
+        let finish_ordered = self.phase == Phase::Finishing && self.opening.is_none();
+        if matches!(self.phase, Phase::Quoted | Phase::Opening | Phase::Lapsed) || finish_ordered {
+            self.opening = Some(opening);
+            self.opened_at = Some(now);
+            if finish_ordered {
+                return vec![Effect::TellFinish];
+            }
+            self.phase = Phase::Waiting;
+        }
+        vec![]
+    }
+
+    fn begin(&mut self, at: UnixMillis, signature: Signature, now: UnixMillis) -> Vec<Effect> {
+        if self.phase != Phase::Waiting {
+            return vec![];
+        }
+        // clocks differ and providers lie: what was served before we heard of it counts for one increment at most
+        let earliest = UnixMillis(now.0.saturating_sub(u64::from(self.terms.increment_millis)));
+        self.ready = Some((at, signature));
+        self.metered_from = Some(at.clamp(earliest, now));
+        self.phase = Phase::Serving;
+        self.tick(now)
+    }
+
+    fn signed(&mut self, voucher: SignedVoucher) -> Vec<Effect> {
+        if voucher.id == self.id && voucher.cumulative >= self.signed_total() {
+            self.voucher = Some(voucher);
+        }
+        vec![]
+    }
+
+    fn acknowledged(&mut self, total: Amount) -> Vec<Effect> {
+        self.missed_acks = 0;
+        self.acked = self.acked.max(total.min(self.signed_total()));
+        vec![]
+    }
+
+    fn ack_missed(&mut self, now: UnixMillis) -> Vec<Effect> {
+        if self.phase != Phase::Serving {
+            return vec![];
+        }
+        self.missed_acks += 1;
+        if self.missed_acks < MAX_MISSED_ACKS {
+            return vec![];
+        }
+        self.stopped_at = Some(now);
+        self.phase = Phase::Leaving;
+        vec![Effect::SendStop]
+    }
+
+    fn finish(&mut self, now: UnixMillis) -> Result<Vec<Effect>, StepError> {
+        match self.phase {
+            Phase::Quoted => {
+                self.phase = Phase::Lapsed;
+                Ok(vec![])
+            }
+            Phase::Opening => {
+                self.stopped_at = Some(now);
+                self.phase = Phase::Finishing;
+                Ok(vec![])
+            }
+            Phase::Waiting | Phase::Serving => {
+                self.stopped_at = Some(now);
+                let last = self.meter().map(|meter| meter.owed(now)).filter(|total| *total > self.signed_total());
+                self.phase = Phase::Finishing;
+                Ok(last.map(Effect::Sign).into_iter().chain([Effect::TellFinish]).collect())
+            }
+            Phase::Finishing | Phase::Settling | Phase::Leaving => Ok(vec![]),
+            Phase::Closed | Phase::Lapsed => Err(StepError::WrongPhase { phase: self.phase.name() }),
+        }
+    }
+
+    fn released(&mut self, release: SignedRelease, now: UnixMillis) -> Vec<Effect> {
+        if self.phase == Phase::Finishing && release.id == self.id {
+            self.release = Some(release);
+            self.released_at = Some(now);
+            self.phase = Phase::Settling;
+        }
+        vec![]
+    }
+
+    fn finish_missed(&mut self) -> Vec<Effect> {
+        if self.phase != Phase::Finishing {
+            return vec![];
+        }
+        self.missed_finishes += 1;
+        if self.missed_finishes < MAX_FINISH_ATTEMPTS {
+            return vec![Effect::TellFinish];
+        }
+        self.phase = Phase::Leaving;
+        vec![Effect::SendStop]
+    }
+
+    fn stopping(&mut self, time: u64) -> Vec<Effect> {
+        if self.stop_time.is_none() {
+            self.stop_time = Some(time);
+        }
+        if !self.phase.is_over() {
+            self.phase = Phase::Leaving;
+        }
+        vec![]
+    }
+
+    fn block_time(&mut self, time: u64) -> Vec<Effect> {
+        let window = u64::from(self.quote.quote.window);
+        let term = self.opening.map(|opening| opening.start + u64::from(self.quote.quote.max_seconds));
+        let ends = match (self.stop_time, term) {
+            (Some(stop), Some(term)) => stop.min(term),
+            (Some(end), None) | (None, Some(end)) => end,
+            (None, None) => return vec![],
+        };
+        if !self.phase.is_over() && time > ends + window { vec![Effect::SendFinalize] } else { vec![] }
+    }
+
+    fn tick(&mut self, now: UnixMillis) -> Vec<Effect> {
+        match self.phase {
+            Phase::Waiting => {
+                let patience = (u64::from(self.terms.ready_seconds) + 1) * 1_000;
+                let late = self.opened_at.is_some_and(|at| now.since(at) > patience);
+                if late { self.finish(now).unwrap_or_default() } else { vec![] }
+            }
+            Phase::Serving => {
+                let Some(meter) = self.meter() else { return vec![] };
+                if now >= meter.ends_at() {
+                    return self.finish(now).unwrap_or_default();
+                }
+                // signing the same total again is the heartbeat
+                vec![Effect::Sign(meter.owed(now).max(self.signed_total()))]
+            }
+            Phase::Settling => {
+                let patient = self.released_at.is_none_or(|at| now.since(at) < CLOSE_PATIENCE);
+                if patient { vec![] } else { vec![Effect::SendRelease] }
+            }
+            Phase::Leaving if self.stop_time.is_none() => vec![Effect::SendStop],
+            _ => vec![],
+        }
+    }
+
+    fn closed(&mut self, closing: Closing, now: UnixMillis) -> Vec<Effect> {
+        if self.phase == Phase::Closed {
+            return vec![];
+        }
+        self.stopped_at.get_or_insert(now);
+        self.closing = Some(closing);
+        self.phase = Phase::Closed;
+        vec![Effect::Receipt]
+    }
+}

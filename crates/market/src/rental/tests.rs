@@ -1,0 +1,266 @@
+//! Both machines against scripted events: each test is one way a rental can go.
+
+use super::{Closing, Opening, provider, renter};
+use crate::{
+    id::{DeviceId, RentalId, numbered_peer},
+    money::{Amount, Rate, Token},
+    offer::Hardware,
+    quote::{Quote, SignedQuote},
+    signed::{Escrow, SignedRelease, SignedVoucher},
+    terms::{Terms, Workload},
+    time::UnixMillis,
+};
+use alloy_primitives::{Address, B256, Bytes, Signature, U256};
+
+const READY_SECONDS: u32 = 30;
+const START: u64 = 1_000_000;
+
+fn signature() -> Signature {
+    Signature::new(U256::from(1), U256::from(1), false)
+}
+
+fn agreed() -> (SignedQuote, Terms) {
+    let escrow = Escrow { chain: 1, address: Address::repeat_byte(9) };
+    let token = Token { chain: 1, address: Address::repeat_byte(8), symbol: "USD".into(), decimals: 6 };
+    let terms = Terms {
+        network: "main".into(),
+        provider_peer: numbered_peer(1),
+        renter_peer: numbered_peer(2),
+        escrow,
+        token: token.clone(),
+        offer: "small".into(),
+        slot: "small-1".into(),
+        hardware: Hardware::default(),
+        increment_millis: 10_000,
+        ready_seconds: READY_SECONDS,
+        frozen_seconds: 60,
+        notice_seconds: 0,
+        workload: Workload::default(),
+        continues: None,
+        salt: [0; 16],
+    };
+    let quote = Quote {
+        provider: Address::repeat_byte(1),
+        provider_key: Address::repeat_byte(2),
+        renter: Address::repeat_byte(3),
+        renter_key: Address::repeat_byte(4),
+        token: token.address,
+        rate: Rate::new(Amount::new(1_000_000).unwrap()),
+        min_deposit: Amount::ZERO,
+        max_seconds: 3_600 + READY_SECONDS,
+        window: 86_400,
+        expiry: 2_000,
+        arbiter: Address::ZERO,
+        device: DeviceId(B256::ZERO),
+        spec: B256::ZERO,
+    };
+    (SignedQuote { escrow, quote, signature: signature() }, terms)
+}
+
+fn opening() -> Opening {
+    Opening { deposit: Amount::new(3_600).unwrap(), start: START / 1_000, tx: B256::repeat_byte(1), block: 7 }
+}
+
+fn closing(paid: u128) -> Closing {
+    let paid = Amount::new(paid).unwrap();
+    Closing { paid, refunded: opening().deposit.saturating_sub(paid), elapsed: 1, kind: 1, tx: B256::repeat_byte(2), block: 9, time: 0 }
+}
+
+fn at(millis: u64) -> UnixMillis {
+    UnixMillis(START + millis)
+}
+
+mod provider_side {
+    use super::*;
+    use provider::{Effect, Input, Phase, Rental};
+
+    fn quoted() -> Rental {
+        let (quote, terms) = agreed();
+        Rental::new(quote, terms, Bytes::new(), 5)
+    }
+
+    fn serving() -> Rental {
+        let mut rental = quoted();
+        assert_eq!(rental.step(Input::Opened(opening()), at(0)), Ok(vec![Effect::Prepare]));
+        assert_eq!(rental.step(Input::SandboxReady(signature()), at(0)), Ok(vec![]));
+        assert_eq!(rental.phase, Phase::Serving);
+        rental
+    }
+
+    #[test]
+    fn a_quote_lapses_only_when_the_chains_own_time_is_past_its_expiry() {
+        let mut rental = quoted();
+        assert_eq!(rental.step(Input::NotOpenAt(2_000), at(9_999_999)), Ok(vec![]));
+        assert_eq!(rental.step(Input::NotOpenAt(2_001), at(0)), Ok(vec![Effect::FreeSlot]));
+        assert_eq!(rental.phase, Phase::Lapsed);
+    }
+
+    #[test]
+    fn an_unpaid_sandbox_is_frozen_after_one_increment_and_ended_after_the_agreed_wait() {
+        let mut rental = serving();
+        assert_eq!(rental.step(Input::Tick, at(9_999)), Ok(vec![]));
+        assert_eq!(rental.step(Input::Tick, at(10_000)), Ok(vec![Effect::Freeze]));
+        assert_eq!(rental.step(Input::Tick, at(69_999)), Ok(vec![]));
+        assert_eq!(rental.step(Input::Tick, at(70_000)), Ok(vec![Effect::Destroy, Effect::Close]));
+        assert_eq!((rental.phase, rental.frozen_total(at(80_000))), (Phase::Closing, 60_000));
+    }
+
+    #[test]
+    fn a_voucher_of_another_key_changes_nothing() {
+        let mut rental = serving();
+        let before = rental.clone();
+        let forged = SignedVoucher { id: rental.id, cumulative: Amount::new(5).unwrap(), signature: signature() };
+        assert!(rental.step(Input::Voucher(forged), at(1_000)).is_err());
+        assert_eq!(rental, before);
+    }
+
+    #[test]
+    fn a_bad_last_voucher_does_not_keep_the_rental_open() {
+        let mut rental = serving();
+        let forged = SignedVoucher { id: rental.id, cumulative: Amount::new(5).unwrap(), signature: signature() };
+        assert_eq!(rental.step(Input::Finish(Some(forged)), at(1_000)), Ok(vec![Effect::Destroy, Effect::Close]));
+        assert_eq!((rental.phase, rental.covered()), (Phase::Closing, Amount::ZERO));
+    }
+
+    #[test]
+    fn a_sandbox_that_does_not_come_up_ends_the_rental_with_a_reason() {
+        let mut rental = quoted();
+        rental.step(Input::Opened(opening()), at(0)).unwrap();
+        assert_eq!(rental.step(Input::Tick, at(30_001)), Ok(vec![Effect::Destroy, Effect::Close]));
+        assert!(rental.fault.is_some() && rental.ready.is_none());
+        // one that comes up late is removed
+        assert_eq!(rental.step(Input::SandboxReady(signature()), at(30_002)), Ok(vec![Effect::Destroy]));
+    }
+
+    #[test]
+    fn the_slot_is_free_again_when_the_chain_shows_the_closing() {
+        let mut rental = serving();
+        rental.step(Input::Finish(None), at(500)).unwrap();
+        assert_eq!(rental.step(Input::Closed(closing(0)), at(900)), Ok(vec![Effect::Receipt, Effect::FreeSlot]));
+        assert_eq!(rental.step(Input::Closed(closing(0)), at(901)), Ok(vec![]));
+        assert_eq!(rental.served_millis(at(99_999)), 500);
+    }
+
+    #[test]
+    fn a_rental_that_ends_on_chain_by_itself_is_cleaned_up_and_not_closed_again() {
+        let mut rental = serving();
+        assert_eq!(rental.step(Input::Closed(closing(1)), at(900)), Ok(vec![Effect::Destroy, Effect::Receipt, Effect::FreeSlot]));
+    }
+
+    #[test]
+    fn the_machine_survives_being_written_and_read() {
+        let rental = serving();
+        let text = serde_json::to_string(&rental).unwrap();
+        assert_eq!(serde_json::from_str::<Rental>(&text).unwrap(), rental);
+        assert_eq!(rental.resume(), vec![Effect::Thaw]);
+    }
+}
+
+mod renter_side {
+    use super::*;
+    use renter::{CLOSE_PATIENCE, Effect, Input, MAX_FINISH_ATTEMPTS, MAX_MISSED_ACKS, Phase, Rental};
+
+    fn opened() -> Rental {
+        let (quote, terms) = agreed();
+        let mut rental = Rental::new(quote, terms, Bytes::new(), opening().deposit, 5);
+        assert_eq!(rental.step(Input::Open, at(0)), Ok(vec![Effect::SendOpen]));
+        assert_eq!(rental.step(Input::Opened(opening()), at(0)), Ok(vec![]));
+        rental
+    }
+
+    fn serving() -> Rental {
+        let mut rental = opened();
+        rental.step(Input::Ready(at(0), signature()), at(0)).unwrap();
+        assert_eq!(rental.phase, Phase::Serving);
+        rental
+    }
+
+    fn voucher(id: RentalId, total: u128) -> SignedVoucher {
+        SignedVoucher { id, cumulative: Amount::new(total).unwrap(), signature: signature() }
+    }
+
+    #[test]
+    fn it_signs_for_the_seconds_that_have_begun_and_never_for_less_than_before() {
+        let mut rental = serving();
+        assert_eq!(rental.step(Input::Tick, at(1_001)), Ok(vec![Effect::Sign(Amount::new(2).unwrap())]));
+        rental.step(Input::Signed(voucher(rental.id, 2)), at(1_001)).unwrap();
+        // a clock that jumps back does not take anything back
+        assert_eq!(rental.step(Input::Tick, at(100)), Ok(vec![Effect::Sign(Amount::new(2).unwrap())]));
+    }
+
+    #[test]
+    fn a_backdated_start_costs_one_increment_at_most() {
+        let mut rental = opened();
+        rental.step(Input::Ready(UnixMillis(5), signature()), at(20_000)).unwrap();
+        assert_eq!(rental.meter().unwrap().owed(at(20_000)), Amount::new(10).unwrap());
+    }
+
+    #[test]
+    fn a_provider_that_misses_three_acks_is_left_on_chain() {
+        let mut rental = serving();
+        for _ in 1..MAX_MISSED_ACKS {
+            assert_eq!(rental.step(Input::AckMissed, at(1_000)), Ok(vec![]));
+        }
+        assert_eq!(rental.step(Input::AckMissed, at(2_000)), Ok(vec![Effect::SendStop]));
+        rental.step(Input::Stopping(1_010), at(3_000)).unwrap();
+        assert_eq!(rental.step(Input::BlockTime(1_010 + 86_400), at(4_000)), Ok(vec![]));
+        assert_eq!(rental.step(Input::BlockTime(1_011 + 86_400), at(4_000)), Ok(vec![Effect::SendFinalize]));
+    }
+
+    #[test]
+    fn an_ack_in_between_forgives() {
+        let mut rental = serving();
+        for _ in 0..10 {
+            assert_eq!(rental.step(Input::AckMissed, at(1_000)), Ok(vec![]));
+            rental.step(Input::Acked(Amount::ZERO), at(1_000)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_last_voucher_is_signed_before_the_end_is_told() {
+        let mut rental = serving();
+        let effects = rental.step(Input::Finish, at(4_500)).unwrap();
+        assert_eq!(effects, vec![Effect::Sign(Amount::new(5).unwrap()), Effect::TellFinish]);
+        assert_eq!(rental.seconds(at(99_999)), 5);
+    }
+
+    #[test]
+    fn a_provider_that_does_not_answer_the_end_is_left_on_chain() {
+        let mut rental = serving();
+        rental.step(Input::Finish, at(4_500)).unwrap();
+        for _ in 1..MAX_FINISH_ATTEMPTS {
+            assert_eq!(rental.step(Input::FinishMissed, at(5_000)), Ok(vec![Effect::TellFinish]));
+        }
+        assert_eq!(rental.step(Input::FinishMissed, at(6_000)), Ok(vec![Effect::SendStop]));
+        assert_eq!(rental.phase, Phase::Leaving);
+    }
+
+    #[test]
+    fn a_provider_that_does_not_close_is_closed_with_its_own_release() {
+        let mut rental = serving();
+        rental.step(Input::Finish, at(1_000)).unwrap();
+        let release = SignedRelease { id: rental.id, cumulative: Amount::new(1).unwrap(), signature: signature() };
+        rental.step(Input::Released(release), at(1_000)).unwrap();
+        assert_eq!(rental.step(Input::Tick, at(1_000 + CLOSE_PATIENCE - 1)), Ok(vec![]));
+        assert_eq!(rental.step(Input::Tick, at(1_000 + CLOSE_PATIENCE)), Ok(vec![Effect::SendRelease]));
+        assert_eq!(rental.step(Input::Closed(closing(1)), at(90_000)), Ok(vec![Effect::Receipt]));
+    }
+
+    #[test]
+    fn a_sandbox_that_never_comes_is_left_for_free() {
+        let mut rental = opened();
+        assert_eq!(rental.step(Input::Tick, at(31_000)), Ok(vec![]));
+        assert_eq!(rental.step(Input::Tick, at(31_001)), Ok(vec![Effect::TellFinish]));
+        assert_eq!(rental.signed_total(), Amount::ZERO);
+    }
+
+    #[test]
+    fn a_stop_during_the_opening_takes_effect_when_it_is_open() {
+        let (quote, terms) = agreed();
+        let mut rental = Rental::new(quote, terms, Bytes::new(), opening().deposit, 5);
+        rental.step(Input::Open, at(0)).unwrap();
+        assert_eq!(rental.step(Input::Finish, at(1)), Ok(vec![]));
+        assert_eq!(rental.step(Input::Opened(opening()), at(2)), Ok(vec![Effect::TellFinish]));
+        assert_eq!(rental.phase, Phase::Finishing);
+    }
+}

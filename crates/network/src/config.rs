@@ -1,0 +1,101 @@
+//! What a node must know before it joins the network.
+
+use crate::error::StartError;
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use market::{class::GpuClass, offer::DEFAULT_AD_LIFETIME};
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+/// How a node joins the network.
+#[derive(Clone)]
+pub struct Config {
+    /// The ed25519 key that is the node's identity.
+    pub keypair: Keypair,
+    /// Where to listen; empty to only dial out. Port 0 takes a free one.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses under which others reach this node, where they differ from those it listens on.
+    pub external: Vec<Multiaddr>,
+    /// Peers to be connected to at all times.
+    pub bootstrap: Vec<Multiaddr>,
+    /// `main`, or `devnet-` and eight hex digits: nodes of different networks do not see each other's offers.
+    pub network: String,
+    /// Which classes of machine this node wants to know about.
+    pub classes: Interest,
+    /// How long an advertisement of this node lives, in milliseconds; it is renewed after about a third of that.
+    pub ad_lifetime: u64,
+    /// Where advertisements are kept beyond the life of the process.
+    pub store: Option<Arc<dyn AdStore>>,
+}
+
+impl Config {
+    /// A node on `network` that listens nowhere, knows nobody and wants to know about everything.
+    pub fn new(keypair: Keypair, network: impl Into<String>) -> Self {
+        Self {
+            keypair,
+            listen: Vec::new(),
+            external: Vec::new(),
+            bootstrap: Vec::new(),
+            network: network.into(),
+            classes: Interest::All,
+            ad_lifetime: DEFAULT_AD_LIFETIME,
+            store: None,
+        }
+    }
+
+    /// Refuses what cannot work.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        if self.keypair.public().try_into_ed25519().is_err() {
+            return Err(StartError::NotEd25519);
+        }
+        let is_hex = |digits: &str| digits.len() == 8 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        match self.network.as_str() {
+            "main" => Ok(()),
+            name if name.strip_prefix("devnet-").is_some_and(is_hex) => Ok(()),
+            _ => Err(StartError::Network(self.network.clone())),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("peer", &self.keypair.public().to_peer_id())
+            .field("listen", &self.listen)
+            .field("external", &self.external)
+            .field("bootstrap", &self.bootstrap)
+            .field("network", &self.network)
+            .field("classes", &self.classes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which classes of machine a node follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Every class: an indexer.
+    All,
+    /// These: a renter, or with none of them a provider that only sells.
+    Only(BTreeSet<GpuClass>),
+}
+
+impl Interest {
+    /// No class at all.
+    pub fn none() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+
+    /// The classes, each once.
+    pub(crate) fn classes(&self) -> Vec<GpuClass> {
+        match self {
+            Self::All => GpuClass::all().collect(),
+            Self::Only(classes) => classes.iter().copied().collect(),
+        }
+    }
+}
+
+/// Where an indexer keeps advertisements. Called from one thread of its own, in the order in which things happened, so it may block.
+pub trait AdStore: Send + Sync {
+    /// The newest advertisement of a peer, as its signed envelope.
+    fn put(&self, peer: &PeerId, seq: u64, raw: &[u8]);
+    /// The peer's advertisement is over.
+    fn remove(&self, peer: &PeerId);
+}

@@ -1,0 +1,92 @@
+//! Counts of what the network layer refused, dropped or failed at. Nothing is dropped without being counted here, so that a node whose
+//! market looks thin can be told apart from a market that is thin.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One monotone count.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub(crate) fn add(&self) {
+        self.add_many(1);
+    }
+
+    /// Adds `n`.
+    pub(crate) fn add_many(&self, n: u64) {
+        // counts are read for people and graphs; they order nothing
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Everything that is counted, since the node started.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Every count with its name, in the order of declaration.
+            pub fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Announcements that were verified and passed on.
+    announcements_accepted,
+    /// Announcements that were not passed on though nobody is to blame: expired, repeated too soon, or older than one known.
+    announcements_ignored,
+    /// Announcements that cannot be honest: undecodable, oversized, wrongly signed, or on a topic they do not name.
+    announcements_rejected,
+    /// Advertisements taken into the book.
+    ads_accepted,
+    /// Advertisements with a wrong signature, key, payload type or hash.
+    ads_bad_signature,
+    /// Advertisements whose envelope is right but whose content cannot be read.
+    ads_malformed,
+    /// Advertisements larger than allowed.
+    ads_oversize,
+    /// Advertisements whose wallet binding does not hold.
+    ads_bad_binding,
+    /// Advertisements that were no news: as old as or older than the one held, expired, or from the future.
+    ads_stale,
+    /// Pieces of work turned away because the verification pool was full.
+    pool_full,
+    /// Announced advertisements that nobody asked could deliver.
+    pulls_abandoned,
+    /// Announced advertisements not fetched because too many were waiting.
+    pulls_dropped,
+    /// Newly connected peers not asked for their list because too many were waiting.
+    lists_dropped,
+    /// Advertisements not handed to the store because its queue was full.
+    store_dropped,
+    /// Announcements of our own that gossip would not take.
+    publish_failed,
+    /// Messages, in either direction of either request protocol, that were longer than allowed.
+    messages_oversize,
+    /// Messages of the request protocols, and session headers, that could not be read.
+    messages_malformed,
+    /// Requests and streams turned away because their peer sent too many.
+    rate_limited,
+    /// Rental requests turned away because the queue of the provider role was full.
+    rentals_queue_full,
+    /// Rental requests that the provider role left without an answer.
+    rentals_unanswered,
+    /// Session streams turned away because the accept queue was full.
+    sessions_queue_full,
+    /// Session streams that sent no header in time, or too many at once to be answered.
+    sessions_dropped,
+    /// Connections closed because pings went unanswered.
+    pings_lost,
+}

@@ -1,0 +1,68 @@
+//! How often one peer may ask: the generic cell rate algorithm, one number a peer. It says at which moment the peer's bucket would be
+//! empty again; a request that would push that moment further ahead than the burst allows is turned away.
+
+use libp2p::PeerId;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Peers remembered. A peer is forgotten once its bucket is empty; when this many are not, newcomers share one bucket's worth of
+/// caution: they are let through, since connection limits already bound how many there can be.
+const MAX_PEERS: usize = 4_096;
+
+/// A limit per peer.
+#[derive(Debug)]
+pub(crate) struct RateLimiter {
+    /// The time one request takes to drain.
+    interval: Duration,
+    /// How far ahead the bucket may be filled.
+    burst: Duration,
+    empty_at: Mutex<HashMap<PeerId, Instant>>,
+}
+
+impl RateLimiter {
+    /// At most `per_second` in the long run, and `burst` at once.
+    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
+        let interval = Duration::from_secs(1) / per_second.max(1);
+        Self { interval, burst: interval * burst, empty_at: Mutex::default() }
+    }
+
+    /// Whether `peer` may ask now.
+    pub(crate) fn allow(&self, peer: &PeerId) -> bool {
+        self.allow_at(peer, Instant::now())
+    }
+
+    fn allow_at(&self, peer: &PeerId, now: Instant) -> bool {
+        let mut buckets = self.empty_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= MAX_PEERS && !buckets.contains_key(peer) {
+            buckets.retain(|_, empty_at| *empty_at > now);
+            if buckets.len() >= MAX_PEERS {
+                return true;
+            }
+        }
+        let bucket = buckets.entry(*peer).or_insert(now);
+        let filled = (*bucket).max(now) + self.interval;
+        let allowed = filled <= now + self.burst;
+        if allowed {
+            *bucket = filled;
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds_for_each_peer_alone() {
+        let (limiter, now) = (RateLimiter::new(10, 5), Instant::now());
+        let (greedy, other) = (PeerId::random(), PeerId::random());
+        assert_eq!((0..20).filter(|_| limiter.allow_at(&greedy, now)).count(), 5);
+        assert!(limiter.allow_at(&other, now));
+        let later = now + Duration::from_millis(200);
+        assert_eq!((0..20).filter(|_| limiter.allow_at(&greedy, later)).count(), 2);
+    }
+}

@@ -1,0 +1,229 @@
+//! The network's one task. It owns the swarm and everything that belongs to it, and does one thing at a time: an event of the swarm, a
+//! command of a role, a verdict of the verification pool, an answer of the provider role, or what the clock says is due.
+//!
+//! `market` is about offers of others and `own_ad` about this node's, `rentals` about questions between renter and provider, `peers` about being connected.
+
+mod market;
+mod own_ad;
+mod peers;
+mod rentals;
+
+use crate::{
+    behaviour::{Behaviour, BehaviourEvent},
+    config::Config,
+    counters::Counters,
+    discovery::Discovery,
+    gossip::Topics,
+    handle::Command,
+    store::StoreThread,
+    verify::{Pool, Verdict},
+};
+use ::market::{book::Book, class::GpuClass};
+use futures::StreamExt;
+use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify, identity::Keypair, swarm::SwarmEvent};
+use std::{
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use rentals::RentalQueue;
+
+/// How often the clock is looked at: retries, renewals and expiry are exact to this.
+const TICK: Duration = Duration::from_millis(250);
+/// How long announcements are collected before what they announce is fetched, in one question to each source.
+const PULL_DELAY: Duration = Duration::from_millis(50);
+/// How long the task goes on after a withdrawal, so that neighbours can hear and fetch it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a batch of advertisements under verification is the answer to.
+#[derive(Debug)]
+pub(crate) enum Exchange {
+    /// A question for these peers' advertisements.
+    Get { source: PeerId, subjects: Vec<PeerId> },
+    /// A page of a list.
+    List { listing: crate::discovery::Listing, next: Vec<u8> },
+    /// A refill from the store.
+    Load { reply: oneshot::Sender<usize> },
+}
+
+/// The parts that are made before the task starts.
+pub(crate) struct Parts {
+    pub(crate) swarm: Swarm<Behaviour>,
+    pub(crate) topics: Topics,
+    pub(crate) book: Arc<RwLock<Book>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
+    pub(crate) connected: watch::Sender<Vec<PeerId>>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) verdicts: mpsc::Receiver<Verdict>,
+    pub(crate) pool: Pool,
+    pub(crate) store: Option<StoreThread>,
+    pub(crate) rentals: RentalQueue,
+}
+
+/// See the module.
+pub(crate) struct Node {
+    key: Keypair,
+    swarm: Swarm<Behaviour>,
+    topics: Topics,
+    counters: Arc<Counters>,
+    listening: watch::Sender<Vec<Multiaddr>>,
+    connected: watch::Sender<Vec<PeerId>>,
+    commands: mpsc::Receiver<Command>,
+    verdicts: mpsc::Receiver<Verdict>,
+    pool: Pool,
+    market: market::Market,
+    own_ad: own_ad::OwnAd,
+    peers: peers::Peers,
+    rentals: rentals::Rentals,
+}
+
+impl Node {
+    pub(crate) fn new(config: &Config, parts: Parts) -> Self {
+        let local = *parts.swarm.local_peer_id();
+        // one list of everything costs less than sixty of one class each
+        let listed = match &config.classes {
+            crate::config::Interest::All => vec![None],
+            crate::config::Interest::Only(classes) => classes.iter().copied().map(Some).collect(),
+        };
+        let discovery = Discovery::new(local, listed, Arc::clone(&parts.counters));
+        Self {
+            key: config.keypair.clone(),
+            market: market::Market::new(parts.book, discovery, parts.changes, parts.store),
+            own_ad: own_ad::OwnAd::new(config.ad_lifetime),
+            peers: peers::Peers::new(&config.bootstrap),
+            rentals: rentals::Rentals::new(parts.rentals),
+            swarm: parts.swarm,
+            topics: parts.topics,
+            counters: parts.counters,
+            listening: parts.listening,
+            connected: parts.connected,
+            commands: parts.commands,
+            verdicts: parts.verdicts,
+            pool: parts.pool,
+        }
+    }
+
+    /// Runs until cancelled, and then until a withdrawal just made has had time to spread. Returns the threads to wait for.
+    pub(crate) async fn run(mut self, cancel: CancellationToken) -> Vec<std::thread::JoinHandle<()>> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pull = tokio::time::interval(PULL_DELAY);
+        pull.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_words = None;
+        loop {
+            let stop = async {
+                match last_words {
+                    None => cancel.cancelled().await,
+                    Some(until) => tokio::time::sleep_until(until).await,
+                }
+            };
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                Some(command) = self.commands.recv() => self.on_command(command),
+                Some(verdict) = self.verdicts.recv() => self.on_verdict(verdict),
+                Some(answer) = self.rentals.answers.next() => self.answer_rental(answer),
+                _ = tick.tick() => self.on_tick(Instant::now()),
+                _ = pull.tick(), if self.market.has_pulls() => self.send_gets(Instant::now()),
+                () = stop => match last_words {
+                    None => last_words = Some(self.own_ad.withdrawn_at().map_or_else(Instant::now, |at| at + LAST_WORDS).into()),
+                    Some(_) => break,
+                },
+            }
+        }
+        self.market.close().into_iter().chain(self.pool.close()).collect()
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        self.keep_bootstrapped(now);
+        self.keep_searching(now);
+        self.renew_ad(now);
+        self.expire_ads(now);
+        self.send_gets(now);
+        self.send_lists(now);
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Dial { address, reply } => self.dial(address, reply),
+            Command::Publish { draft, reply } => {
+                // whoever asked may have gone; what it asked for is done all the same
+                let _ = reply.send(self.publish_draft(*draft));
+            }
+            Command::Withdraw { reply } => {
+                let _ = reply.send(self.withdraw());
+            }
+            Command::Load { ads, reply } => self.load(ads, reply),
+            Command::Ask { peer, request, reply } => self.reach(peer, peers::Errand::Ask { request, reply }),
+            Command::Open { peer, request } => self.reach(peer, peers::Errand::Open(request)),
+        }
+    }
+
+    pub(crate) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.on_disconnected(peer_id, connection_id, num_established);
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id, connection_id, error } => {
+                self.on_dial_failed(peer_id, connection_id, &error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                tracing::info!(%address, "listening");
+                self.report_listening();
+            }
+            SwarmEvent::ExpiredListenAddr { .. } => self.report_listening(),
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                if let Err(error) = reason {
+                    tracing::error!(?addresses, %error, "stopped listening");
+                }
+                self.report_listening();
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
+            SwarmEvent::IncomingConnectionError { error, .. } => tracing::debug!(%error, "incoming connection failed"),
+            _ => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                self.on_gossip(propagation_source, message_id, message);
+            }
+            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. }) => self.on_subscribed(&topic),
+            BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id, .. }) => {
+                tracing::debug!(peer = %peer_id, "cannot keep up with gossip");
+            }
+            BehaviourEvent::Offers(event) => self.on_offers_event(event),
+            BehaviourEvent::Rental(event) => self.on_rental_event(event),
+            BehaviourEvent::Identify(identify::Event::Received { connection_id, peer_id, info }) => {
+                self.on_identified(peer_id, connection_id, info);
+            }
+            BehaviourEvent::Ping(event) => self.on_ping(event),
+            BehaviourEvent::Routing(event) => self.on_routing_event(event),
+            BehaviourEvent::Limits(never) => match never {},
+            BehaviourEvent::Session(never) => match never {},
+            BehaviourEvent::Gossip(_) | BehaviourEvent::Identify(_) => {}
+        }
+    }
+
+    fn report_listening(&self) {
+        self.listening.send_replace(self.swarm.listeners().cloned().collect());
+    }
+
+    /// The connected peers that follow a class: they are likely to hold what is announced in it.
+    fn followers(swarm: &Swarm<Behaviour>, topics: &Topics, class: GpuClass) -> Vec<PeerId> {
+        let topic = topics.of(class).hash();
+        let gossip = &swarm.behaviour().gossip;
+        gossip.all_peers().filter(|(_, followed)| followed.contains(&&topic)).map(|(peer, _)| *peer).collect()
+    }
+}

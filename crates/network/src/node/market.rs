@@ -1,0 +1,388 @@
+//! The market as the node sees it: announcements judged and passed on, advertisements of others fetched, listed and served.
+
+use super::{Exchange, Node};
+use crate::{
+    ad::{self, AdFault, AnnouncementFault, CheckedAd},
+    behaviour::Offers,
+    codec::{Checked, Fault},
+    discovery::{Discovery, Listing, Reception},
+    limit::RateLimiter,
+    store::StoreThread,
+    verify::{Job, Verdict},
+};
+use ::market::{
+    book::{Book, Stale},
+    time::UnixMillis,
+};
+use libp2p::{
+    PeerId,
+    gossipsub::{self, MessageAcceptance, MessageId},
+    request_response::{self, Message, OutboundRequestId},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::sync::{oneshot, watch};
+use wire::{MAX_GET_PEERS, MAX_LIST_PAGE, proto};
+
+/// How often the book is searched for what is over: everyone who reads it looks at the time too, and a full book takes milliseconds.
+const EXPIRY: Duration = Duration::from_secs(1);
+/// Questions for advertisements that one peer may ask: reading the list of a full book takes 1,563, a page at a time.
+const OFFERS_PER_SECOND: u32 = 50;
+/// And how many at once: a newcomer reads lists of several classes.
+const OFFERS_BURST: u32 = 200;
+
+type OffersEvent = request_response::Event<Checked<proto::OffersRequest>, Checked<proto::OffersResponse>>;
+
+/// What a question of ours was about.
+#[derive(Debug)]
+enum Question {
+    Get { subjects: Vec<PeerId> },
+    List(Listing),
+}
+
+pub(super) struct Market {
+    book: Arc<RwLock<Book>>,
+    discovery: Discovery,
+    changes: watch::Sender<u64>,
+    store: Option<StoreThread>,
+    questions: HashMap<OutboundRequestId, (PeerId, Question)>,
+    limiter: RateLimiter,
+    expire_at: Instant,
+}
+
+impl Market {
+    pub(super) fn new(
+        book: Arc<RwLock<Book>>,
+        discovery: Discovery,
+        changes: watch::Sender<u64>,
+        store: Option<StoreThread>,
+    ) -> Self {
+        Self {
+            book,
+            discovery,
+            changes,
+            store,
+            questions: HashMap::new(),
+            limiter: RateLimiter::new(OFFERS_PER_SECOND, OFFERS_BURST),
+            expire_at: Instant::now(),
+        }
+    }
+
+    pub(super) fn has_pulls(&self) -> bool {
+        !self.discovery.is_idle()
+    }
+
+    /// The sequence number of what the book holds of a peer.
+    pub(super) fn held(&self, peer: &PeerId) -> Option<u64> {
+        let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+        book.get(peer).map(|entry| entry.ad.seq)
+    }
+
+    pub(super) fn close(self) -> Option<JoinHandle<()>> {
+        self.store.map(StoreThread::close)
+    }
+
+    fn is_news(&self, peer: &PeerId, seq: u64, expires: UnixMillis) -> bool {
+        let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+        book.would_take(peer, seq, expires, UnixMillis::now()).is_ok()
+    }
+
+    /// Puts a checked advertisement into the book.
+    pub(super) fn take(&mut self, checked: CheckedAd) -> Result<(), Stale> {
+        let CheckedAd { raw, ad } = checked;
+        let (peer, seq) = (ad.peer, ad.seq);
+        self.book.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&raw), ad, UnixMillis::now())?;
+        self.discovery.have(&peer, seq);
+        if let Some(store) = &self.store {
+            store.put(peer, seq, raw);
+        }
+        self.changes.send_modify(|version| *version += 1);
+        Ok(())
+    }
+
+    fn serve(&self, request: proto::OffersRequest) -> Option<proto::OffersResponse> {
+        use proto::offers_request::Request;
+        let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+        match request.request? {
+            Request::Get(get) => {
+                let peers = get.peers.iter().take(MAX_GET_PEERS).filter_map(|bytes| PeerId::from_bytes(bytes).ok());
+                let ads = peers.filter_map(|peer| book.get(&peer)).map(|entry| entry.raw.to_vec()).collect();
+                Some(proto::OffersResponse { ads, next: Vec::new() })
+            }
+            Request::List(list) => {
+                let class = match list.class.as_str() {
+                    "" => None,
+                    // a class that this version does not know has no offers here
+                    name => match name.parse() {
+                        Ok(class) => Some(class),
+                        Err(_) => return Some(proto::OffersResponse::default()),
+                    },
+                };
+                let after = if list.after.is_empty() { None } else { Some(PeerId::from_bytes(&list.after).ok()?) };
+                let limit = usize::try_from(list.limit).unwrap_or(MAX_LIST_PAGE).clamp(1, MAX_LIST_PAGE);
+                let (page, more) = book.list(class, after.as_ref(), limit, UnixMillis::now());
+                let last = page.last().filter(|_| more).map_or_else(Vec::new, |entry| entry.ad.peer.to_bytes());
+                Some(proto::OffersResponse { ads: page.iter().map(|entry| entry.raw.to_vec()).collect(), next: last })
+            }
+        }
+    }
+}
+
+/// Announcements and advertisements of others.
+impl Node {
+    pub(super) fn on_gossip(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
+        let Some(class) = self.topics.class(&message.topic) else {
+            return self.judge(&id, &source, MessageAcceptance::Ignore);
+        };
+        let job = Job::Announcement { id: id.clone(), source, class, data: message.data };
+        if self.pool.submit(job).is_err() {
+            self.counters.pool_full.add();
+            self.judge(&id, &source, MessageAcceptance::Ignore);
+        }
+    }
+
+    fn judge(&mut self, id: &MessageId, source: &PeerId, acceptance: MessageAcceptance) {
+        // false only when the verdict came too late for gossip to pass the message on
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, source, acceptance);
+    }
+
+    pub(super) fn on_verdict(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Announcement { id, source, class, result } => {
+                let acceptance = match result {
+                    Ok(announced) => {
+                        let is_news = self.market.is_news(&announced.peer, announced.seq, announced.expires);
+                        match self.market.discovery.announced(announced, source, class, is_news, Instant::now()) {
+                            Reception::PassOn => MessageAcceptance::Accept,
+                            Reception::Ignore => MessageAcceptance::Ignore,
+                        }
+                    }
+                    Err(AnnouncementFault::Untimely) => MessageAcceptance::Ignore,
+                    Err(AnnouncementFault::Dishonest) => MessageAcceptance::Reject,
+                };
+                match acceptance {
+                    MessageAcceptance::Accept => self.counters.announcements_accepted.add(),
+                    MessageAcceptance::Ignore => self.counters.announcements_ignored.add(),
+                    MessageAcceptance::Reject => {
+                        tracing::debug!(%source, %class, "an announcement that cannot be honest");
+                        self.counters.announcements_rejected.add();
+                    }
+                }
+                self.judge(&id, &source, acceptance);
+            }
+            Verdict::Ads { exchange, ads } => self.on_ads(exchange, ads),
+        }
+    }
+
+    fn on_ads(&mut self, exchange: Exchange, ads: Vec<Result<CheckedAd, AdFault>>) {
+        let mut taken = 0;
+        for result in ads {
+            let outcome = result.and_then(|checked| match &exchange {
+                // what nobody asked for is no better than a wrong answer
+                Exchange::Get { subjects, .. } if !subjects.contains(&checked.ad.peer) => Err(AdFault::WrongKey),
+                _ if !self
+                    .market
+                    .discovery
+                    .agrees(&checked.ad.peer, checked.ad.seq, || ad::body_hash(&checked.raw)) =>
+                {
+                    Err(AdFault::WrongHash)
+                }
+                _ => Ok(checked),
+            });
+            match outcome.map(|checked| self.market.take(checked)) {
+                Ok(Ok(())) => {
+                    taken += 1;
+                    self.counters.ads_accepted.add();
+                }
+                // a list repeats what is known; that is no fault, and neither is an answer that came twice
+                Ok(Err(Stale::NotNewer)) if matches!(exchange, Exchange::List { .. }) => {}
+                Ok(Err(_)) => self.counters.ads_stale.add(),
+                Err(fault) => self.count_fault(&fault),
+            }
+        }
+        match exchange {
+            Exchange::Get { source, subjects } => {
+                self.market.discovery.get_done(&source, &subjects);
+                self.send_gets(Instant::now());
+            }
+            Exchange::List { listing, next } => {
+                self.market.discovery.page_done(listing, Some(next));
+                self.send_lists(Instant::now());
+            }
+            Exchange::Load { reply } => {
+                // whoever asked may have gone; the book is filled all the same
+                let _ = reply.send(taken);
+            }
+        }
+    }
+
+    fn count_fault(&self, fault: &AdFault) {
+        tracing::debug!(%fault, "refused an advertisement");
+        match fault {
+            AdFault::Oversize(_) => self.counters.ads_oversize.add(),
+            AdFault::Envelope | AdFault::WrongKey | AdFault::WrongHash => self.counters.ads_bad_signature.add(),
+            AdFault::Content(_) => self.counters.ads_malformed.add(),
+            AdFault::Binding(_) => self.counters.ads_bad_binding.add(),
+        }
+    }
+
+    /// Asks for announced advertisements, as far as may be asked now.
+    pub(super) fn send_gets(&mut self, now: Instant) {
+        let (swarm, topics) = (&self.swarm, &self.topics);
+        let gets = self.market.discovery.next_gets(
+            |peer| swarm.is_connected(peer),
+            |class| Self::followers(swarm, topics, class),
+            now,
+        );
+        for (source, subjects) in gets {
+            let get = proto::GetAds { peers: subjects.iter().map(|peer| peer.to_bytes()).collect() };
+            self.question(source, proto::offers_request::Request::Get(get), Question::Get { subjects });
+        }
+    }
+
+    /// Reads lists, as far as may be read now.
+    pub(super) fn send_lists(&mut self, now: Instant) {
+        while let Some(listing) = self.market.discovery.next_list(|peer| self.swarm.is_connected(peer), now) {
+            let list = proto::ListAds {
+                class: listing.class().map_or_else(String::new, |class| class.name().to_owned()),
+                after: listing.after.clone(),
+                limit: MAX_LIST_PAGE as u32,
+            };
+            self.question(listing.peer, proto::offers_request::Request::List(list), Question::List(listing));
+        }
+    }
+
+    fn question(&mut self, peer: PeerId, request: proto::offers_request::Request, question: Question) {
+        let request = proto::OffersRequest { request: Some(request) };
+        let id = self.swarm.behaviour_mut().offers.send_request(&peer, Ok(request));
+        self.market.questions.insert(id, (peer, question));
+    }
+
+    /// Refills the book from the store.
+    pub(super) fn load(&mut self, ads: Vec<Vec<u8>>, reply: oneshot::Sender<usize>) {
+        if let Err(Job::Ads { exchange: Exchange::Load { reply }, .. }) =
+            self.pool.submit(Job::Ads { exchange: Exchange::Load { reply }, ads })
+        {
+            self.counters.pool_full.add();
+            let _ = reply.send(0);
+        }
+    }
+
+    pub(super) fn on_offers_event(&mut self, event: OffersEvent) {
+        match event {
+            request_response::Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                let answer = self.offers_answer(&peer, request);
+                // without an answer the channel is dropped, and the stream ends
+                if let Some(answer) = answer {
+                    let offers: &mut Offers = &mut self.swarm.behaviour_mut().offers;
+                    if offers.send_response(channel, Ok(answer)).is_err() {
+                        tracing::debug!(%peer, "asked for offers and did not wait");
+                    }
+                }
+            }
+            request_response::Event::Message { message: Message::Response { request_id, response }, .. } => {
+                let Some((source, question)) = self.market.questions.remove(&request_id) else { return };
+                match response {
+                    Ok(response) => self.check_answer(source, question, response),
+                    Err(fault) => {
+                        self.count_message_fault(fault);
+                        self.unanswered(source, question);
+                    }
+                }
+            }
+            request_response::Event::OutboundFailure { peer, request_id, error, .. } => {
+                tracing::debug!(%peer, %error, "no answer about offers");
+                if let Some((source, question)) = self.market.questions.remove(&request_id) {
+                    self.unanswered(source, question);
+                }
+            }
+            request_response::Event::InboundFailure { .. } | request_response::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn offers_answer(
+        &mut self,
+        peer: &PeerId,
+        request: Checked<proto::OffersRequest>,
+    ) -> Option<proto::OffersResponse> {
+        if !self.market.limiter.allow(peer) {
+            self.counters.rate_limited.add();
+            return None;
+        }
+        match request {
+            Ok(request) => {
+                let answer = self.market.serve(request);
+                if answer.is_none() {
+                    self.counters.messages_malformed.add();
+                }
+                answer
+            }
+            Err(fault) => {
+                self.count_message_fault(fault);
+                None
+            }
+        }
+    }
+
+    pub(super) fn count_message_fault(&self, fault: Fault) {
+        match fault {
+            Fault::TooLong => self.counters.messages_oversize.add(),
+            Fault::Malformed => self.counters.messages_malformed.add(),
+        }
+    }
+
+    fn check_answer(&mut self, source: PeerId, question: Question, response: proto::OffersResponse) {
+        let (exchange, limit) = match question {
+            Question::Get { subjects } => {
+                let limit = subjects.len();
+                (Exchange::Get { source, subjects }, limit)
+            }
+            Question::List(listing) => (Exchange::List { listing, next: response.next }, MAX_LIST_PAGE),
+        };
+        let ads = response.ads.into_iter().take(limit).collect();
+        if let Err(Job::Ads { exchange, .. }) = self.pool.submit(Job::Ads { exchange, ads }) {
+            self.counters.pool_full.add();
+            match exchange {
+                Exchange::Get { subjects, .. } => self.unanswered(source, Question::Get { subjects }),
+                Exchange::List { listing, .. } => self.unanswered(source, Question::List(listing)),
+                Exchange::Load { .. } => {}
+            }
+        }
+    }
+
+    fn unanswered(&mut self, source: PeerId, question: Question) {
+        match question {
+            Question::Get { subjects } => self.market.discovery.get_done(&source, &subjects),
+            Question::List(listing) => self.market.discovery.page_done(listing, None),
+        }
+    }
+
+    /// A peer that speaks the protocol of offers has come.
+    pub(super) fn want_list(&mut self, peer: PeerId) {
+        let now = Instant::now();
+        self.market.discovery.want_list(peer, now);
+        self.send_lists(now);
+    }
+
+    pub(super) fn expire_ads(&mut self, now: Instant) {
+        if self.market.expire_at > now {
+            return;
+        }
+        self.market.expire_at = now + EXPIRY;
+        let now = UnixMillis::now();
+        self.market.discovery.expire(now);
+        // looked at under the shared lock first, since nearly always nothing is over
+        let over = self.market.book.write().unwrap_or_else(PoisonError::into_inner).expire(now);
+        if over.is_empty() {
+            return;
+        }
+        if let Some(store) = &self.market.store {
+            over.iter().for_each(|peer| store.remove(*peer));
+        }
+        self.market.changes.send_modify(|version| *version += 1);
+    }
+}

@@ -1,0 +1,310 @@
+//! The command line as data: every command, option and default, with the words of `--help`. Nothing is done here; `commands` and
+//! `daemon` do it.
+
+use api::types::Role;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  node init --role renter                       make a wallet and a configuration
+  node --role renter                            the daemon, in the foreground
+  node offers 'memory>=4 price<=0.50'           what can be rented, cheapest first
+  node run --for 10m -- ./train.sh --epochs 3   rent, run, fetch the outputs, settle
+  node ps                                       rentals that go on
+  node receipts                                 rentals that are over
+
+Exit codes:
+  0 done, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 funds or gas, 6 refused, 7 chain, 8 timeout;
+  `run` exits as the program did (128+n after signal n), or with 125 when gpulease itself failed
+  after the rental began.";
+
+/// Rent compute by the second, peer to peer.
+#[derive(Debug, Parser)]
+#[command(name = "node", version, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Roles to play, of provider, renter and indexer: without a command, the daemon runs in the foreground
+    #[arg(long, global = true, value_name = "ROLE[,ROLE]", value_delimiter = ',', value_parser = parse_role)]
+    pub(crate) role: Vec<Role>,
+    /// Where keys, configuration and state live
+    #[arg(long, global = true, value_name = "DIR", env = "GPULEASE_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print JSON instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the data directory: keys, wallet and a documented configuration
+    Init(Init),
+    /// Make, show or weigh the wallets of this node
+    #[command(subcommand)]
+    Wallet(Wallet),
+    /// List what can be rented
+    Offers(Offers),
+    /// Rent a machine, run a program there, bring its outputs back, settle
+    Run(Run),
+    /// List rentals
+    Ps(Ps),
+    /// End a rental and settle it
+    Stop(Stop),
+    /// Show receipts of closed rentals
+    Receipts(Receipts),
+}
+
+/// `node init`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What exists is kept: keys are never overwritten. The passphrase that locks the keys comes from
+--passphrase-file or a prompt.
+
+Examples:
+  node init --role renter
+  node init --role provider,indexer --network main --passphrase-file /etc/gpulease/passphrase")]
+pub(crate) struct Init {
+    /// The network to join: `main`, or a devnet's name
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub(crate) network: String,
+    /// A file whose first line is the passphrase of the keystore; its path goes into the configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Replace an existing configuration (never a key)
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `node wallet …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Wallet {
+    /// Make a new key in the keystore
+    New {
+        /// What to call it
+        name: String,
+    },
+    /// List the keys and their addresses
+    Show,
+    /// Show what the wallets hold
+    Balance,
+}
+
+/// `node offers`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  node offers
+  node offers 'gpu=H100 num_gpus>=4 price<=2.50' --order price,-vram
+  node offers 'region in [KR,JP] cpu>=4' --json")]
+pub(crate) struct Offers {
+    /// Conditions that offers must meet, such as 'cpu>=4 price<=0.50'
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) query: String,
+    /// Sort keys; a minus sorts downwards
+    #[arg(long, value_name = "KEYS", default_value = "price", allow_hyphen_values = true)]
+    pub(crate) order: String,
+    /// At most so many rows
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) limit: u16,
+}
+
+/// `node run`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The folder of --input becomes /job in the sandbox, where the program starts; files that are new or
+changed there in the end come back. Ctrl-C stops the rental and waits until it is settled; a second
+one leaves at once, while the daemon goes on settling.
+
+Examples:
+  node run -- /bin/sh -c 'echo hello'
+  node run --for 30m --max-spend 0.50 --where 'memory>=8' --input ./data --out ./out -- ./job -v
+  node run --env SEED=7 --json -- ./job")]
+pub(crate) struct Run {
+    /// The longest the rental may last, such as 90s, 15m or 1h30m
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_seconds)]
+    pub(crate) seconds: u32,
+    /// The most that may be spent, in the token paid with, such as 1.50
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount)]
+    pub(crate) max_spend: Option<String>,
+    /// Conditions that offers must meet, as for `offers`
+    #[arg(long = "where", value_name = "QUERY", default_value = "", hide_default_value = true)]
+    pub(crate) query: String,
+    /// How to choose among them; the first is taken
+    #[arg(long, value_name = "KEYS", default_value = "price", allow_hyphen_values = true)]
+    pub(crate) order: String,
+    /// A folder to send along
+    #[arg(long, value_name = "DIR")]
+    pub(crate) input: Option<PathBuf>,
+    /// Where outputs go [default: ./gpulease-out/<id>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// An environment variable for the program; a name alone passes yours on. May be repeated
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = parse_variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) argv: Vec<String>,
+}
+
+/// `node ps`
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Ended rentals too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `node stop`
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// The rental's id, or at least its first four digits
+    #[arg(value_parser = parse_id_prefix)]
+    pub(crate) id: String,
+}
+
+/// `node receipts`
+#[derive(Debug, Args)]
+pub(crate) struct Receipts {
+    /// Only the rental whose id begins so, in full
+    #[arg(value_parser = parse_id_prefix)]
+    pub(crate) id: Option<String>,
+}
+
+fn parse_role(text: &str) -> Result<Role, String> {
+    match text {
+        "provider" => Ok(Role::Provider),
+        "renter" => Ok(Role::Renter),
+        "indexer" => Ok(Role::Indexer),
+        _ => Err("the roles are provider, renter and indexer".to_owned()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<u32, String> {
+    market::time::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// The token, and so its precision, is only known with the offer: here the text must be a number at all.
+fn parse_amount(text: &str) -> Result<String, String> {
+    market::money::parse_units(text, market::money::MAX_DECIMALS)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => (text, std::env::var(text).map_err(|_| format!("`{text}` is not set here; write {text}=VALUE"))?),
+    };
+    if name.is_empty() || name.contains('\0') || value.contains('\0') {
+        return Err("expected NAME=VALUE".to_owned());
+    }
+    Ok((name.to_owned(), value))
+}
+
+fn parse_id_prefix(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let good =
+        (market::id::MIN_PREFIX_DIGITS..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a rental's id: 0x and at least four of its hex digits".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, error::ErrorKind};
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("node").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_read_with_its_options() {
+        let cli = parse("--role provider,indexer --data-dir /d --json").unwrap();
+        assert_eq!(cli.role, [Role::Provider, Role::Indexer]);
+        assert!(cli.json && cli.command.is_none() && cli.data_dir == Some("/d".into()));
+
+        let Some(Command::Init(init)) =
+            parse("init --role renter --network devnet-1 --passphrase-file p --force").unwrap().command
+        else {
+            panic!("not init")
+        };
+        assert!(init.force && init.network == "devnet-1" && init.passphrase_file == Some("p".into()));
+
+        let Some(Command::Offers(offers)) = parse("offers cpu>=4 --order -vram --limit 3 --json").unwrap().command
+        else {
+            panic!("not offers")
+        };
+        assert_eq!((offers.query.as_str(), offers.order.as_str(), offers.limit), ("cpu>=4", "-vram", 3));
+
+        let line = "run --for 1h30m --max-spend 1.50 --where cpu>=1 --input in --out o --env A=b=c --env D= -- prog --json -- x";
+        let cli = parse(line).unwrap();
+        assert!(!cli.json, "what follows the first -- is the program's");
+        let Some(Command::Run(run)) = cli.command else { panic!("not run") };
+        assert_eq!((run.seconds, run.max_spend.as_deref(), run.query.as_str()), (5_400, Some("1.50"), "cpu>=1"));
+        assert_eq!(run.env, [("A".into(), "b=c".into()), ("D".into(), String::new())]);
+        assert_eq!(run.argv, ["prog", "--json", "--", "x"]);
+
+        assert!(matches!(parse("run -- x").unwrap().command, Some(Command::Run(Run { seconds: 3_600, .. }))));
+        assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
+        assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
+        assert!(matches!(parse("receipts").unwrap().command, Some(Command::Receipts(Receipts { id: None }))));
+        for (line, name) in [("wallet new spare", "spare")] {
+            assert!(
+                matches!(parse(line).unwrap().command, Some(Command::Wallet(Wallet::New { name: n })) if n == name)
+            );
+        }
+        assert!(matches!(parse("wallet show").unwrap().command, Some(Command::Wallet(Wallet::Show))));
+        assert!(matches!(parse("wallet balance").unwrap().command, Some(Command::Wallet(Wallet::Balance))));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "--role miner",
+            "run",
+            "run prog",
+            "run --for 0 -- x",
+            "run --for 5x -- x",
+            "run --max-spend -1 -- x",
+            "run --max-spend 1,5 -- x",
+            "run --env =x -- x",
+            "run --env GPULEASE_SURELY_NOT_SET -- x",
+            "stop",
+            "stop 0xab",
+            "stop xyzw",
+            "offers --limit 0",
+            "wallet",
+            "wallet new",
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_command_is_answered_with_the_nearest() {
+        let error = parse("recepts").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidSubcommand);
+        assert!(error.to_string().contains("receipts"), "{error}");
+    }
+
+    #[test]
+    fn every_help_page_of_weight_has_examples() {
+        for command in ["", "init", "offers", "run"] {
+            let page = parse(&format!("{command} --help")).unwrap_err().to_string();
+            assert!(page.contains("Examples:"), "{command}: {page}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The commands: one file each. They fail with an [`ApiError`], which `main` prints and turns into the exit code.
+
+mod init;
+mod offers;
+mod ps;
+mod receipts;
+mod run;
+mod stop;
+mod wallet;
+
+pub(crate) use wallet::{chain_error, weigh};
+
+use crate::{
+    cli::{Cli, Command},
+    config::Config,
+    datadir::DataDir,
+    output::Output,
+};
+use api::{
+    client::Client,
+    types::{ApiError, ErrorKind, Role},
+};
+
+/// What every command works with.
+pub(crate) struct Context {
+    /// The data directory.
+    pub(crate) dir: DataDir,
+    /// Where results go.
+    pub(crate) output: Output,
+}
+
+impl Context {
+    /// The configuration of the data directory.
+    pub(crate) fn config(&self) -> Result<Config, ApiError> {
+        Ok(Config::load(&self.dir)?)
+    }
+
+    /// The daemon of the data directory.
+    pub(crate) async fn daemon(&self) -> Result<Client, ApiError> {
+        Client::connect(&self.config()?.socket(&self.dir)).await
+    }
+}
+
+/// Why a command ends without success.
+pub(crate) struct Failed {
+    /// What is printed.
+    pub(crate) error: ApiError,
+    /// What the process exits with.
+    pub(crate) code: u8,
+}
+
+impl From<ApiError> for Failed {
+    fn from(error: ApiError) -> Self {
+        let code = error.kind.exit_code();
+        Self { error, code }
+    }
+}
+
+/// Does what the command line asks for, and says what to exit with.
+pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
+    let output = Output::new(cli.json);
+    let dir = DataDir::find(cli.data_dir.as_deref()).map_err(ApiError::from)?;
+    let context = Context { dir, output };
+    let roles = distinct(cli.role);
+    let Some(command) = cli.command else {
+        crate::daemon::serve(&context, &roles).await?;
+        return Ok(0);
+    };
+    if !roles.is_empty() && !matches!(command, Command::Init(_)) {
+        let next = "start the daemon on its own (`node --role …`), and give the command without --role";
+        return Err(ApiError::new(
+            ErrorKind::Usage,
+            "--role starts a daemon; commands other than `init` do not take it",
+            next,
+        )
+        .into());
+    }
+    match command {
+        Command::Init(args) => init::init(&context, &roles, args).await?,
+        Command::Wallet(args) => wallet::wallet(&context, args).await?,
+        Command::Offers(args) => offers::offers(&context, args).await?,
+        Command::Run(args) => return run::run(&context, args).await,
+        Command::Ps(args) => ps::ps(&context, args).await?,
+        Command::Stop(args) => stop::stop(&context, args).await?,
+        Command::Receipts(args) => receipts::receipts(&context, args).await?,
+    }
+    Ok(0)
+}
+
+fn distinct(mut roles: Vec<Role>) -> Vec<Role> {
+    roles.sort_unstable();
+    roles.dedup();
+    roles
+}

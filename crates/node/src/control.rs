@@ -1,0 +1,191 @@
+//! What the control API asks of the daemon, handed to the role that knows. A call for a role that this daemon does not play is an error
+//! that says how to start it.
+
+use crate::commands::{chain_error, weigh};
+use api::{
+    control::Control,
+    types::{
+        ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, Role, RunEvent, RunRequest,
+        RunStarted, WalletView,
+    },
+};
+use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
+use settlement::Chain;
+
+/// The roles of this daemon, as the API sees them.
+#[derive(Clone)]
+pub(crate) struct NodeControl {
+    network: network::Handle,
+    network_name: String,
+    roles: Vec<Role>,
+    chains: Vec<Chain>,
+    /// Names in the keystore, and addresses.
+    pub(crate) wallets: Vec<(String, alloy_primitives::Address)>,
+    pub(crate) provider: Option<provider::Provider>,
+    pub(crate) renter: Option<renter::Renter>,
+}
+
+impl NodeControl {
+    /// A daemon without roles yet.
+    pub(crate) fn new(network: network::Handle, network_name: String, roles: Vec<Role>, chains: Vec<Chain>) -> Self {
+        Self { network, network_name, roles, chains, wallets: Vec::new(), provider: None, renter: None }
+    }
+
+    /// The daemon, described.
+    pub(crate) fn info(&self) -> NodeInfo {
+        let peer = self.network.local_peer_id();
+        NodeInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            peer: peer.to_string(),
+            roles: self.roles.clone(),
+            network: self.network_name.clone(),
+            addresses: self.network.listen_addrs().iter().map(|address| format!("{address}/p2p/{peer}")).collect(),
+            peers: self.network.connected_peers().len(),
+            offers: self.network.offers().iter().map(|ad| ad.offers.len()).sum(),
+        }
+    }
+
+    fn renter(&self) -> Result<&renter::Renter, ApiError> {
+        self.renter.as_ref().ok_or_else(|| {
+            let next = "start it with that role too: node --role renter,…";
+            ApiError::new(ErrorKind::Refused, "this daemon is no renter", next)
+        })
+    }
+
+    async fn all_rentals(&self, all: bool) -> Result<Vec<RentalRow>, ApiError> {
+        let mut rows = match &self.renter {
+            Some(renter) => renter.rentals(all).await?,
+            None => Vec::new(),
+        };
+        if let Some(provider) = &self.provider {
+            rows.extend(provider.rentals(all).await);
+        }
+        // those that have not begun to serve are the newest
+        rows.sort_by_key(|row| std::cmp::Reverse(row.ready_at.map_or(u64::MAX, |at| at.0)));
+        Ok(rows)
+    }
+
+    async fn stop_rental(&self, prefix: String) -> Result<RentalRow, ApiError> {
+        let rows = self.all_rentals(false).await?;
+        let row = the_one(&rows, &prefix)?;
+        let id = row.id.to_string();
+        match (row.role, &self.provider) {
+            (Role::Provider, Some(provider)) => provider.stop(id).await,
+            _ => self.renter()?.stop(id).await,
+        }
+    }
+
+    async fn all_receipts(&self, prefix: String) -> Result<Vec<Receipt>, ApiError> {
+        let mut receipts = match &self.renter {
+            Some(renter) => renter.receipts(prefix.clone()).await?,
+            None => Vec::new(),
+        };
+        if let Some(provider) = &self.provider {
+            receipts.extend(provider.receipts(prefix).await);
+        }
+        receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.closed.time));
+        Ok(receipts)
+    }
+
+    async fn weigh_wallets(&self) -> Result<Vec<WalletView>, ApiError> {
+        let view =
+            |(name, address): &(String, _)| WalletView { name: name.clone(), address: *address, balances: Vec::new() };
+        let mut wallets: Vec<_> = self.wallets.iter().map(view).collect();
+        for chain in &self.chains {
+            weigh(chain, &mut wallets).await.map_err(chain_error)?;
+        }
+        Ok(wallets)
+    }
+}
+
+/// The one rental that `prefix` names. A rental with oneself is listed once for each side; the renter's comes first.
+fn the_one<'a>(rows: &'a [RentalRow], prefix: &str) -> Result<&'a RentalRow, ApiError> {
+    let mut found: Vec<&RentalRow> = rows.iter().filter(|row| row.id.matches_prefix(prefix)).collect();
+    found.sort_by_key(|row| row.role != Role::Renter);
+    match found[..] {
+        [] => {
+            let message = format!("no rental that goes on has an id beginning with {prefix}");
+            Err(ApiError::new(ErrorKind::NoMatch, message, "see them: node ps"))
+        }
+        [first, ..] if found.iter().all(|row| row.id == first.id) => Ok(first),
+        _ => {
+            let ids: Vec<String> = found.iter().map(|row| row.id.to_string()).collect();
+            let message = format!("{prefix} is the beginning of several ids");
+            Err(ApiError::new(ErrorKind::Usage, message, format!("give more digits of one of {}", ids.join(", "))))
+        }
+    }
+}
+
+impl Control for NodeControl {
+    fn node(&self) -> BoxFuture<'_, Result<NodeInfo, ApiError>> {
+        async { Ok(self.info()) }.boxed()
+    }
+
+    fn offers(&self, query: OfferQuery) -> BoxFuture<'_, Result<Vec<OfferRow>, ApiError>> {
+        async { self.renter()?.offers(query).await }.boxed()
+    }
+
+    fn run(&self, request: RunRequest) -> BoxFuture<'_, Result<RunStarted, ApiError>> {
+        async { self.renter()?.run(request).await }.boxed()
+    }
+
+    fn run_events(&self, run: u64, from: u64) -> BoxFuture<'_, Result<BoxStream<'static, RunEvent>, ApiError>> {
+        async move { self.renter()?.run_events(run, from).await }.boxed()
+    }
+
+    fn rentals(&self, all: bool) -> BoxFuture<'_, Result<Vec<RentalRow>, ApiError>> {
+        self.all_rentals(all).boxed()
+    }
+
+    fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
+        self.stop_rental(id).boxed()
+    }
+
+    fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>> {
+        self.all_receipts(prefix).boxed()
+    }
+
+    fn wallets(&self) -> BoxFuture<'_, Result<Vec<WalletView>, ApiError>> {
+        self.weigh_wallets().boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::B256;
+    use market::id::RentalId;
+
+    fn row(role: Role, byte: u8, last: u8) -> RentalRow {
+        let mut id = B256::repeat_byte(byte);
+        id[31] = last;
+        RentalRow {
+            id: RentalId(id),
+            role,
+            phase: "serving".into(),
+            peer: String::new(),
+            offer: String::new(),
+            ready_at: None,
+            seconds: 0,
+            cost: String::new(),
+            deposit: String::new(),
+            ends_at: None,
+        }
+    }
+
+    #[test]
+    fn a_prefix_names_one_rental_or_is_refused() {
+        let rows = [row(Role::Renter, 0xab, 1), row(Role::Renter, 0xcd, 1), row(Role::Provider, 0xcd, 2)];
+        assert_eq!(the_one(&rows, "0xabab").unwrap().id, rows[0].id);
+        assert_eq!(the_one(&rows, "ffff").unwrap_err().kind, ErrorKind::NoMatch);
+        let error = the_one(&rows, "cdcd").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Usage);
+        assert!(error.next.contains(&rows[1].id.to_string()) && error.next.contains(&rows[2].id.to_string()));
+    }
+
+    #[test]
+    fn a_rental_with_oneself_is_stopped_as_its_renter() {
+        let rows = [row(Role::Provider, 0xab, 1), row(Role::Renter, 0xab, 1)];
+        assert_eq!(the_one(&rows, "abab").unwrap().role, Role::Renter);
+    }
+}

@@ -1,0 +1,309 @@
+//! The daemon: builds what the roles need, from the bottom up, starts them and the control API, says that it is ready, and takes
+//! everything down again in the opposite order when told to end.
+
+use crate::{
+    commands::{Context, chain_error},
+    config::Config,
+    control::NodeControl,
+    datadir::DataDir,
+    failure::Failure,
+    output::{print, role_name},
+    secrets,
+};
+use api::{
+    server::{Server, ServerError},
+    types::{ApiError, ErrorKind, Role},
+};
+use futures::future::try_join_all;
+use network::{Interest, Network};
+use sandbox::{NativeBackend, NativeConfig};
+use settlement::{Chain, EscrowAccount, TransactionSender, Wallet};
+use std::{sync::Arc, time::Duration};
+use store::{Store, TableDef};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// How long roles, API and network may take to end. What they promised is on disk before they promise it, so that being cut off costs
+/// nothing but politeness: offers that are not withdrawn expire.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs the daemon in the foreground until SIGINT or SIGTERM.
+pub(crate) async fn serve(context: &Context, roles: &[Role]) -> Result<(), ApiError> {
+    let dir = &context.dir;
+    let config = context.config()?;
+    let peer_key = dir.peer_key()?;
+    let _lock = dir.lock()?;
+    let mut signals = Signals::listen()?;
+    // bound before anything is promised to anybody; whoever calls early waits until it is served
+    let server = Server::bind(&config.socket(dir)).await.map_err(server_error)?;
+
+    let cancel = CancellationToken::new();
+    let daemon = tokio::select! {
+        daemon = Daemon::start(dir, &config, roles, peer_key, &cancel) => daemon?,
+        () = signals.next() => return Ok(()),
+    };
+    daemon.report(context, &server);
+    let control = Arc::new(daemon.control.clone());
+    let api_cancel = cancel.child_token();
+    let mut api = tokio::spawn(server.serve(control, api_cancel.clone()));
+
+    let result = tokio::select! {
+        () = signals.next() => Ok(()),
+        ended = &mut api => match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(server_error(error)),
+            Err(panic) => Err(ErrorKind::Failed.because(&panic, "see the log above")),
+        },
+    };
+    tracing::info!("ending; send the signal again to end at once");
+    let ending = async {
+        api_cancel.cancel();
+        daemon.shutdown(&cancel).await;
+        if !api.is_finished() {
+            // its failure would have been reported above
+            let _ = (&mut api).await;
+        }
+    };
+    tokio::select! {
+        () = ending => tracing::info!("ended"),
+        () = signals.next() => tracing::warn!("ended at once"),
+        () = tokio::time::sleep(SHUTDOWN_LIMIT) => tracing::warn!("not everything ended within {} s", SHUTDOWN_LIMIT.as_secs()),
+    }
+    result
+}
+
+/// Everything that runs.
+struct Daemon {
+    control: NodeControl,
+    network: Network,
+}
+
+impl Daemon {
+    async fn start(
+        dir: &DataDir,
+        config: &Config,
+        roles: &[Role],
+        peer_key: libp2p_identity::Keypair,
+        cancel: &CancellationToken,
+    ) -> Result<Self, ApiError> {
+        let has = |role| roles.contains(&role);
+        let paid = has(Role::Provider) || has(Role::Renter);
+        let keys = if paid { Some(Keys::open(dir, config, has(Role::Provider)).await?) } else { None };
+        let chains = if paid { connect(config).await? } else { Vec::new() };
+        let store = open_store(dir).await?;
+
+        let joined = Network::start(network_config(config, roles, peer_key, &store)?, cancel.child_token()).await;
+        let joined =
+            joined.map_err(|error| ErrorKind::Failed.because(&error, "check [network] in the configuration"))?;
+        let network = joined.handle();
+        let name = config.network.name.clone();
+
+        if has(Role::Indexer) {
+            let kept = indexer::refill(&store, &network).await;
+            let kept = kept.map_err(|error| ErrorKind::Failed.because(&error, "see the log above"))?;
+            tracing::info!(kept, "the book of an earlier run was read again");
+        }
+        let mut control = NodeControl::new(network.clone(), name.clone(), roles.to_vec(), chains.clone());
+        if let Some(Keys { wallet, provider_key }) = keys {
+            control.wallets.push((config.keystore.wallet.clone(), wallet.address()));
+            // one sender for the account, whichever roles use it, since it owns the account's nonces
+            let accounts = accounts(&chains, &wallet, &store, cancel).await?;
+            if let Some(provider_key) = provider_key {
+                control.wallets.push((config.keystore.provider_key.clone(), provider_key.address()));
+                let parts = provider::Parts {
+                    network: network.clone(),
+                    network_name: name.clone(),
+                    accounts: accounts.clone(),
+                    wallet: wallet.clone(),
+                    provider_key,
+                    store: store.clone(),
+                    backend: Arc::new(backend(dir)?),
+                    cancel: cancel.child_token(),
+                };
+                let started = provider::Provider::start(config.provider.clone(), parts).await;
+                control.provider = Some(started.map_err(provider_error)?);
+            }
+            if has(Role::Renter) {
+                let cancel = cancel.child_token();
+                let parts = renter::Parts { network, network_name: name, accounts, wallet, store, cancel };
+                control.renter = Some(renter::Renter::start(config.renter.clone(), parts).await.map_err(renter_error)?);
+            }
+        }
+        Ok(Self { control, network: joined })
+    }
+
+    /// Says on standard output that the daemon is up, in one line that programs can read.
+    fn report(&self, context: &Context, server: &Server) {
+        let info = self.control.info();
+        if context.output.json {
+            print(&serde_json::json!({ "ready": info, "api": server.path() }).to_string());
+            return;
+        }
+        let roles: Vec<_> = info.roles.iter().map(|role| role_name(*role)).collect();
+        let (peer, roles, api) = (&info.peer, roles.join(","), server.path().display());
+        print(&format!("ready peer={peer} roles={roles} api={api} listen={}", info.addresses.join(",")));
+    }
+
+    /// Ends the roles first, so that they can still say goodbye, then the network.
+    async fn shutdown(self, cancel: &CancellationToken) {
+        let Self { control, network } = self;
+        if let Some(renter) = &control.renter {
+            renter.shutdown().await;
+        }
+        if let Some(provider) = &control.provider {
+            provider.shutdown().await;
+        }
+        network.shutdown().await;
+        cancel.cancel();
+    }
+}
+
+/// The keys that earn and pay.
+struct Keys {
+    wallet: Wallet,
+    /// A provider's.
+    provider_key: Option<Wallet>,
+}
+
+impl Keys {
+    async fn open(dir: &DataDir, config: &Config, provides: bool) -> Result<Self, ApiError> {
+        let passphrase = secrets::passphrase(&config.keystore, false)?;
+        let wallet = secrets::open_key(dir, &config.keystore.wallet, &passphrase).await?;
+        let provider_key = match provides {
+            true => Some(secrets::open_key(dir, &config.keystore.provider_key, &passphrase).await?),
+            false => None,
+        };
+        Ok(Self { wallet, provider_key })
+    }
+}
+
+/// Connects to every configured chain, each checked: its id, and the escrow's code.
+async fn connect(config: &Config) -> Result<Vec<Chain>, ApiError> {
+    let chains = config.chains()?;
+    if chains.is_empty() {
+        let next = "providers and renters settle on a chain: add a [[chain]] section to config.toml";
+        return Err(ApiError::new(ErrorKind::Chain, "no chain is configured", next));
+    }
+    try_join_all(chains.into_iter().map(Chain::connect)).await.map_err(chain_error)
+}
+
+/// The wallet's account at each escrow.
+async fn accounts(
+    chains: &[Chain],
+    wallet: &Wallet,
+    store: &Store,
+    cancel: &CancellationToken,
+) -> Result<Vec<EscrowAccount>, ApiError> {
+    let start = |chain: &Chain| TransactionSender::start(chain.clone(), wallet.clone(), store.clone(), cancel);
+    let senders = try_join_all(chains.iter().map(start)).await.map_err(chain_error)?;
+    Ok(senders.into_iter().map(EscrowAccount::new).collect())
+}
+
+async fn open_store(dir: &DataDir) -> Result<Store, ApiError> {
+    let path = dir.database();
+    let mut tables: Vec<TableDef> = Vec::new();
+    tables.extend(settlement::TABLES);
+    tables.extend(provider::tables());
+    tables.extend(renter::tables());
+    tables.extend(indexer::tables());
+    let opened = tokio::task::spawn_blocking(move || Store::open(path, &tables)).await;
+    opened.map_err(|error| ErrorKind::Failed.because(&error, ""))?.map_err(|error| {
+        ErrorKind::Failed.because(&error, "restore db/ of the data directory from a backup, or move it away")
+    })
+}
+
+fn backend(dir: &DataDir) -> Result<NativeBackend, ApiError> {
+    let opened = NativeBackend::new(NativeConfig::new(dir.sandboxes()));
+    opened.map_err(|error| ErrorKind::Failed.because(&error, "a provider needs root on Linux; other roles do not"))
+}
+
+fn network_config(
+    config: &Config,
+    roles: &[Role],
+    peer_key: libp2p_identity::Keypair,
+    store: &Store,
+) -> Result<network::Config, ApiError> {
+    let section = &config.network;
+    let mut network = network::Config::new(peer_key, section.name.clone());
+    network.listen = addresses("listen", &section.listen)?;
+    network.external = addresses("external", &section.external)?;
+    network.bootstrap = addresses("bootstrap", &section.bootstrap)?;
+    network.classes = interest(config, roles);
+    network.ad_lifetime = u64::from(config.provider.ad_lifetime_seconds) * 1_000;
+    if roles.contains(&Role::Indexer) {
+        network.store = Some(indexer::ad_store(store.clone()));
+    }
+    Ok(network)
+}
+
+fn addresses<T: std::str::FromStr<Err: std::fmt::Display>>(key: &str, texts: &[String]) -> Result<Vec<T>, ApiError> {
+    let read = |text: &String| {
+        text.parse().map_err(|error| {
+            let message = format!("`{text}` in network.{key} is not a multiaddress: {error}");
+            ApiError::new(ErrorKind::Usage, message, "write it like /ip4/203.0.113.7/tcp/4700")
+        })
+    };
+    texts.iter().map(read).collect()
+}
+
+/// Which classes of machine the node follows: all for an indexer, those it looks for as a renter, none for a provider alone.
+fn interest(config: &Config, roles: &[Role]) -> Interest {
+    if roles.contains(&Role::Indexer) {
+        return Interest::All;
+    }
+    if !roles.contains(&Role::Renter) {
+        return Interest::none();
+    }
+    if config.renter.classes.is_empty() {
+        return Interest::All;
+    }
+    Interest::Only(config.renter.classes.iter().copied().collect())
+}
+
+fn provider_error(error: provider::Error) -> ApiError {
+    use provider::Error;
+    let (kind, next) = match &error {
+        Error::Config(_) => (ErrorKind::Usage, "correct [provider] in the configuration"),
+        Error::Sandboxes(_) => {
+            (ErrorKind::Failed, "run as root on Linux with cgroups and mkfs.ext4, or without the provider role")
+        }
+        Error::Settlement(_) => {
+            (ErrorKind::Chain, "check the [[chain]] sections of the configuration, and that the endpoint is up")
+        }
+        Error::Adoption(_) | Error::Store(_) | Error::Twice => (ErrorKind::Failed, ""),
+    };
+    kind.because(&error, next)
+}
+
+fn renter_error(error: renter::Error) -> ApiError {
+    ErrorKind::Failed.because(&error, "check [renter] in the configuration")
+}
+
+fn server_error(error: ServerError) -> ApiError {
+    let next = match &error {
+        ServerError::InUse(_) => "stop the other daemon, or give another --data-dir",
+        ServerError::NotASocket(_) | ServerError::PathTooLong(_) => "set another socket in [api] of the configuration",
+        ServerError::Io { .. } => "check that the folder exists and is yours",
+    };
+    ErrorKind::Failed.because(&error, next)
+}
+
+/// The signals that end the daemon.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, ApiError> {
+        let listen = |kind| signal(kind).map_err(|error| ErrorKind::Failed.because(&error, ""));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Where a renter's question is weighed: everything that can be said without asking the chain. Each "no" has its code and its words.
+
+use crate::{Config, inventory::Inventory};
+use market::{
+    offer::{Offer, Price},
+    refusal::{Refusal, RefusalCode},
+    terms::{Image, NetworkAccess},
+    time::UnixMillis,
+};
+use wire::QuoteAsk;
+
+/// How far the moment in a request may lie from our clock, in seconds: twice the skew of advertisements, for it also travelled.
+const MAX_REQUEST_AGE: u64 = 60;
+
+/// The offer and price that a question is about, if it can be agreed to at all.
+pub(crate) fn weigh<'a>(
+    ask: &QuoteAsk,
+    config: &Config,
+    inventory: &'a Inventory,
+    now: UnixMillis,
+) -> Result<(&'a Offer, &'a Price), Refusal> {
+    let no = |code, detail: String| Err(Refusal::new(code, detail));
+    if ask.at.abs_diff(now.seconds()) > MAX_REQUEST_AGE {
+        return no(RefusalCode::BadRequest, format!("the request's time is {} s away from mine", ask.at.abs_diff(now.seconds())));
+    }
+    let Some(offer) = inventory.offer(&ask.offer) else {
+        return no(RefusalCode::NoSuchSlot, format!("there is no offer `{}` here", ask.offer));
+    };
+    let Some(price) = offer.price_in(&ask.escrow, ask.token) else {
+        return no(RefusalCode::Settlement, format!("`{}` has no price in that token on chain {}", offer.name, ask.escrow.chain));
+    };
+    if ask.interruptible || ask.continues.is_some() {
+        return no(RefusalCode::Price, "only new rentals on demand are taken".to_owned());
+    }
+    if ask.rate < price.rate {
+        let hourly = price.token.show(price.rate.hourly());
+        return no(RefusalCode::Price, format!("the price is {hourly} an hour"));
+    }
+    let serving = ask.max_seconds.saturating_sub(config.ready_seconds);
+    if !(config.min_seconds..=config.max_seconds).contains(&serving) {
+        let range = format!("{} to {} seconds", config.min_seconds, config.max_seconds);
+        return no(RefusalCode::Duration, format!("rentals last {range}, {serving} were asked for"));
+    }
+    if ask.workload.image != Image::HostUsr || ask.workload.network != NetworkAccess::None {
+        return no(RefusalCode::Image, "only the machine's own /usr without network is offered".to_owned());
+    }
+    if ask.deposit < price.min_deposit || ask.deposit.get() == 0 {
+        return no(RefusalCode::Funds, format!("the least deposit is {}", price.token.show(price.min_deposit)));
+    }
+    if ask.deposit > price.rate.for_seconds(ask.max_seconds) {
+        return no(RefusalCode::BadRequest, "the deposit is more than the longest rental costs".to_owned());
+    }
+    Ok((offer, price))
+}

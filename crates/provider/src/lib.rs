@@ -1,0 +1,131 @@
+//! The provider role: from the machine's slots to offers, quotes, supervised rentals and closed escrows.
+//!
+//! ```text
+//!   config ──▶ inventory ──▶ offers ──▶ network (gossip)
+//!   QuoteRequest ──▶ desk (may it be?) ──▶ hold a slot ──▶ quote, on disk ──▶ renter
+//!   chain: opened ──▶ sandbox ──▶ Ready          voucher ──▶ checked, on disk ──▶ ack; unpaid ──▶ freeze
+//!   finish, or unpaid too long ──▶ destroy ──▶ close the escrow with the best voucher ──▶ receipt
+//! ```
+//!
+//! One task, the [`supervisor`], owns every rental. What each may do next is decided by `market::rental::provider`; the supervisor
+//! writes the decision to disk and only then acts on it. A voucher is therefore *made* in the renter's `meter`, *checked* in
+//! `market::rental::provider::Rental::step`, *stored* in [`supervisor`] and *cashed* in [`closing`].
+
+mod closing;
+mod config;
+mod desk;
+mod inventory;
+mod keeper;
+mod records;
+mod supervisor;
+
+pub use config::{Config, Pricing, SlotConfig};
+pub use records::tables;
+
+use api::types::{ApiError, ErrorKind, Receipt, RentalRow};
+use sandbox::Backend;
+use settlement::{EscrowAccount, SettlementError, Wallet};
+use std::sync::Arc;
+use store::{Store, StoreError};
+use supervisor::{Command, Supervisor};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Commands of the control API that may wait: a person types slower.
+const COMMANDS: usize = 32;
+
+/// What the provider is built from.
+pub struct Parts {
+    /// The network's handle.
+    pub network: network::Handle,
+    /// The network's name, which stands in the terms.
+    pub network_name: String,
+    /// The wallet's account at each escrow that it settles at. There is one sender for an account in a node: roles share it.
+    pub accounts: Vec<EscrowAccount>,
+    /// The account that is paid.
+    pub wallet: Wallet,
+    /// The key that signs quotes, acks and releases.
+    pub provider_key: Wallet,
+    /// Its memory.
+    pub store: Store,
+    /// What runs workloads.
+    pub backend: Arc<dyn Backend>,
+    /// Ends everything.
+    pub cancel: CancellationToken,
+}
+
+/// Why the provider did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration names something that does not exist, or leaves out what is needed.
+    #[error("provider configuration: {0}")]
+    Config(String),
+    /// This machine cannot isolate and limit workloads, so nothing is offered.
+    #[error("this machine cannot run sandboxes: {0}")]
+    Sandboxes(String),
+    /// Sandboxes of an earlier run could not be taken over.
+    #[error("cannot take over the sandboxes of an earlier run: {0}")]
+    Adoption(#[source] sandbox::Error),
+    /// The chain or a key failed.
+    #[error(transparent)]
+    Settlement(#[from] SettlementError),
+    /// The node's memory failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network gives its requests to one provider only, and one has them.
+    #[error("a provider runs in this node already")]
+    Twice,
+}
+
+/// The running provider. Clones speak to the same one.
+#[derive(Clone)]
+pub struct Provider {
+    commands: mpsc::Sender<Command>,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+    cancel: CancellationToken,
+}
+
+impl Provider {
+    /// Takes up the rentals of an earlier run, offers the configured slots, and serves until cancelled.
+    pub async fn start(config: Config, parts: Parts) -> Result<Self, Error> {
+        let cancel = parts.cancel.clone();
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let supervisor = Supervisor::load(config, parts).await?;
+        let task = tokio::spawn(supervisor.run(inbox));
+        Ok(Self { commands, task: Arc::new(Mutex::new(Some(task))), cancel })
+    }
+
+    /// The rentals it serves; ended ones too when `all`.
+    pub async fn rentals(&self, all: bool) -> Vec<RentalRow> {
+        self.ask(|reply| Command::Rentals { all, reply }).await.unwrap_or_default()
+    }
+
+    /// Receipts whose id begins with `prefix`, newest first.
+    pub async fn receipts(&self, prefix: String) -> Vec<Receipt> {
+        self.ask(|reply| Command::Receipts { prefix, reply }).await.unwrap_or_default()
+    }
+
+    /// Ends the rental named by a prefix of its id.
+    pub async fn stop(&self, prefix: String) -> Result<RentalRow, ApiError> {
+        let gone = || ApiError::new(ErrorKind::Failed, "the provider is shutting down", "");
+        self.ask(|reply| Command::Evict { prefix, reply }).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// Withdraws the offers and ends the task. Sandboxes go on running, for the next start to take over.
+    pub async fn shutdown(&self) {
+        self.cancel.cancel();
+        if let Some(task) = self.task.lock().await.take() {
+            // a panic in the task was reported where it happened
+            let _ = task.await;
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}

@@ -1,0 +1,930 @@
+//! The one task that owns every rental of this provider.
+//!
+//! It hears from five sides: renters' questions, streams into sandboxes, the chains, its own finished work, and the clock. Each becomes an
+//! input to the rental's state machine; what the machine answers is written to disk and then done. Nothing here waits for a chain or a
+//! kernel: such work runs in [`Supervisor::work`] and comes back as [`Done`].
+
+use crate::{
+    Config, Error, Parts, closing, desk,
+    inventory::{Inventory, Occupant},
+    keeper::Keeper,
+    records::{Receipts, Rentals},
+};
+use access::host;
+use alloy_primitives::{Bytes, keccak256};
+use api::types::{ApiError, ErrorKind, Receipt, RentalRow, Role};
+use market::{
+    id::{PeerId, RentalId},
+    money::Amount,
+    offer::{Binding, MAX_BINDING_LIFETIME},
+    quote::{Quote, SignedQuote},
+    refusal::{Refusal, RefusalCode},
+    rental::{
+        StepError,
+        provider::{Effect, Input, Phase, Rental},
+    },
+    signed::{Ready, SignedRelease, SignedVoucher},
+    terms::Terms,
+    time::UnixMillis,
+};
+use network::{AdDraft, Handle, IncomingRental, IncomingSession, Reply};
+use sandbox::{Backend, Rootfs, Sandbox, SandboxId, SandboxSpec};
+use settlement::{ChainEvent, EscrowAccount, Follower, SettlementError, Wallet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+use store::{Json, Store, StoreError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+use wire::{AckStatement, QuoteAsk, proto};
+
+/// How often meters are looked at: a tenth of the shortest increment in use (1 s), so that a freeze is at most that late.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a closing that failed rests before it is tried again.
+const CLOSE_RETRY: u64 = 5_000;
+/// Chain events waiting for the supervisor; the followers wait beyond it.
+const EVENTS: usize = 64;
+/// Streams served at once for all rentals together.
+const MAX_SESSIONS: usize = 1_024;
+/// Quotes being looked into at once; beyond it renters are told to come back.
+const MAX_ASKING: usize = 64;
+/// Memory and processes beyond the slot's own numbers are not configured yet: the design's defaults.
+const MAX_PROCESSES: u64 = 512;
+/// Open files of one process.
+const MAX_OPEN_FILES: u64 = 1_024;
+/// How long leaving may take: the tombstone is a courtesy.
+const LEAVE_WAIT: Duration = Duration::from_secs(2);
+
+/// What the control API asks.
+pub(crate) enum Command {
+    /// See [`crate::Provider::rentals`].
+    Rentals {
+        /// Ended ones too.
+        all: bool,
+        /// The answer.
+        reply: oneshot::Sender<Vec<RentalRow>>,
+    },
+    /// See [`crate::Provider::receipts`].
+    Receipts {
+        /// The beginning of the id.
+        prefix: String,
+        /// The answer.
+        reply: oneshot::Sender<Vec<Receipt>>,
+    },
+    /// See [`crate::Provider::stop`].
+    Evict {
+        /// The beginning of the id.
+        prefix: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<RentalRow, ApiError>>,
+    },
+}
+
+/// A rental and what belongs to it while the process lives.
+struct Live {
+    rental: Rental,
+    keeper: Option<Keeper>,
+    /// Ends its streams.
+    sessions: CancellationToken,
+    /// A sandbox is being made.
+    preparing: bool,
+    /// A closing is under way, or rests until this moment.
+    closing: Option<Option<UnixMillis>>,
+}
+
+/// A chain as the provider uses it.
+struct Settling {
+    account: EscrowAccount,
+    follower: Follower,
+}
+
+/// Finished work.
+enum Done {
+    /// The renter's balance and the chain's time, for the question of this number.
+    Weighed { number: u64, result: Result<Weighed, SettlementError> },
+    /// The sandbox of a rental.
+    Prepared { id: RentalId, result: Result<Arc<dyn Sandbox>, sandbox::Error> },
+    /// A closing, for better or worse.
+    Closing { id: RentalId, result: Result<(), SettlementError> },
+    /// The closing that an event reported, with its block's time.
+    Closed { id: RentalId, closing: Option<market::rental::Closing> },
+    /// A receipt was written.
+    Receipt,
+    /// A stream or a removal is over.
+    Over,
+}
+
+/// What the chain says about a renter who asks.
+struct Weighed {
+    balance: alloy_primitives::U256,
+    block: u64,
+    block_time: u64,
+}
+
+/// A question whose renter's funds are being looked at.
+struct Asking {
+    ask: QuoteAsk,
+    peer: PeerId,
+    slot: String,
+    device: market::id::DeviceId,
+    reply: Reply,
+}
+
+/// See the module.
+pub(crate) struct Supervisor {
+    config: Config,
+    network: Handle,
+    network_name: String,
+    wallet: Wallet,
+    provider_key: Wallet,
+    store: Store,
+    backend: Arc<dyn Backend>,
+    cancel: CancellationToken,
+    chains: Vec<Settling>,
+    events: mpsc::Receiver<(usize, ChainEvent)>,
+    inventory: Inventory,
+    binding: Binding,
+    live: HashMap<RentalId, Live>,
+    asking: HashMap<u64, Asking>,
+    asked: u64,
+    work: JoinSet<Done>,
+    sessions: usize,
+    advertised: Option<AdDraft>,
+}
+
+impl Supervisor {
+    /// Reads what an earlier run left, takes over its sandboxes, and is ready to run.
+    pub(crate) async fn load(config: Config, parts: Parts) -> Result<Self, Error> {
+        let capabilities = parts.backend.probe().await;
+        if !capabilities.problems.is_empty() {
+            return Err(Error::Sandboxes(capabilities.problems.join("; ")));
+        }
+        let peer = parts.network.local_peer_id();
+        let chains: Vec<_> = parts.accounts.iter().map(|account| account.sender().chain().clone()).collect();
+        let inventory = Inventory::new(&config, &chains, &peer)?;
+        let first = chains.first().ok_or_else(|| Error::Config("no [[chain]] is configured".to_owned()))?;
+        let binding = bind(&parts.wallet, &parts.provider_key, first.config().chain_id, &peer)?;
+
+        let mut settling = Vec::new();
+        let (forward, events) = mpsc::channel(EVENTS);
+        for (index, account) in parts.accounts.into_iter().enumerate() {
+            let chain = account.sender().chain().clone();
+            let (follower, mut inbox) = Follower::start(chain, parts.store.clone(), "provider", &parts.cancel).await?;
+            settling.push(Settling { account, follower });
+            let forward = forward.clone();
+            tokio::spawn(async move {
+                while let Some(event) = inbox.recv().await {
+                    if forward.send((index, event)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let mut supervisor = Self {
+            config,
+            network: parts.network,
+            network_name: parts.network_name,
+            wallet: parts.wallet,
+            provider_key: parts.provider_key,
+            store: parts.store,
+            backend: parts.backend,
+            cancel: parts.cancel,
+            chains: settling,
+            events,
+            inventory,
+            binding,
+            live: HashMap::new(),
+            asking: HashMap::new(),
+            asked: 0,
+            work: JoinSet::new(),
+            sessions: 0,
+            advertised: None,
+        };
+        supervisor.take_over().await?;
+        Ok(supervisor)
+    }
+
+    /// Takes up the rentals that were not over, with their sandboxes.
+    async fn take_over(&mut self) -> Result<(), Error> {
+        let rentals = self
+            .store
+            .run(|store| store.scan::<Rentals>(..)?.map(|row| row.map(|(_, rental)| rental.0)).collect::<Result<Vec<_>, _>>())
+            .await?;
+        let mut sandboxes: HashMap<String, Arc<dyn Sandbox>> = HashMap::new();
+        for sandbox in self.backend.reconcile().await.map_err(Error::Adoption)? {
+            sandboxes.insert(sandbox.id().as_str().to_owned(), sandbox);
+        }
+        let now = UnixMillis::now();
+        for rental in rentals {
+            if rental.phase == Phase::Closed && !self.store.contains::<Receipts>(&rental.id)? {
+                self.receipt(rental.clone());
+            }
+            if rental.phase.is_over() {
+                continue;
+            }
+            let (id, block) = (rental.id, rental.quoted_at_block);
+            tracing::info!(rental = %id.short(), phase = rental.phase.name(), "taking the rental up again");
+            self.inventory.assign(&rental.terms.slot, Occupant::Rental(id));
+            let keeper = match rental.phase {
+                Phase::Serving | Phase::Frozen => {
+                    sandboxes.remove(&sandbox_name(&id)).map(|sandbox| Keeper::new(sandbox, rental.phase == Phase::Frozen))
+                }
+                _ => None,
+            };
+            let lost = keeper.is_none() && matches!(rental.phase, Phase::Serving | Phase::Frozen);
+            let effects = rental.resume();
+            if let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == rental.quote.escrow) {
+                settling.follower.watch(id, block).await?;
+            }
+            self.live.insert(id, Live { rental, keeper, sessions: CancellationToken::new(), preparing: false, closing: None });
+            self.act(id, effects);
+            if lost {
+                tracing::warn!(rental = %id.short(), "its sandbox is gone: closing with what was paid");
+                self.happened(id, Input::Evict, now).await;
+            }
+        }
+        // a sandbox without a rental that needs it is a leftover
+        for (name, sandbox) in sandboxes {
+            tracing::info!(sandbox = name, "removing a leftover sandbox");
+            self.destroy(sandbox);
+        }
+        Ok(())
+    }
+
+    /// Serves until cancelled.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let (Some(mut questions), Some(mut streams)) = (self.network.rental_requests(), self.network.session_requests()) else {
+            tracing::error!("another provider of this node has the network's requests");
+            return;
+        };
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let cancel = self.cancel.clone();
+        self.advertise().await;
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                Some(question) = questions.recv() => self.question(question).await,
+                Some(stream) = streams.recv() => self.stream(stream),
+                Some((chain, event)) = self.events.recv() => self.chain_event(chain, event).await,
+                Some(done) = self.work.join_next() => match done {
+                    Ok(done) => self.done(done).await,
+                    Err(error) => tracing::error!(%error, "a task of the provider died"),
+                },
+                Some(command) = commands.recv() => self.command(command).await,
+                _ = tick.tick() => self.tick().await,
+            }
+        }
+        let leaving = tokio::time::timeout(LEAVE_WAIT, self.network.withdraw_ad()).await;
+        if !matches!(leaving, Ok(Ok(()))) {
+            tracing::debug!("left without taking the offers back");
+        }
+    }
+
+    // --- questions of renters ---
+
+    async fn question(&mut self, question: IncomingRental) {
+        use proto::rental_request::Request;
+        let IncomingRental { peer, request, reply } = question;
+        let answer = match request.request {
+            Some(Request::Quote(quote)) => match self.quote(peer, &quote, reply) {
+                None => return,
+                Some((refusal, reply)) => {
+                    tracing::info!(%peer, %refusal, "a quote was refused");
+                    refuse(reply, &refusal);
+                    return;
+                }
+            },
+            Some(Request::Status(status)) => self.status(peer, &status.id),
+            Some(Request::Voucher(voucher)) => self.voucher(peer, &voucher).await,
+            Some(Request::Finish(finish)) => self.finish(peer, &finish).await,
+            None => Err(Refusal::new(RefusalCode::BadRequest, "this kind of request is not known here")),
+        };
+        match answer {
+            Ok(response) => {
+                reply.send(proto::RentalResponse { response: Some(response) });
+            }
+            Err(refusal) => refuse(reply, &refusal),
+        }
+    }
+
+    /// Holds a slot and looks at the renter's funds; or says at once why not.
+    fn quote(&mut self, peer: PeerId, request: &proto::QuoteRequest, reply: Reply) -> Option<(Refusal, Reply)> {
+        let now = UnixMillis::now();
+        let ask = match QuoteAsk::from_proto(request, &peer, &self.network.local_peer_id()) {
+            Ok(ask) => ask,
+            Err(error) => return Some((Refusal::new(RefusalCode::BadRequest, error.to_string()), reply)),
+        };
+        if let Err(refusal) = desk::weigh(&ask, &self.config, &self.inventory, now) {
+            return Some((refusal, reply));
+        }
+        if self.asking.len() >= MAX_ASKING {
+            return Some((Refusal::new(RefusalCode::RateLimited, "too many are asking, try again in a second"), reply));
+        }
+        if self.holds_for(&ask, &peer) {
+            let refusal = Refusal::new(RefusalCode::HoldInUse, format!("open or let lapse the quote you have; it ends within {} s", self.config.hold_seconds));
+            return Some((refusal, reply));
+        }
+        self.asked += 1;
+        let number = self.asked;
+        let Some(slot) = self.inventory.take(&ask.offer, Occupant::Asking(number)) else {
+            let until = self.inventory.busy_until(&ask.offer, &self.ends());
+            let detail = until.map_or_else(|| "a renter who is about to open".to_owned(), |at| at.to_string());
+            return Some((Refusal::new(RefusalCode::BusyUntil, detail), reply));
+        };
+        let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow) else {
+            self.inventory.free(Occupant::Asking(number));
+            return Some((Refusal::new(RefusalCode::Settlement, "that escrow is not served here"), reply));
+        };
+        let (chain, token, wallet) = (settling.account.sender().chain().clone(), ask.token, ask.wallet);
+        self.work.spawn(async move {
+            let result = async {
+                let head = chain.head().await?;
+                let balance = chain.balance(token, wallet).await?;
+                Ok(Weighed { balance, block: head.number, block_time: head.timestamp })
+            };
+            Done::Weighed { number, result: result.await }
+        });
+        self.asking.insert(number, Asking { ask, peer, slot: slot.name, device: slot.device, reply });
+        None
+    }
+
+    /// Whether this wallet or peer already holds a quote that is not opened.
+    fn holds_for(&self, ask: &QuoteAsk, peer: &PeerId) -> bool {
+        let asking = self.asking.values().any(|other| other.ask.wallet == ask.wallet || other.peer == *peer);
+        let held = self.live.values().any(|live| {
+            live.rental.phase == Phase::Held
+                && (live.rental.quote.quote.renter == ask.wallet || live.rental.terms.renter_peer == *peer)
+        });
+        asking || held
+    }
+
+    /// Makes the promise, once the funds are seen: on disk first, then to the renter.
+    async fn weighed(&mut self, number: u64, result: Result<Weighed, SettlementError>) {
+        let Some(asking) = self.asking.remove(&number) else { return };
+        let promised = match result {
+            Err(error) => Err(Refusal::new(RefusalCode::Internal, format!("the chain cannot be asked: {error}"))),
+            Ok(weighed) if weighed.balance < alloy_primitives::U256::from(asking.ask.deposit.get()) => {
+                Err(Refusal::new(RefusalCode::Funds, format!("the wallet {} does not hold the deposit", asking.ask.wallet)))
+            }
+            Ok(weighed) => self.promise(&asking, &weighed).await,
+        };
+        match promised {
+            Ok((quote, terms)) => {
+                let reply = wire::quote_to_proto(&quote, terms);
+                asking.reply.send(proto::RentalResponse { response: Some(proto::rental_response::Response::Quote(reply)) });
+                self.advertise().await;
+            }
+            Err(refusal) => {
+                self.inventory.free(Occupant::Asking(number));
+                tracing::info!(peer = %asking.peer, %refusal, "a quote was refused");
+                refuse(asking.reply, &refusal);
+            }
+        }
+    }
+
+    async fn promise(&mut self, asking: &Asking, weighed: &Weighed) -> Result<(SignedQuote, Vec<u8>), Refusal> {
+        let internal = |error: &dyn std::fmt::Display| Refusal::new(RefusalCode::Internal, error.to_string());
+        let ask = &asking.ask;
+        let (offer, price) = desk::weigh(ask, &self.config, &self.inventory, UnixMillis::now())?;
+        let terms = Terms {
+            network: self.network_name.clone(),
+            provider_peer: self.network.local_peer_id(),
+            renter_peer: asking.peer,
+            escrow: ask.escrow,
+            token: price.token.clone(),
+            offer: offer.name.clone(),
+            slot: asking.slot.clone(),
+            hardware: offer.hardware.clone(),
+            increment_millis: self.config.increment_millis,
+            ready_seconds: self.config.ready_seconds,
+            frozen_seconds: self.config.frozen_seconds,
+            notice_seconds: 0,
+            workload: ask.workload.clone(),
+            continues: None,
+            salt: rand::random(),
+        };
+        let bytes = wire::terms_to_bytes(&terms);
+        let expiry = weighed.block_time + u64::from(self.config.hold_seconds);
+        let quote = Quote {
+            provider: self.wallet.address(),
+            provider_key: self.provider_key.address(),
+            renter: ask.wallet,
+            renter_key: ask.renter_key,
+            token: ask.token,
+            rate: price.rate,
+            min_deposit: price.min_deposit,
+            max_seconds: ask.max_seconds,
+            window: self.config.window_seconds,
+            expiry: u32::try_from(expiry).map_err(|error| internal(&error))?,
+            arbiter: alloy_primitives::Address::ZERO,
+            device: asking.device,
+            spec: keccak256(&bytes),
+        };
+        let signature = self.provider_key.sign_digest(&quote.id(&ask.escrow).0).map_err(|error| internal(&error))?;
+        let signed = SignedQuote { escrow: ask.escrow, quote, signature };
+        let rental = Rental::new(signed.clone(), terms, Bytes::from(bytes.clone()), weighed.block);
+        let id = rental.id;
+        self.write(rental.clone()).await.map_err(|error| internal(&error))?;
+        let settling = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow);
+        if let Some(settling) = settling {
+            settling.follower.watch(id, weighed.block).await.map_err(|error| internal(&error))?;
+        }
+        self.inventory.assign(&asking.slot, Occupant::Rental(id));
+        self.live.insert(id, Live { rental, keeper: None, sessions: CancellationToken::new(), preparing: false, closing: None });
+        tracing::info!(rental = %id.short(), peer = %asking.peer, slot = asking.slot, "quoted");
+        Ok((signed, bytes))
+    }
+
+    /// The rental of an id, if it is this peer's.
+    fn rental_of(&self, peer: PeerId, id: &[u8]) -> Result<&Live, Refusal> {
+        let id = wire::id_from_proto(id).map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))?;
+        let unknown = || Refusal::new(RefusalCode::NoSuchRental, id.short());
+        self.live.get(&id).filter(|live| live.rental.terms.renter_peer == peer).ok_or_else(unknown)
+    }
+
+    fn status(&self, peer: PeerId, id: &[u8]) -> Result<proto::rental_response::Response, Refusal> {
+        let live = self.rental_of(peer, id)?;
+        let rental = &live.rental;
+        let latest = if rental.acks > 0 { Some(self.ack(live)?) } else { None };
+        Ok(proto::rental_response::Response::Status(proto::Status {
+            phase: phase(rental.phase).into(),
+            ready: rental.ready.as_ref().map(|(at, signature)| wire::ready_to_proto(rental.id, *at, signature)),
+            latest,
+            fault: rental.fault.as_ref().map(wire::refusal_to_proto),
+        }))
+    }
+
+    async fn voucher(&mut self, peer: PeerId, message: &proto::Voucher) -> Result<proto::rental_response::Response, Refusal> {
+        let id = self.rental_of(peer, &message.id)?.rental.id;
+        let voucher = read_voucher(message)?;
+        // checked by the machine, stored by `input`, acknowledged only then
+        self.input(id, Input::Voucher(voucher), UnixMillis::now()).await.map_err(step_refusal)?;
+        let live = self.rental_of(peer, &message.id)?;
+        Ok(proto::rental_response::Response::Ack(self.ack(live)?))
+    }
+
+    async fn finish(&mut self, peer: PeerId, message: &proto::FinishRequest) -> Result<proto::rental_response::Response, Refusal> {
+        let id = self.rental_of(peer, &message.id)?.rental.id;
+        let voucher = message.voucher.as_ref().map(read_voucher).transpose()?;
+        self.input(id, Input::Finish(voucher), UnixMillis::now()).await.map_err(step_refusal)?;
+        let live = self.rental_of(peer, &message.id)?;
+        Ok(proto::rental_response::Response::Final(wire::final_to_proto(&self.release(&live.rental)?)))
+    }
+
+    fn release(&self, rental: &Rental) -> Result<SignedRelease, Refusal> {
+        let (id, cumulative) = (rental.id, rental.covered());
+        let digest = rental.quote.escrow.digest(&SignedRelease::statement(id, cumulative));
+        let signature = self.sign(&digest)?;
+        Ok(SignedRelease { id, cumulative, signature })
+    }
+
+    fn ack(&self, live: &Live) -> Result<proto::Ack, Refusal> {
+        use prost::Message as _;
+        let (rental, now) = (&live.rental, UnixMillis::now());
+        let usage = live.keeper.as_ref().and_then(Keeper::usage).map_or_else(Vec::new, |stats| {
+            proto::Usage {
+                cpu_millis: stats.cpu_nanos / 1_000_000,
+                memory_bytes: stats.memory_bytes,
+                memory_peak_bytes: stats.memory_peak_bytes,
+                disk_bytes: stats.disk_bytes,
+            }
+            .encode_to_vec()
+        });
+        let ack = AckStatement {
+            id: rental.id,
+            seq: rental.acks,
+            cumulative: rental.covered(),
+            served_millis: rental.served_millis(now),
+            frozen_millis: rental.frozen_total(now),
+            metrics: keccak256(&usage),
+        };
+        let signature = self.sign(&rental.quote.escrow.digest(&ack.statement()))?;
+        Ok(wire::ack_to_proto(&ack, &signature, usage, phase(rental.phase)))
+    }
+
+    fn sign(&self, digest: &alloy_primitives::B256) -> Result<alloy_primitives::Signature, Refusal> {
+        self.provider_key.sign_digest(digest).map_err(|error| Refusal::new(RefusalCode::Internal, error.to_string()))
+    }
+
+    // --- streams into sandboxes ---
+
+    fn stream(&mut self, stream: IncomingSession) {
+        let admitted = self.admit(&stream);
+        let full = self.sessions >= MAX_SESSIONS;
+        self.sessions += 1;
+        match admitted {
+            Ok((sandbox, ended)) if !full => {
+                let peer = stream.peer;
+                self.work.spawn(async move {
+                    tokio::select! {
+                        () = ended.cancelled() => {}
+                        served = host::serve(stream, sandbox) => if let Err(error) = served {
+                            tracing::debug!(%peer, %error, "a session ended badly");
+                        }
+                    }
+                    Done::Over
+                });
+            }
+            refused => {
+                let refusal = refused.err().unwrap_or_else(|| Refusal::new(RefusalCode::RateLimited, "too many sessions are open"));
+                self.work.spawn(async move {
+                    if let Err(error) = stream.refuse(refusal).await {
+                        tracing::debug!(%error, "a refusal was not heard");
+                    }
+                    Done::Over
+                });
+            }
+        }
+    }
+
+    fn admit(&self, stream: &IncomingSession) -> Result<(Arc<dyn Sandbox>, CancellationToken), Refusal> {
+        let id = host::claimed_rental(&stream.header)?;
+        let unknown = || Refusal::new(RefusalCode::NoSuchRental, id.short());
+        let live = self.live.get(&id).ok_or_else(unknown)?;
+        host::admit(stream, &self.network.local_peer_id(), &live.rental.quote, UnixMillis::now())?;
+        let serving = matches!(live.rental.phase, Phase::Serving | Phase::Frozen);
+        let keeper = live.keeper.as_ref().filter(|_| serving);
+        let keeper = keeper.ok_or_else(|| Refusal::new(RefusalCode::WrongState, format!("the rental is {}", live.rental.phase.name())))?;
+        Ok((Arc::clone(&keeper.sandbox), live.sessions.clone()))
+    }
+
+    // --- the chain ---
+
+    async fn chain_event(&mut self, chain: usize, event: ChainEvent) {
+        let now = UnixMillis::now();
+        if let Some(opening) = event.opening() {
+            if let Some(id) = event.rental() {
+                tracing::info!(rental = %id.short(), tx = %opening.tx, "opened on chain");
+                self.happened(id, Input::Opened(opening), now).await;
+            }
+            return;
+        }
+        match event {
+            ChainEvent::Stopping { id, .. } => {
+                tracing::info!(rental = %id.short(), "the renter stopped the rental on chain");
+                self.happened(id, Input::StoppedOnChain, now).await;
+            }
+            ChainEvent::Closed { id, .. } => {
+                let Some(settling) = self.chains.get(chain) else { return };
+                let chain = settling.account.sender().chain().clone();
+                self.work.spawn(async move {
+                    Done::Closed { id, closing: event.closing(&chain).await }
+                });
+            }
+            ChainEvent::Head { timestamp, .. } => {
+                let held: Vec<_> = self.held_on(chain).collect();
+                for id in held {
+                    self.happened(id, Input::NotOpenAt(timestamp), now).await;
+                }
+            }
+            ChainEvent::Opened { .. } => {}
+        }
+    }
+
+    fn held_on(&self, chain: usize) -> impl Iterator<Item = RentalId> {
+        let escrow = self.chains.get(chain).map(|settling| settling.account.sender().chain().escrow());
+        self.live
+            .values()
+            .filter(move |live| live.rental.phase == Phase::Held && Some(live.rental.quote.escrow) == escrow)
+            .map(|live| live.rental.id)
+    }
+
+    // --- finished work, and time ---
+
+    async fn done(&mut self, done: Done) {
+        let now = UnixMillis::now();
+        match done {
+            Done::Weighed { number, result } => self.weighed(number, result).await,
+            Done::Prepared { id, result } => self.prepared(id, result, now).await,
+            Done::Closing { id, result } => {
+                if let Err(error) = result {
+                    tracing::warn!(rental = %id.short(), %error, "closing did not succeed yet");
+                }
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.closing = Some(Some(now.plus(CLOSE_RETRY)));
+                }
+            }
+            Done::Closed { id, closing: Some(closing) } => {
+                self.happened(id, Input::Closed(closing), now).await;
+            }
+            Done::Closed { closing: None, .. } | Done::Receipt => {}
+            Done::Over => self.sessions = self.sessions.saturating_sub(1),
+        }
+    }
+
+    async fn prepared(&mut self, id: RentalId, result: Result<Arc<dyn Sandbox>, sandbox::Error>, now: UnixMillis) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.preparing = false;
+        let input = match result {
+            Ok(sandbox) => {
+                let ready = Ready { id: id.0, at: now.0 };
+                match self.provider_key.sign_digest(&live.rental.quote.escrow.digest(&ready)) {
+                    Ok(signature) => {
+                        live.keeper = Some(Keeper::new(sandbox, false));
+                        Input::SandboxReady(signature)
+                    }
+                    Err(error) => Input::SandboxFailed(error.to_string()),
+                }
+            }
+            Err(error) => {
+                tracing::error!(rental = %id.short(), %error, "the sandbox could not be made");
+                Input::SandboxFailed(error.to_string())
+            }
+        };
+        self.happened(id, input, now).await;
+    }
+
+    async fn tick(&mut self) {
+        let now = UnixMillis::now();
+        let ids: Vec<_> = self.live.values().filter(|live| live.rental.opening.is_some()).map(|live| live.rental.id).collect();
+        for id in ids {
+            self.happened(id, Input::Tick, now).await;
+        }
+        let due = |live: &Live| live.rental.phase == Phase::Closing && live.closing.flatten().is_some_and(|at| at <= now);
+        let retry: Vec<_> = self.live.values().filter(|live| due(live)).map(|live| live.rental.id).collect();
+        for id in retry {
+            self.close(id);
+        }
+    }
+
+    // --- the rule: step, write, act ---
+
+    /// As [`Self::input`], for what nobody waits for.
+    async fn happened(&mut self, id: RentalId, input: Input, now: UnixMillis) {
+        if let Err(error) = self.input(id, input, now).await {
+            tracing::error!(rental = %id.short(), %error, "what happened to the rental could not be taken in");
+        }
+    }
+
+    /// Gives a rental's machine an input, writes what became of it, and then does what it asks for.
+    async fn input(&mut self, id: RentalId, input: Input, now: UnixMillis) -> Result<(), StepFailure> {
+        let Some(live) = self.live.get(&id) else { return Ok(()) };
+        let mut next = live.rental.clone();
+        let effects = next.step(input, now)?;
+        if next != live.rental {
+            if next.phase != live.rental.phase {
+                tracing::info!(rental = %id.short(), from = live.rental.phase.name(), to = next.phase.name(), "phase");
+            }
+            self.write(next.clone()).await?;
+            if let Some(live) = self.live.get_mut(&id) {
+                live.rental = next;
+            }
+        }
+        self.act(id, effects);
+        if self.live.get(&id).is_some_and(|live| live.rental.phase.is_over()) {
+            self.live.remove(&id);
+            self.advertise().await;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, rental: Rental) -> Result<(), StoreError> {
+        self.store.run(move |store| store.put_sync::<Rentals>(&rental.id, &Json(rental.clone()))).await
+    }
+
+    fn act(&mut self, id: RentalId, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Prepare => self.prepare(id),
+                Effect::Freeze | Effect::Thaw => {
+                    if let Some(keeper) = self.live.get(&id).and_then(|live| live.keeper.as_ref()) {
+                        keeper.freeze(effect == Effect::Freeze);
+                    }
+                }
+                Effect::Destroy => {
+                    if let Some(live) = self.live.get_mut(&id) {
+                        live.sessions.cancel();
+                        if let Some(keeper) = live.keeper.take() {
+                            let sandbox = Arc::clone(&keeper.sandbox);
+                            self.destroy(sandbox);
+                        }
+                    }
+                }
+                Effect::Close => self.close(id),
+                Effect::Receipt => {
+                    if let Some(live) = self.live.get(&id) {
+                        self.receipt(live.rental.clone());
+                    }
+                }
+                Effect::FreeSlot => self.inventory.free(Occupant::Rental(id)),
+            }
+        }
+    }
+
+    fn prepare(&mut self, id: RentalId) {
+        let Some(live) = self.live.get_mut(&id).filter(|live| !live.preparing) else { return };
+        live.preparing = true;
+        let hardware = &live.rental.terms.hardware;
+        let spec = SandboxSpec {
+            cpu_millis: hardware.cpu_millis,
+            memory_bytes: u64::from(hardware.memory_mib) << 20,
+            disk_bytes: u64::from(hardware.disk_mib) << 20,
+            max_processes: MAX_PROCESSES,
+            max_open_files: MAX_OPEN_FILES,
+            rootfs: Rootfs::HostUsr,
+            network: sandbox::Network::None,
+            env: [("GPULEASE_RENTAL".to_owned(), id.to_string())].into(),
+        };
+        let backend = Arc::clone(&self.backend);
+        self.work.spawn(async move {
+            let result = match SandboxId::new(sandbox_name(&id)) {
+                Ok(name) => backend.create(&name, &spec).await,
+                Err(error) => Err(error),
+            };
+            Done::Prepared { id, result }
+        });
+    }
+
+    fn destroy(&mut self, sandbox: Arc<dyn Sandbox>) {
+        self.sessions += 1;
+        self.work.spawn(async move {
+            if let Err(error) = sandbox.destroy().await {
+                tracing::error!(sandbox = %sandbox.id(), %error, "the sandbox could not be removed");
+            }
+            Done::Over
+        });
+    }
+
+    fn close(&mut self, id: RentalId) {
+        let Some(live) = self.live.get_mut(&id).filter(|live| live.closing != Some(None)) else { return };
+        let rental = live.rental.clone();
+        let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == rental.quote.escrow) else {
+            return;
+        };
+        live.closing = Some(None);
+        let account = settling.account.clone();
+        self.work.spawn(async move { Done::Closing { id, result: closing::close(account, rental).await } });
+    }
+
+    fn receipt(&mut self, rental: Rental) {
+        let id = rental.id;
+        let Some(receipt) = closing::receipt(&rental, self.release(&rental).ok()) else { return };
+        let store = self.store.clone();
+        self.work.spawn(async move {
+            match store.run(move |store| store.put_sync::<Receipts>(&id, &Json(receipt.clone()))).await {
+                Ok(()) => tracing::info!(rental = %id.short(), "the receipt is written"),
+                Err(error) => tracing::error!(rental = %id.short(), %error, "the receipt could not be written"),
+            }
+            Done::Receipt
+        });
+    }
+
+    // --- offers ---
+
+    /// When each rental is expected to give its slot back.
+    fn ends(&self) -> HashMap<RentalId, UnixMillis> {
+        let now = UnixMillis::now();
+        let end = |rental: &Rental| match rental.meter() {
+            Some(meter) => meter.ends_at(),
+            None => now.plus(u64::from(rental.quote.quote.max_seconds) * 1_000),
+        };
+        self.live.values().map(|live| (live.rental.id, end(&live.rental))).collect()
+    }
+
+    /// Publishes the offers as they stand, if they changed.
+    async fn advertise(&mut self) {
+        let now = UnixMillis::now().seconds();
+        if self.binding.expires.saturating_sub(now) < MAX_BINDING_LIFETIME / 2 {
+            match bind(&self.wallet, &self.provider_key, self.binding.chain, &self.network.local_peer_id()) {
+                Ok(binding) => self.binding = binding,
+                Err(error) => tracing::error!(%error, "the wallet's binding could not be renewed"),
+            }
+        }
+        let offers = self.inventory.offers(&self.ends());
+        let draft = AdDraft { binding: self.binding.clone(), region: self.config.region.clone(), offers };
+        if self.advertised.as_ref() == Some(&draft) {
+            return;
+        }
+        match self.network.publish_ad(draft.clone()).await {
+            Ok(()) => self.advertised = Some(draft),
+            Err(error) => tracing::error!(%error, "the offers could not be published"),
+        }
+    }
+
+    // --- the control API ---
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Rentals { all, reply } => {
+                let now = UnixMillis::now();
+                let mut rows: Vec<_> = self.live.values().map(|live| row(&live.rental, now)).collect();
+                if all {
+                    let shown: HashSet<_> = rows.iter().map(|row| row.id).collect();
+                    rows.extend(self.ended().await.iter().filter(|r| !shown.contains(&r.id)).map(|rental| row(rental, now)));
+                }
+                let _ = reply.send(rows);
+            }
+            Command::Receipts { prefix, reply } => {
+                let read = self
+                    .store
+                    .run(move |store| {
+                        let rows = store.scan::<Receipts>(..)?.map(|row| row.map(|(_, receipt)| receipt.0));
+                        let wanted = |receipt: &Receipt| prefix.is_empty() || receipt.id.matches_prefix(&prefix);
+                        rows.filter(|row| row.as_ref().map_or(true, wanted)).collect::<Result<Vec<_>, _>>()
+                    })
+                    .await;
+                let mut receipts = read.unwrap_or_else(|error| {
+                    tracing::error!(%error, "receipts cannot be read");
+                    vec![]
+                });
+                receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.closed.time));
+                let _ = reply.send(receipts);
+            }
+            Command::Evict { prefix, reply } => {
+                let _ = reply.send(self.evict(&prefix).await);
+            }
+        }
+    }
+
+    async fn ended(&self) -> Vec<Rental> {
+        let read = self
+            .store
+            .run(|store| store.scan::<Rentals>(..)?.map(|row| row.map(|(_, rental)| rental.0)).collect::<Result<Vec<_>, StoreError>>())
+            .await;
+        read.unwrap_or_default()
+    }
+
+    async fn evict(&mut self, prefix: &str) -> Result<RentalRow, ApiError> {
+        let mut matching = self.live.keys().filter(|id| id.matches_prefix(prefix));
+        let (first, second) = (matching.next().copied(), matching.next());
+        let id = match (first, second) {
+            (Some(id), None) => id,
+            (None, _) => return Err(ApiError::new(ErrorKind::Usage, format!("no running rental begins with `{prefix}`"), "see `node ps`")),
+            (Some(_), Some(_)) => return Err(ApiError::new(ErrorKind::Usage, format!("several rentals begin with `{prefix}`"), "give more digits")),
+        };
+        let now = UnixMillis::now();
+        self.input(id, Input::Evict, now).await.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string(), ""))?;
+        let live = self.live.get(&id).ok_or_else(|| ApiError::new(ErrorKind::Failed, "the rental has ended", ""))?;
+        Ok(row(&live.rental, now))
+    }
+}
+
+/// Why an input had no effect.
+#[derive(Debug, thiserror::Error)]
+enum StepFailure {
+    #[error(transparent)]
+    Step(#[from] StepError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn step_refusal(failure: StepFailure) -> Refusal {
+    match failure {
+        StepFailure::Step(error @ StepError::WrongPhase { .. }) => Refusal::new(RefusalCode::WrongState, error.to_string()),
+        StepFailure::Step(error) => Refusal::new(RefusalCode::BadRequest, error.to_string()),
+        StepFailure::Store(error) => Refusal::new(RefusalCode::Internal, error.to_string()),
+    }
+}
+
+fn read_voucher(message: &proto::Voucher) -> Result<SignedVoucher, Refusal> {
+    wire::voucher_from_proto(message).map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))
+}
+
+fn refuse(reply: Reply, refusal: &Refusal) {
+    let refusal = wire::refusal_to_proto(refusal);
+    reply.send(proto::RentalResponse { response: Some(proto::rental_response::Response::Refusal(refusal)) });
+}
+
+const fn phase(phase: Phase) -> proto::Phase {
+    match phase {
+        Phase::Held => proto::Phase::Held,
+        Phase::Preparing => proto::Phase::Preparing,
+        Phase::Serving => proto::Phase::Serving,
+        Phase::Frozen => proto::Phase::Frozen,
+        Phase::Closing => proto::Phase::Closing,
+        Phase::Closed | Phase::Lapsed => proto::Phase::Closed,
+    }
+}
+
+fn sandbox_name(id: &RentalId) -> String {
+    id.to_string()
+}
+
+fn bind(wallet: &Wallet, provider_key: &Wallet, chain: u64, peer: &PeerId) -> Result<Binding, SettlementError> {
+    let sign = |digest: &_| wallet.sign_digest(digest);
+    Binding::issue(peer, chain, wallet.address(), provider_key.address(), UnixMillis::now(), sign)
+}
+
+fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
+    let token = &rental.terms.token;
+    let seconds = rental.tariff().map_or(0, |tariff| tariff.billed_seconds(rental.served_millis(now)));
+    RentalRow {
+        id: rental.id,
+        role: Role::Provider,
+        phase: rental.phase.name().to_owned(),
+        peer: rental.terms.renter_peer.to_base58(),
+        offer: rental.terms.offer.clone(),
+        ready_at: rental.ready.map(|(at, _)| at),
+        seconds,
+        cost: token.show(rental.closing.map_or(rental.covered(), |closing| closing.paid)),
+        deposit: token.show(rental.opening.map_or(Amount::ZERO, |opening| opening.deposit)),
+        ends_at: rental.meter().map(|meter| meter.ends_at()),
+    }
+}

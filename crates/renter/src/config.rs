@@ -1,0 +1,24 @@
+//! What a renter sets: the classes it follows and what it never spends more than.
+
+use market::class::GpuClass;
+use serde::{Deserialize, Serialize};
+
+/// The `[renter]` section.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The classes of machine whose offers are followed, such as `["h200", "cpu"]`; empty follows all of them.
+    pub classes: Vec<GpuClass>,
+    /// Hard limits.
+    pub limits: Limits,
+}
+
+/// The `[renter.limits]` section: decimal text in whatever token is paid with; empty sets no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The most that one rental may cost.
+    pub max_spend_per_rental: String,
+    /// The dearest slot-hour that is ever rented.
+    pub max_hourly: String,
+}

@@ -1,0 +1,57 @@
+//! The renter role: from a search to a finished run and its receipt.
+//!
+//! ```text
+//!   query ──▶ search (offers heard by gossip) ──▶ negotiate (quote, checked) ──▶ driver: open on chain
+//!   driver: Ready ──▶ voucher every third of an increment, on disk before it is sent ──▶ finish ──▶ settled
+//!   run: upload ──▶ start ──▶ logs ──▶ exit ──▶ fetch outputs ──▶ tell the driver to finish ──▶ receipt
+//! ```
+//!
+//! Each rental has one [`driver`] task that owns its state machine (`market::rental::renter`) and its money; a [`run`] is what a person
+//! wanted it for and only talks to the driver. A voucher is *made* in [`driver`], by the session key of its rental.
+
+mod config;
+mod driver;
+mod journal;
+mod negotiate;
+mod records;
+mod run;
+mod search;
+mod service;
+
+pub use config::{Config, Limits};
+pub use records::tables;
+pub use service::Renter;
+
+use settlement::{EscrowAccount, SettlementError, Wallet};
+use store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+/// What the renter is built from.
+pub struct Parts {
+    /// The network's handle.
+    pub network: network::Handle,
+    /// The network's name, which must stand in the terms.
+    pub network_name: String,
+    /// The wallet's account at each escrow that it may pay through. There is one sender for an account in a node: roles share it.
+    pub accounts: Vec<EscrowAccount>,
+    /// The account that pays.
+    pub wallet: Wallet,
+    /// Its memory.
+    pub store: Store,
+    /// Ends everything.
+    pub cancel: CancellationToken,
+}
+
+/// Why the renter did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration makes no sense.
+    #[error("renter configuration: {0}")]
+    Config(String),
+    /// The chain failed.
+    #[error(transparent)]
+    Settlement(#[from] SettlementError),
+    /// The node's memory failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

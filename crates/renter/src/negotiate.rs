@@ -1,0 +1,155 @@
+//! From an offer to a binding quote: ask, signed by the wallet; then hold the answer against what was asked for, field by field.
+
+use crate::{Parts, records::short_peer, search::Match};
+use alloy_primitives::Bytes;
+use api::types::{ApiError, ErrorKind};
+use market::{
+    money::Amount,
+    quote::{Asked, MAX_RENTAL_SECONDS, MAX_WINDOW, MIN_WINDOW, SignedQuote},
+    refusal::Refusal,
+    terms::{MAX_INCREMENT_MILLIS, Terms, Workload},
+    time::UnixMillis,
+};
+use network::{AskError, Handle};
+use settlement::{Chain, SettlementError, Wallet};
+use wire::{QuoteAsk, proto};
+
+/// The shortest challenge window that is accepted on a real chain: six hours, so that a provider that vanished holds a deposit no longer than needed, and one that sleeps a night is not robbed (DESIGN §7).
+const MIN_CLIENT_WINDOW: u32 = 6 * 3_600;
+
+/// A promise that is good.
+pub(crate) struct Promise {
+    pub(crate) quote: SignedQuote,
+    pub(crate) terms: Terms,
+    pub(crate) terms_bytes: Bytes,
+    pub(crate) session: Wallet,
+    pub(crate) deposit: Amount,
+    /// The newest block when it was asked for.
+    pub(crate) block: u64,
+}
+
+/// Why there is no promise.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoPromise {
+    /// The provider said no.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The provider could not be asked.
+    #[error(transparent)]
+    Unreachable(#[from] AskError),
+    /// It answered with something that was not asked for, or not what it advertised.
+    #[error("the quote is not acceptable: {0}")]
+    Unacceptable(String),
+    /// The chain or the wallet failed.
+    #[error(transparent)]
+    Settlement(#[from] SettlementError),
+}
+
+impl NoPromise {
+    /// The error for whoever asked.
+    pub(crate) fn into_api(self, provider: &network::PeerId) -> ApiError {
+        let who = short_peer(provider);
+        match self {
+            Self::Refused(refusal) => ApiError::new(
+                ErrorKind::Refused,
+                format!("provider {who} refused: {refusal}"),
+                "try again later, or widen the search with --where",
+            ),
+            Self::Unreachable(error) => ApiError::new(ErrorKind::Refused, format!("provider {who}: {error}"), "try again, or choose another offer"),
+            Self::Unacceptable(why) => ApiError::new(ErrorKind::Refused, format!("provider {who}: {why}"), "choose another offer"),
+            Self::Settlement(error) => chain_error(&error),
+        }
+    }
+}
+
+/// A failure of the chain, as clients see it.
+pub(crate) fn chain_error(error: &SettlementError) -> ApiError {
+    let kind = match error {
+        SettlementError::InsufficientFunds { .. } | SettlementError::InsufficientGas { .. } => ErrorKind::Funds,
+        SettlementError::NotConfirmed { .. } => ErrorKind::Timeout,
+        _ => ErrorKind::Chain,
+    };
+    let next = match kind {
+        ErrorKind::Funds => "see `node wallet balance`",
+        ErrorKind::Timeout => "the transaction stays under way; see `node ps`",
+        _ => "check the [[chain]] section and the endpoint",
+    };
+    ApiError::new(kind, error.to_string(), next)
+}
+
+/// Asks the provider of `chosen` for `seconds`, ready to lock `deposit`.
+pub(crate) async fn ask(parts: &Parts, chain: &Chain, chosen: &Match, seconds: u32, deposit: Amount) -> Result<Promise, NoPromise> {
+    let Parts { network, wallet, network_name, .. } = parts;
+    let (provider, local) = (chosen.ad.peer, network.local_peer_id());
+    let head = chain.head().await?;
+    let session = Wallet::random();
+    let question = QuoteAsk {
+        escrow: chosen.price.escrow,
+        token: chosen.price.token.address,
+        wallet: wallet.address(),
+        renter_key: session.address(),
+        at: UnixMillis::now().seconds(),
+        offer: chosen.offer.name.clone(),
+        rate: chosen.price.rate,
+        max_seconds: seconds.saturating_add(chosen.offer.ready_seconds).min(MAX_RENTAL_SECONDS),
+        deposit,
+        interruptible: false,
+        workload: Workload::default(),
+        continues: None,
+    };
+    let body = question.to_body();
+    let signature = wallet.sign_digest(&question.digest(&body, &local, &provider))?;
+    let request = proto::QuoteRequest { body, signature: signature.as_bytes().to_vec() };
+    let reply = match rental_request(network, provider, proto::rental_request::Request::Quote(request)).await? {
+        proto::rental_response::Response::Quote(reply) => reply,
+        _ => return Err(NoPromise::Unacceptable("another kind of answer was expected".to_owned())),
+    };
+    let terms_bytes = Bytes::from(reply.terms.clone());
+    let (quote, terms) = wire::quote_from_proto(reply).map_err(|error| NoPromise::Unacceptable(error.to_string()))?;
+    check_terms(&terms, chosen, network_name, &local).map_err(NoPromise::Unacceptable)?;
+    let shortest = if chain.config().devnet { MIN_WINDOW } else { MIN_CLIENT_WINDOW };
+    let asked = Asked {
+        escrow: question.escrow,
+        renter: question.wallet,
+        renter_key: question.renter_key,
+        provider: chosen.ad.binding.wallet,
+        provider_key: chosen.ad.binding.provider_key,
+        token: question.token,
+        rate: question.rate,
+        max_seconds: question.max_seconds,
+        deposit,
+        windows: shortest..=MAX_WINDOW,
+        spec: alloy_primitives::keccak256(&terms_bytes),
+        block_time: head.timestamp,
+    };
+    quote.check(&asked).map_err(|mismatch| NoPromise::Unacceptable(mismatch.to_string()))?;
+    Ok(Promise { quote, terms, terms_bytes, session, deposit, block: head.number })
+}
+
+/// What the terms must say, given what was advertised.
+fn check_terms(terms: &Terms, chosen: &Match, network_name: &str, local: &network::PeerId) -> Result<(), String> {
+    let same = |name: &str, equal: bool| if equal { Ok(()) } else { Err(format!("the terms' {name} is not what was advertised or asked for")) };
+    same("network", terms.network == network_name)?;
+    same("provider", terms.provider_peer == chosen.ad.peer)?;
+    same("renter", terms.renter_peer == *local)?;
+    same("escrow", terms.escrow == chosen.price.escrow)?;
+    same("token", terms.token == chosen.price.token)?;
+    same("hardware", terms.hardware == chosen.offer.hardware)?;
+    same("increment", terms.increment_millis == chosen.offer.increment_millis && terms.increment_millis <= MAX_INCREMENT_MILLIS)?;
+    same("time to get ready", terms.ready_seconds == chosen.offer.ready_seconds)?;
+    same("workload", terms.workload == Workload::default() && terms.continues.is_none())
+}
+
+/// One question to a provider; its refusal becomes an error.
+pub(crate) async fn rental_request(
+    network: &Handle,
+    provider: network::PeerId,
+    request: proto::rental_request::Request,
+) -> Result<proto::rental_response::Response, NoPromise> {
+    let response = network.ask(provider, proto::RentalRequest { request: Some(request) }).await?;
+    match response.response {
+        Some(proto::rental_response::Response::Refusal(refusal)) => Err(NoPromise::Refused(wire::refusal_from_proto(refusal))),
+        Some(response) => Ok(response),
+        None => Err(NoPromise::Unacceptable("an empty answer".to_owned())),
+    }
+}

@@ -1,0 +1,97 @@
+//! What a renter keeps on disk: its rentals with their session keys, and the receipts they end in.
+//!
+//! A session key can sign vouchers for one rental only, and no more than the time that has passed on chain; whoever steals it can cost its
+//! owner what that rental costs anyway. It lies in the node's data directory, which only its user may read.
+
+use alloy_primitives::B256;
+use api::types::{JobSummary, Receipt};
+use market::{
+    id::{PeerId, RentalId},
+    rental::renter::Rental,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf};
+use store::{Json, Table, TableDef};
+
+/// A rental, its key and what it is for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// The state machine.
+    pub(crate) rental: Rental,
+    /// The session key.
+    pub(crate) session_key: B256,
+    /// The run it serves.
+    pub(crate) job: Job,
+}
+
+/// What a run does with its rental, and how far it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    /// The run's number.
+    pub(crate) run: u64,
+    /// The program and its arguments.
+    pub(crate) argv: Vec<String>,
+    /// Its environment.
+    pub(crate) env: BTreeMap<String, String>,
+    /// The folder to send.
+    pub(crate) input: Option<PathBuf>,
+    /// The folder for outputs.
+    pub(crate) out: PathBuf,
+    /// SHA-256 of the input as it was sent, once it was: it is not sent again.
+    pub(crate) uploaded: Option<String>,
+    /// How the program ended, once it did.
+    pub(crate) ended: Option<Ended>,
+    /// SHA-256 of the outputs, once they are here.
+    pub(crate) fetched: Option<String>,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// As a shell reports it.
+    pub(crate) code: i32,
+    /// In words.
+    pub(crate) how: String,
+}
+
+impl Job {
+    /// The job's part of the receipt.
+    pub(crate) fn summary(&self) -> JobSummary {
+        let not_ended = || "did not end".to_owned();
+        JobSummary {
+            argv: self.argv.clone(),
+            exit_code: self.ended.as_ref().map(|ended| ended.code),
+            how: self.ended.as_ref().map_or_else(not_ended, |ended| ended.how.clone()),
+            input_sha256: self.uploaded.clone().unwrap_or_default(),
+            output_sha256: self.fetched.clone().unwrap_or_default(),
+            output_directory: self.fetched.as_ref().map_or_else(String::new, |_| self.out.display().to_string()),
+        }
+    }
+}
+
+/// Every rental that was ever quoted to this node, by id.
+pub(crate) struct Rentals;
+impl Table for Rentals {
+    const NAME: &'static str = "renter_rentals";
+    type Key = RentalId;
+    type Value = Json<Record>;
+}
+
+/// One receipt for each rental that was opened and closed.
+pub(crate) struct Receipts;
+impl Table for Receipts {
+    const NAME: &'static str = "renter_receipts";
+    type Key = RentalId;
+    type Value = Json<Receipt>;
+}
+
+/// The tables that [`store::Store::open`] must know for this role.
+pub fn tables() -> [TableDef; 2] {
+    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>()]
+}
+
+/// The provider's peer, for messages.
+pub(crate) fn short_peer(peer: &PeerId) -> String {
+    let text = peer.to_base58();
+    text.get(text.len().saturating_sub(8)..).unwrap_or(&text).to_owned()
+}

@@ -1,0 +1,244 @@
+//! The renter as the rest of the node sees it: searches, runs, rentals and receipts; and the one place where chain events find their
+//! rental's driver.
+
+use crate::{
+    Config, Error, Parts,
+    driver::{self, Driver, Order},
+    journal::Journal,
+    records::{Receipts, Record, Rentals},
+    run::{self, Context, Plan, describe},
+    search::Search,
+};
+use api::types::{ApiError, ErrorKind, OfferQuery, OfferRow, Receipt, RentalRow, Role, RunEvent, RunRequest, RunStarted};
+use futures::stream::BoxStream;
+use market::{id::RentalId, money::Amount, rental::renter::Rental, time::UnixMillis};
+use settlement::{ChainEvent, EscrowAccount, Follower};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use store::{Store, StoreError};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+/// Rows that a search shows unless asked for more.
+const DEFAULT_LIMIT: usize = 50;
+/// Runs going on at once: each holds a deposit, and a person watches few.
+const MAX_RUNS: usize = 64;
+/// Ended runs whose events can still be read.
+const MAX_ENDED_RUNS: usize = 64;
+
+#[derive(Default)]
+struct Registry {
+    drivers: HashMap<RentalId, Driver>,
+    runs: BTreeMap<u64, Journal>,
+    active: usize,
+}
+
+/// The running renter. Clones speak to the same one.
+#[derive(Clone)]
+pub struct Renter {
+    context: Arc<Context>,
+    registry: Arc<Mutex<Registry>>,
+    tasks: TaskTracker,
+}
+
+fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Renter {
+    /// Takes up the rentals of an earlier run and is ready for new ones.
+    pub async fn start(config: Config, parts: Parts) -> Result<Self, Error> {
+        let registry: Arc<Mutex<Registry>> = Arc::default();
+        let tasks = TaskTracker::new();
+        let mut followers = Vec::new();
+        for account in &parts.accounts {
+            let chain = account.sender().chain().clone();
+            let (follower, events) = Follower::start(chain, parts.store.clone(), "renter", &parts.cancel).await?;
+            tasks.spawn(route(events, Arc::clone(&registry), account.clone()));
+            followers.push(follower);
+        }
+        let register = Arc::clone(&registry);
+        let context = Arc::new(Context {
+            parts,
+            config,
+            followers,
+            started: tokio::time::Instant::now(),
+            register: Box::new(move |driver| {
+                lock(&register).drivers.insert(driver.id, driver);
+            }),
+        });
+        let renter = Self { context, registry, tasks };
+        renter.take_up().await?;
+        Ok(renter)
+    }
+
+    async fn take_up(&self) -> Result<(), Error> {
+        for record in self.records().await? {
+            let rental = &record.rental;
+            if rental.phase.is_over() {
+                continue;
+            }
+            let accounts = self.context.parts.accounts.iter().zip(&self.context.followers);
+            let Some((account, follower)) =
+                accounts.into_iter().find(|(account, _)| account.sender().chain().escrow() == rental.quote.escrow)
+            else {
+                tracing::warn!(rental = %describe(rental), "its chain is not configured any more: it is left alone");
+                continue;
+            };
+            tracing::info!(rental = %describe(rental), phase = rental.phase.name(), "taking the rental up again");
+            let (id, block, run) = (rental.id, rental.quoted_at_block, record.job.run);
+            let driver = driver::start(self.context.tools(account), record)?;
+            (self.context.register)(driver.clone());
+            follower.watch(id, block).await?;
+            let (context, journal) = (Arc::clone(&self.context), self.journal(run));
+            self.spawn(run::resume(context, driver, journal));
+        }
+        Ok(())
+    }
+
+    async fn records(&self) -> Result<Vec<Record>, StoreError> {
+        let read = |store: &Store| store.scan::<Rentals>(..)?.map(|row| row.map(|(_, record)| record.0)).collect();
+        self.context.parts.store.run(read).await
+    }
+
+    fn journal(&self, run: u64) -> Journal {
+        let journal = Journal::new();
+        let mut registry = lock(&self.registry);
+        while registry.runs.len() >= MAX_RUNS + MAX_ENDED_RUNS {
+            registry.runs.pop_first();
+        }
+        registry.runs.insert(run, journal.clone());
+        journal
+    }
+
+    fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) {
+        lock(&self.registry).active += 1;
+        let (registry, cancel) = (Arc::clone(&self.registry), self.context.parts.cancel.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = run => {}
+            }
+            lock(&registry).active -= 1;
+        });
+    }
+
+    /// The offers that meet a query and can be paid by this node.
+    pub async fn offers(&self, query: OfferQuery) -> Result<Vec<OfferRow>, ApiError> {
+        let search = Search::parse(&query.query, &query.order)?;
+        let matches = search.find(&self.context.parts.network.offers(), &self.context.parts.accounts);
+        let limit = if query.limit == 0 { DEFAULT_LIMIT } else { query.limit };
+        Ok(matches.iter().take(limit).map(|found| found.row()).collect())
+    }
+
+    /// Begins a run.
+    pub async fn run(&self, request: RunRequest) -> Result<RunStarted, ApiError> {
+        let run = {
+            let registry = lock(&self.registry);
+            if registry.active >= MAX_RUNS {
+                return Err(ApiError::new(ErrorKind::Failed, format!("{MAX_RUNS} runs are going on already"), "wait for one to end"));
+            }
+            let newest = registry.runs.last_key_value().map_or(0, |(run, _)| *run);
+            UnixMillis::now().0.max(newest + 1)
+        };
+        let plan = Plan::new(run, request)?;
+        let journal = self.journal(run);
+        self.spawn(run::begin(Arc::clone(&self.context), plan, journal));
+        Ok(RunStarted { run })
+    }
+
+    /// The events of a run from number `from` on, until its last.
+    pub async fn run_events(&self, run: u64, from: u64) -> Result<BoxStream<'static, RunEvent>, ApiError> {
+        let journal = lock(&self.registry).runs.get(&run).cloned();
+        let unknown = || ApiError::new(ErrorKind::Usage, format!("there is no run {run}"), "its receipt may be in `node receipts`");
+        Ok(journal.ok_or_else(unknown)?.read(from))
+    }
+
+    /// The rentals of this node; ended ones too when `all`.
+    pub async fn rentals(&self, all: bool) -> Result<Vec<RentalRow>, ApiError> {
+        let records = self.records().await.map_err(store_error)?;
+        let now = UnixMillis::now();
+        Ok(records.iter().map(|record| &record.rental).filter(|rental| all || !rental.phase.is_over()).map(|r| row(r, now)).collect())
+    }
+
+    /// Ends the rental named by a prefix of its id, and settles it.
+    pub async fn stop(&self, prefix: String) -> Result<RentalRow, ApiError> {
+        let usage = |message: String, next: &str| ApiError::new(ErrorKind::Usage, message, next);
+        let driver = {
+            let registry = lock(&self.registry);
+            let over = |driver: &Driver| driver.state.borrow().record.rental.phase.is_over();
+            let mut matching = registry.drivers.values().filter(|driver| driver.id.matches_prefix(&prefix) && !over(driver));
+            match (matching.next(), matching.next()) {
+                (Some(driver), None) => driver.clone(),
+                (None, _) => return Err(usage(format!("no running rental begins with `{prefix}`"), "see `node ps`")),
+                (Some(_), Some(_)) => return Err(usage(format!("several rentals begin with `{prefix}`"), "give more digits")),
+            }
+        };
+        driver.finish().await;
+        let record = Arc::clone(&driver.state.borrow().record);
+        Ok(row(&record.rental, UnixMillis::now()))
+    }
+
+    /// Receipts whose id begins with `prefix`, newest first.
+    pub async fn receipts(&self, prefix: String) -> Result<Vec<Receipt>, ApiError> {
+        let read = self
+            .context
+            .parts
+            .store
+            .run(move |store| {
+                let rows = store.scan::<Receipts>(..)?.map(|row| row.map(|(_, receipt)| receipt.0));
+                let wanted = |receipt: &Receipt| prefix.is_empty() || receipt.id.matches_prefix(&prefix);
+                rows.filter(|row| row.as_ref().map_or(true, wanted)).collect::<Result<Vec<_>, _>>()
+            })
+            .await;
+        let mut receipts = read.map_err(store_error)?;
+        receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.closed.time));
+        Ok(receipts)
+    }
+
+    /// Ends the tasks. Rentals go on at the next start; a provider that hears nothing meanwhile freezes them.
+    pub async fn shutdown(&self) {
+        self.context.parts.cancel.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Hands each event to the driver of its rental, and the chain's time to all of them.
+async fn route(mut events: mpsc::Receiver<ChainEvent>, registry: Arc<Mutex<Registry>>, account: EscrowAccount) {
+    let escrow = account.sender().chain().escrow();
+    while let Some(event) = events.recv().await {
+        let concerned: Vec<_> = {
+            let registry = lock(&registry);
+            let here = |driver: &&Driver| driver.state.borrow().record.rental.quote.escrow == escrow;
+            let about = |driver: &&Driver| event.rental().is_none_or(|id| id == driver.id);
+            registry.drivers.values().filter(about).filter(here).cloned().collect()
+        };
+        for driver in concerned {
+            // a driver that has ended needs nothing more
+            let _ = driver.orders.send(Order::Chain(event.clone())).await;
+        }
+    }
+}
+
+fn store_error(error: StoreError) -> ApiError {
+    ApiError::new(ErrorKind::Failed, error.to_string(), "")
+}
+
+fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
+    let token = &rental.terms.token;
+    RentalRow {
+        id: rental.id,
+        role: Role::Renter,
+        phase: rental.phase.name().to_owned(),
+        peer: rental.provider.to_base58(),
+        offer: rental.terms.offer.clone(),
+        ready_at: rental.ready.map(|(at, _)| at),
+        seconds: rental.seconds(now),
+        cost: token.show(rental.closing.map_or(rental.signed_total(), |closing| closing.paid)),
+        deposit: token.show(rental.opening.map_or(Amount::ZERO, |opening| opening.deposit)),
+        ends_at: rental.meter().map(|meter| meter.ends_at()),
+    }
+}

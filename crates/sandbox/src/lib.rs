@@ -1,0 +1,131 @@
+//! Running a stranger's program on this machine without giving the machine away.
+//!
+//! A [`Backend`] makes sandboxes; a [`Sandbox`] runs one main job with numbered logs, any number of extra processes, and takes and
+//! gives files as tar streams. What a sandbox may use is in its [`SandboxSpec`]; a limit that cannot be enforced is an error before
+//! anything runs. The [`NativeBackend`] needs root on Linux and the program `mkfs.ext4`, and no daemon:
+//!
+//! ```no_run
+//! use sandbox::{Backend, NativeBackend, NativeConfig, ProcessSpec, SandboxId, SandboxSpec};
+//!
+//! # async fn example() -> Result<(), sandbox::Error> {
+//! let backend = NativeBackend::new(NativeConfig::new("/var/lib/gpulease/sandboxes"))?;
+//! let sandbox = backend.create(&SandboxId::new("first")?, &SandboxSpec::default()).await?;
+//! sandbox.start("job", ProcessSpec::new(["sh", "-c", "echo hello"])).await?;
+//! assert_eq!(sandbox.wait().await?.shell_code(), 0);
+//! sandbox.destroy().await
+//! # }
+//! ```
+//!
+//! The node's `main` must call [`helper_main_if_requested`] before anything else: sandboxes are built by the same program, started
+//! again as a small single-threaded process, because building them in a threaded one is not safe.
+
+mod client;
+mod error;
+mod native;
+mod process;
+mod spec;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use agent::protocol::{Exit, JobState, Record, Stream};
+pub use error::Error;
+pub use native::{NativeBackend, NativeConfig, helper_main_if_requested};
+pub use process::Process;
+pub use spec::{
+    Capabilities, CgroupVersion, EffectiveLimits, Isolation, Network, ProcessSpec, Rootfs, SandboxId, SandboxSpec,
+    Started, Stats, Status, Stored, WORKING_DIRECTORY,
+};
+
+/// Bytes that come.
+pub type ByteReader = Box<dyn AsyncRead + Send + Unpin>;
+
+/// Bytes that go.
+pub type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// The main job's output, in order.
+pub type LogStream = BoxStream<'static, Result<LogEvent, Error>>;
+
+/// One thing that a [`LogStream`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogEvent {
+    /// A piece of output.
+    Record(Record),
+    /// The log is bounded and no longer has these records.
+    Gap {
+        /// The first missing sequence number.
+        from: u64,
+        /// The first sequence number after the hole.
+        to: u64,
+    },
+}
+
+/// A way of isolating programs on this machine.
+pub trait Backend: Send + Sync {
+    /// What this back end can do here, found by trying and not by believing.
+    fn probe(&self) -> BoxFuture<'_, Capabilities>;
+
+    /// Makes a sandbox with nothing running in it yet. All limits are in force, or this fails and leaves nothing behind.
+    fn create<'a>(&'a self, id: &'a SandboxId, spec: &'a SandboxSpec)
+    -> BoxFuture<'a, Result<Arc<dyn Sandbox>, Error>>;
+
+    /// Finds what an earlier run of the node left: sandboxes that still live are adopted, the remains of others are removed.
+    fn reconcile(&self) -> BoxFuture<'_, Result<Vec<Arc<dyn Sandbox>>, Error>>;
+}
+
+/// One isolated place. Dropping the handle changes nothing; the sandbox lives until [`Sandbox::destroy`].
+pub trait Sandbox: Send + Sync {
+    /// Its name.
+    fn id(&self) -> &SandboxId;
+
+    /// What was asked for when it was made.
+    fn spec(&self) -> &SandboxSpec;
+
+    /// Starts the one main job. The same key again finds the job already started, so this may be repeated after a lost answer.
+    fn start<'a>(&'a self, key: &'a str, process: ProcessSpec) -> BoxFuture<'a, Result<Started, Error>>;
+
+    /// Runs an extra process with its streams attached. Dropping the [`Process`] ends it.
+    fn exec(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, Error>>;
+
+    /// The main job's output from a sequence number on; with `follow`, until the job has ended.
+    fn logs(&self, from: u64, follow: bool) -> BoxFuture<'_, Result<LogStream, Error>>;
+
+    /// How the main job is doing.
+    fn status(&self) -> BoxFuture<'_, Result<Status, Error>>;
+
+    /// Waits for the end of the main job.
+    fn wait(&self) -> BoxFuture<'_, Result<Exit, Error>>;
+
+    /// Sends a signal to the main job's process group.
+    fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Unpacks a tar stream under a directory inside. Paths are resolved inside and cannot leave that directory.
+    fn put<'a>(&'a self, directory: &'a str, tar: ByteReader) -> BoxFuture<'a, Result<Stored, Error>>;
+
+    /// The files under a directory that no [`Sandbox::put`] brought or that have changed since, as a tar stream. It was made by a
+    /// stranger: unpack it with a library that keeps entries below its target.
+    fn get_changed<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>>;
+
+    /// The limits in force, read back from the kernel.
+    fn limits(&self) -> BoxFuture<'_, Result<EffectiveLimits, Error>>;
+
+    /// What the sandbox uses now.
+    fn stats(&self) -> BoxFuture<'_, Result<Stats, Error>>;
+
+    /// Stops the clock for every process of the renter; nothing is lost. Status, logs and files can still be asked for.
+    fn freeze(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Lets frozen processes go on.
+    fn thaw(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Ends the main job, with SIGTERM and after the grace SIGKILL, and every other process of the renter. Frozen ones are thawed
+    /// first. Logs and files can still be fetched.
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Removes the sandbox with all it has: processes, mounts, disk, control groups, directories. May be repeated.
+    fn destroy(&self) -> BoxFuture<'_, Result<(), Error>>;
+}

@@ -1,0 +1,284 @@
+//! The files a sandbox will see, put together outside by root: the disk, the given tree or a skeleton around the machine's `/usr`, devices,
+//! the agent. Directories are opened step by step and never through a symbolic link, since a given tree may hold links meant for us.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_bind_recursive, move_mount, open_tree,
+};
+
+use super::disk;
+use super::helper::{Failed, Plan, Step, c_path, fd_path};
+use super::inside::AGENT_PATH;
+use crate::{Rootfs, WORKING_DIRECTORY};
+
+/// Where the pieces are in the sandbox's state directory, in the builder's own mount namespace.
+pub(crate) const ROOT: &str = "root";
+const DISK: &str = "disk";
+const LOWER: &str = "lower";
+
+/// Devices that every program may expect. All are open to everyone and hold no state of the machine.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// The kernel's constants that no library names yet.
+const MOUNT_ATTR_RDONLY: u64 = 0x1;
+const MOUNT_ATTR_NOSUID: u64 = 0x2;
+const MOUNT_ATTR_NODEV: u64 = 0x4;
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+
+/// Puts everything together at `root`. `users` is the user namespace whose numbers the files get.
+pub(crate) fn prepare(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> {
+    for directory in [ROOT, DISK, LOWER] {
+        fs::create_dir_all(directory).step(|| format!("make {directory}"))?;
+    }
+    mount_disk(plan)?;
+    match &plan.rootfs {
+        Rootfs::HostUsr => mount_bind("disk/upper", ROOT).step(|| "mount the root".into())?,
+        Rootfs::Dir(tree) => mount_overlay(tree, users)?,
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, ROOT, flags, Mode::empty()).step(|| "open the root".into())?;
+    let tree = Tree { root, owner: plan.uid_base };
+    for (path, mode) in [
+        ("proc", 0o555),
+        ("dev", 0o755),
+        ("tmp", 0o1777),
+        ("run", 0o755),
+        ("run/gpulease", 0o755),
+        ("var", 0o755),
+        ("var/tmp", 0o1777),
+        ("etc", 0o755),
+        (WORKING_DIRECTORY, 0o755),
+    ] {
+        tree.directory(path, mode)?;
+    }
+    if plan.rootfs == Rootfs::HostUsr {
+        host_usr(&tree, plan, users)?;
+    }
+    devices(&tree)?;
+    let target = tree.file(AGENT_PATH)?;
+    let agent = clone_tree(&plan.agent, None).step(|| format!("show {}", plan.agent.display()))?;
+    place(&agent, &target).step(|| "show the agent inside".into())
+}
+
+/// Mounts the disk image. The loop device frees itself when the last mount of it is gone, that is, with the sandbox.
+fn mount_disk(plan: &Plan) -> Result<(), Failed> {
+    let (device, path) =
+        disk::attach(Path::new(disk::IMAGE)).step(|| "attach the disk image to a loop device".into())?;
+    // No background zeroing of unused tables: it would fill the sparse file. Discard gives the space of deleted files back. No
+    // barriers: what a crash of the machine leaves is thrown away, and so is all of it at the end, which need not reach the device first.
+    let options = c"noinit_itable,discard,nobarrier,errors=remount-ro";
+    mount(&path, DISK, "ext4", MountFlags::NOSUID | MountFlags::NODEV, options)
+        .step(|| format!("mount {}", path.display()))?;
+    drop(device);
+    for directory in ["disk/upper", "disk/work"] {
+        fs::create_dir(directory).step(|| format!("make {directory}"))?;
+        chown(directory, Some(plan.uid_base), Some(plan.uid_base)).step(|| format!("own {directory}"))?;
+        fs::set_permissions(directory, Permissions::from_mode(0o755)).step(|| format!("open {directory}"))?;
+    }
+    Ok(())
+}
+
+/// The given tree below, owned by the sandbox's users, and the disk on top of it.
+fn mount_overlay(tree: &Path, users: BorrowedFd<'_>) -> Result<(), Failed> {
+    let lower = clone_tree(tree, Some(users)).step(|| {
+        format!(
+            "map the users of {} (its file system must support id-mapped mounts: ext4, xfs, btrfs or tmpfs)",
+            tree.display()
+        )
+    })?;
+    place(&lower, &File::open(LOWER).step(|| format!("open {LOWER}"))?).step(|| format!("mount {}", tree.display()))?;
+    // Relative names: the path of a data directory may hold characters that mean something in these options.
+    let options = c"lowerdir=lower,upperdir=disk/upper,workdir=disk/work";
+    mount("overlay", ROOT, "overlay", MountFlags::NOSUID | MountFlags::NODEV, options)
+        .step(|| "mount the overlay".into())
+}
+
+/// The skeleton around the machine's own programs.
+fn host_usr(tree: &Tree, plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> {
+    let usr = tree.directory("usr", 0o755)?;
+    show_read_only(Path::new("/usr"), &usr, users)?;
+    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+        let host = Path::new("/").join(name);
+        let Ok(metadata) = fs::symlink_metadata(&host) else { continue };
+        if metadata.is_symlink() {
+            let target = fs::read_link(&host).step(|| format!("read {}", host.display()))?;
+            tree.link(name, &target)?;
+        } else if metadata.is_dir() {
+            show_read_only(&host, &tree.directory(name, 0o755)?, users)?;
+        }
+    }
+    let hosts = format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", plan.hostname);
+    let hostname = format!("{}\n", plan.hostname);
+    for (name, content) in [
+        ("etc/passwd", "root:x:0:0:root:/job:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
+        ("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
+        ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+        ("etc/hosts", hosts.as_str()),
+        ("etc/hostname", hostname.as_str()),
+        ("etc/resolv.conf", ""),
+    ] {
+        tree.write(name, content.as_bytes())?;
+    }
+    // Where libraries are, and which of several programs a name means: both only speak of /usr.
+    if let Ok(cache) = fs::read("/etc/ld.so.cache") {
+        tree.write("etc/ld.so.cache", &cache)?;
+    }
+    tree.directory("etc/alternatives", 0o755)?;
+    for entry in fs::read_dir("/etc/alternatives").into_iter().flatten().flatten() {
+        if let (Ok(target), Ok(name)) = (fs::read_link(entry.path()), entry.file_name().into_string())
+            && target.starts_with("/usr")
+        {
+            tree.link(&format!("etc/alternatives/{name}"), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Shows a directory of the machine inside. Where its file system cannot map users its files belong to `nobody`, and are read as well.
+fn show_read_only(host: &Path, target: &impl AsRawFd, users: BorrowedFd<'_>) -> Result<(), Failed> {
+    let show = || clone_tree(host, Some(users)).or_else(|_| clone_tree(host, None));
+    show().and_then(|tree| place(&tree, target)).step(|| format!("show {} inside", host.display()))
+}
+
+/// A small `/dev` of its own. The names are the machine's, and so is only what is listed.
+fn devices(tree: &Tree) -> Result<(), Failed> {
+    let dev = tree.directory("dev", 0o755)?;
+    let options = format!("mode=755,size=64k,uid={0},gid={0}", tree.owner);
+    let options = c_path(Path::new(&options)).step(|| "mount /dev".into())?;
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount("tmpfs", fd_path(&dev), "tmpfs", flags, options.as_c_str()).step(|| "mount /dev".into())?;
+    for name in DEVICES {
+        let target = tree.file(&format!("dev/{name}"))?;
+        mount_bind_recursive(Path::new("/dev").join(name), fd_path(&target)).step(|| format!("show /dev/{name}"))?;
+    }
+    tree.directory("dev/pts", 0o755)?;
+    tree.directory("dev/shm", 0o1777)?;
+    for (name, target) in [
+        ("dev/ptmx", "pts/ptmx"),
+        ("dev/fd", "/proc/self/fd"),
+        ("dev/stdin", "/proc/self/fd/0"),
+        ("dev/stdout", "/proc/self/fd/1"),
+        ("dev/stderr", "/proc/self/fd/2"),
+    ] {
+        tree.link(name, Path::new(target))?;
+    }
+    Ok(())
+}
+
+/// The root being put together.
+struct Tree {
+    root: OwnedFd,
+    /// The number outside of the sandbox's user 0.
+    owner: u32,
+}
+
+impl Tree {
+    /// Opens a path below the root. A symbolic link anywhere in it is an error.
+    fn open(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        openat2(&self.root, path.trim_start_matches('/'), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+
+    /// Opens the directory of a path, and names the rest.
+    fn parent<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str), Failed> {
+        let path = path.trim_start_matches('/');
+        let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let opened = self.open(directory, OFlags::PATH | OFlags::DIRECTORY);
+        Ok((opened.step(|| format!("open /{directory} of the root (it must be a real directory)"))?, name))
+    }
+
+    /// A directory, made if it is not there, with these permissions if it was made.
+    fn directory(&self, path: &str, mode: u32) -> Result<OwnedFd, Failed> {
+        let (parent, name) = self.parent(path)?;
+        let made = match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) => true,
+            Err(rustix::io::Errno::EXIST) => false,
+            Err(error) => return Err(error).step(|| format!("make {path} in the root")),
+        };
+        let opened = self.open(path, OFlags::PATH | OFlags::DIRECTORY);
+        let directory = opened.step(|| format!("open {path} of the root (it must be a real directory, not a link)"))?;
+        if made {
+            let real = fd_path(&directory);
+            let own = || -> io::Result<()> {
+                chown(&real, Some(self.owner), Some(self.owner))?;
+                fs::set_permissions(&real, Permissions::from_mode(mode))
+            };
+            own().step(|| format!("own {path} in the root"))?;
+        }
+        Ok(directory)
+    }
+
+    /// An empty file to mount something on, made if it is not there.
+    fn file(&self, path: &str) -> Result<OwnedFd, Failed> {
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&parent, name, flags, Mode::from_raw_mode(0o444)).step(|| format!("make {path} in the root"))?;
+        self.open(path, OFlags::PATH).step(|| format!("open {path} of the root"))
+    }
+
+    /// A new file with this content, readable by all.
+    fn write(&self, path: &str, content: &[u8]) -> Result<(), Failed> {
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let write = || -> io::Result<()> {
+            let mut file = File::from(openat(&parent, name, flags, Mode::from_raw_mode(0o644))?);
+            file.write_all(content)?;
+            std::os::unix::fs::fchown(&file, Some(self.owner), Some(self.owner))
+        };
+        write().step(|| format!("write {path} in the root"))
+    }
+
+    /// A new symbolic link.
+    fn link(&self, path: &str, target: &Path) -> Result<(), Failed> {
+        let (parent, name) = self.parent(path)?;
+        let link = fd_path(&parent).join(name);
+        let make = symlink(target, &link).and_then(|()| lchown(&link, Some(self.owner), Some(self.owner)));
+        make.step(|| format!("link {path} in the root"))
+    }
+}
+
+/// A detached read-only copy of a mount, without set-user files and devices, its files mapped to the given users.
+fn clone_tree(path: &Path, users: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+    let path = PathBuf::from(path);
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, &path, flags)?;
+    let mut attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    if users.is_some() {
+        attributes |= MOUNT_ATTR_IDMAP;
+    }
+    let attributes = libc::mount_attr {
+        attr_set: attributes,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.map_or(0, |users| users.as_raw_fd() as u64),
+    };
+    // SAFETY: an empty path means the open tree; the kernel reads one `struct mount_attr`, whose size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            AtFlags::EMPTY_PATH.bits(),
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(tree) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Attaches a detached mount on an open file or directory.
+fn place(tree: &OwnedFd, target: &impl AsRawFd) -> io::Result<()> {
+    Ok(move_mount(
+        tree.as_fd(),
+        "",
+        CWD,
+        fd_path(target),
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS,
+    )?)
+}

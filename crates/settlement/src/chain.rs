@@ -1,0 +1,286 @@
+//! One chain, checked at connection and asked afterwards. Everything here reads; what sends is in the sender.
+
+use crate::{
+    bindings::{Erc20, RentalEscrow, Revert, terms},
+    config::ChainConfig,
+    error::SettlementError,
+    rpc::Endpoints,
+};
+use alloy::{
+    eips::BlockId,
+    network::TransactionBuilder,
+    primitives::{Address, B256, Bytes, U256, keccak256},
+    providers::{Provider, RootProvider},
+    rpc::types::{TransactionReceipt, TransactionRequest},
+};
+use market::{
+    id::RentalId,
+    money::{Amount, Token},
+    quote::Quote,
+    signed::Escrow,
+};
+use std::{fmt, sync::Arc};
+
+/// About what opening takes, for showing costs ahead: measured with an ERC-20, rounded up.
+pub const GAS_TO_OPEN: u64 = 100_000;
+/// About what the approval before an ERC-20 opening takes.
+pub const GAS_TO_APPROVE: u64 = 50_000;
+/// About what closing takes.
+pub const GAS_TO_CLOSE: u64 = 75_000;
+
+/// A chain that has been checked. Cheap to clone.
+#[derive(Clone)]
+pub struct Chain {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ChainConfig,
+    endpoints: Endpoints,
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Chain").field(&self.inner.config.name).finish()
+    }
+}
+
+/// A block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Its time in Unix seconds: what the chain judges deadlines by.
+    pub timestamp: u64,
+}
+
+/// An open rental as the escrow holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnChainRental {
+    /// Everything paid in.
+    pub deposit: Amount,
+    /// What the provider has taken out so far.
+    pub claimed: Amount,
+    /// Block time of the opening, in Unix seconds.
+    pub start: u32,
+    /// Block time at which the meter was frozen, if it was.
+    pub stop_at: Option<u32>,
+}
+
+/// What a unit of gas costs now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fees {
+    /// The most that will be paid a unit, in base units of coin.
+    pub max_fee_per_gas: u128,
+    /// The part of it that goes to the block's maker.
+    pub max_priority_fee_per_gas: u128,
+}
+
+impl Fees {
+    /// The most that `gas` units cost.
+    pub fn cost(&self, gas: u64) -> U256 {
+        U256::from(self.max_fee_per_gas) * U256::from(gas)
+    }
+}
+
+impl Chain {
+    /// Connects, and checks that the endpoint serves the configured chain and that the escrow's code there is the expected one.
+    pub async fn connect(config: ChainConfig) -> Result<Self, SettlementError> {
+        let chain = Self::connect_without_escrow(config).await?;
+        let config = chain.config();
+        let code = chain.code(config.escrow).await?;
+        let found = keccak256(&code);
+        if found != config.escrow_code_hash {
+            return Err(SettlementError::WrongCode {
+                address: config.escrow,
+                expected: config.escrow_code_hash,
+                found,
+            });
+        }
+        Ok(chain)
+    }
+
+    /// As [`Self::connect`], before there is an escrow.
+    pub(crate) async fn connect_without_escrow(config: ChainConfig) -> Result<Self, SettlementError> {
+        let endpoints = Endpoints::new(&config)?;
+        let found = endpoints.read("the chain's id", async |p| p.get_chain_id().await).await?;
+        if found != config.chain_id {
+            return Err(SettlementError::WrongChain { name: config.name, expected: config.chain_id, found });
+        }
+        Ok(Self { inner: Arc::new(Inner { config, endpoints }) })
+    }
+
+    /// What it was connected with.
+    pub fn config(&self) -> &ChainConfig {
+        &self.inner.config
+    }
+
+    /// Where signatures for this chain count.
+    pub fn escrow(&self) -> Escrow {
+        self.config().escrow_id()
+    }
+
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.inner.endpoints
+    }
+
+    /// The newest block: deadlines are judged by its time.
+    pub async fn head(&self) -> Result<Head, SettlementError> {
+        self.block(BlockId::latest())
+            .await?
+            .ok_or_else(|| self.endpoints().nonsense("the latest block", "there is none".into()))
+    }
+
+    /// The newest block that counts, by the chain's confirmation depth.
+    pub async fn confirmed_head(&self) -> Result<Head, SettlementError> {
+        let latest = self.head().await?;
+        let number = self.config().confirmed(latest.number);
+        if number == latest.number {
+            return Ok(latest);
+        }
+        let missing = || self.endpoints().nonsense("the confirmed block", format!("there is no block {number}"));
+        self.block_at(number).await?.ok_or_else(missing)
+    }
+
+    /// A block by its number.
+    pub async fn block_at(&self, number: u64) -> Result<Option<Head>, SettlementError> {
+        self.block(BlockId::number(number)).await
+    }
+
+    async fn block(&self, id: BlockId) -> Result<Option<Head>, SettlementError> {
+        let block = self.endpoints().read("a block", async |p| p.get_block(id).await).await?;
+        Ok(block.map(|b| Head { number: b.header.number, hash: b.header.hash, timestamp: b.header.timestamp }))
+    }
+
+    /// The code at an address.
+    pub(crate) async fn code(&self, address: Address) -> Result<Bytes, SettlementError> {
+        self.endpoints().read("a contract's code", async |p| p.get_code_at(address).await).await
+    }
+
+    /// How much of the chain's coin an account has.
+    pub async fn coin_balance(&self, account: Address) -> Result<U256, SettlementError> {
+        self.endpoints().read("a balance", async |p| p.get_balance(account).await).await
+    }
+
+    /// How much of a token (zero: the chain's coin) an account has.
+    pub async fn balance(&self, token: Address, account: Address) -> Result<U256, SettlementError> {
+        if token.is_zero() {
+            return self.coin_balance(account).await;
+        }
+        let question = async |p| Erc20::new(token, p).balanceOf(account).call().await;
+        self.endpoints().read("a token balance", question).await
+    }
+
+    /// How much of a token the escrow may take from an account.
+    pub async fn allowance(&self, token: Address, owner: Address) -> Result<U256, SettlementError> {
+        let spender = self.config().escrow;
+        let question = async |p| Erc20::new(token, p).allowance(owner, spender).call().await;
+        self.endpoints().read("an allowance", question).await
+    }
+
+    /// The token as configured; an unknown one is shown by its address, in base units.
+    pub fn token(&self, address: Address) -> Token {
+        let config = self.config();
+        let known = config.tokens.iter().find(|token| token.address == address).cloned();
+        known.unwrap_or_else(|| match address.is_zero() {
+            // 18 digits and this name are what practically every chain's coin has
+            true => Token { chain: config.chain_id, address, symbol: "ETH".into(), decimals: 18 },
+            false => Token { chain: config.chain_id, address, symbol: format!("base units of {address}"), decimals: 0 },
+        })
+    }
+
+    /// What a token's contract says of itself.
+    pub async fn token_metadata(&self, address: Address) -> Result<Token, SettlementError> {
+        let symbol =
+            self.endpoints().ask("a token's symbol", async |p| Erc20::new(address, p).symbol().call().await).await;
+        let decimals =
+            self.endpoints().ask("a token's decimals", async |p| Erc20::new(address, p).decimals().call().await).await;
+        let not_a_token = || SettlementError::NotAToken { address };
+        let answer = |e| if matches!(e, SettlementError::BadAnswer { .. }) { not_a_token() } else { e };
+        let symbol = symbol.map_err(answer)?.map_err(|_| not_a_token())?;
+        let decimals = decimals.map_err(answer)?.map_err(|_| not_a_token())?;
+        Ok(Token { chain: self.config().chain_id, address, symbol, decimals })
+    }
+
+    /// What gas costs now.
+    pub async fn fees(&self) -> Result<Fees, SettlementError> {
+        let fees = self.endpoints().read("the price of gas", async |p| p.estimate_eip1559_fees().await).await?;
+        Ok(Fees { max_fee_per_gas: fees.max_fee_per_gas, max_priority_fee_per_gas: fees.max_priority_fee_per_gas })
+    }
+
+    /// The open rental of that id, at the newest block.
+    pub async fn rental(&self, id: RentalId) -> Result<Option<OnChainRental>, SettlementError> {
+        self.rental_in(id, BlockId::latest()).await
+    }
+
+    /// The open rental of that id as it was at a block.
+    pub async fn rental_at(&self, id: RentalId, block: u64) -> Result<Option<OnChainRental>, SettlementError> {
+        self.rental_in(id, BlockId::number(block)).await
+    }
+
+    async fn rental_in(&self, id: RentalId, block: BlockId) -> Result<Option<OnChainRental>, SettlementError> {
+        let escrow = self.config().escrow;
+        let question = async |p| RentalEscrow::new(escrow, p).rentalOf(id.0).block(block).call().await;
+        let found = self.endpoints().read("a rental", question).await?;
+        Ok((found.start != 0).then(|| OnChainRental {
+            deposit: found.deposit.into(),
+            claimed: found.claimed.into(),
+            start: found.start,
+            stop_at: (found.stopAt != 0).then_some(found.stopAt),
+        }))
+    }
+
+    /// What closing now with a voucher for `cumulative` would pay the provider in all.
+    pub async fn due(&self, quote: &Quote, cumulative: Amount) -> Result<Amount, SettlementError> {
+        let escrow = self.config().escrow;
+        let question = async |p| RentalEscrow::new(escrow, p).due(terms(quote), cumulative.into()).call().await;
+        Ok(self.endpoints().read("what is due", question).await?.into())
+    }
+
+    /// The id that the escrow gives a quote.
+    pub async fn id_of(&self, quote: &Quote) -> Result<RentalId, SettlementError> {
+        let escrow = self.config().escrow;
+        let question = async |p| RentalEscrow::new(escrow, p).idOf(terms(quote)).call().await;
+        self.endpoints().read("a quote's id", question).await.map(RentalId)
+    }
+
+    /// What the escrow holds for an account because it could not be paid out.
+    pub async fn credit(&self, token: Address, account: Address) -> Result<U256, SettlementError> {
+        let escrow = self.config().escrow;
+        let question = async |p| RentalEscrow::new(escrow, p).credit(token, account).call().await;
+        self.endpoints().read("a credit", question).await
+    }
+
+    /// Runs a call without sending it.
+    pub(crate) async fn simulate(
+        &self,
+        call: &TransactionRequest,
+        block: BlockId,
+    ) -> Result<Result<Bytes, Revert>, SettlementError> {
+        self.endpoints().ask("how a call would end", async |p| p.call(call.clone()).block(block).await).await
+    }
+
+    /// The gas a call needs.
+    pub(crate) async fn gas_for(&self, call: &TransactionRequest) -> Result<Result<u64, Revert>, SettlementError> {
+        self.endpoints()
+            .ask("the gas a call needs", async |p| p.estimate_gas(call.clone()).block(BlockId::latest()).await)
+            .await
+    }
+
+    /// How many transactions of an account there are up to a block: its next nonce there.
+    pub(crate) async fn nonce(&self, account: Address, block: BlockId) -> Result<u64, SettlementError> {
+        let question = async |p: RootProvider| p.get_transaction_count(account).block_id(block).await;
+        self.endpoints().read("an account's nonce", question).await
+    }
+
+    pub(crate) async fn receipt(&self, transaction: B256) -> Result<Option<TransactionReceipt>, SettlementError> {
+        self.endpoints().read("a receipt", async |p| p.get_transaction_receipt(transaction).await).await
+    }
+}
+
+/// A call as endpoints take it.
+pub(crate) fn request(from: Address, to: Address, value: U256, data: &Bytes) -> TransactionRequest {
+    TransactionRequest::default().with_from(from).with_to(to).with_value(value).with_input(data.clone())
+}

@@ -1,0 +1,230 @@
+//! The escrow's events, read from the chain: what opened a rental, and how it ended.
+
+use crate::{bindings::RentalEscrow, chain::Chain, error::SettlementError};
+use alloy::{
+    primitives::{Address, B256},
+    providers::Provider,
+    rpc::types::{Filter, Log},
+    sol_types::SolEvent,
+};
+use market::{
+    id::{DeviceId, RentalId},
+    money::{Amount, Rate},
+    quote::Quote,
+};
+use serde::{Deserialize, Serialize};
+
+/// Blocks that one question for events spans: what the stricter public endpoints allow.
+pub(crate) const LOG_RANGE: u64 = 1_000;
+
+/// How a rental was opened. Its quote is whole again, so that whoever reads this can also finalize it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The rental.
+    pub id: RentalId,
+    /// Its terms.
+    pub quote: Quote,
+    /// What was paid in.
+    pub deposit: Amount,
+    /// Block time of the opening, in Unix seconds.
+    pub start: u32,
+    /// The transaction.
+    pub transaction: B256,
+    /// The number of its block.
+    pub block: u64,
+    /// The hash of its block.
+    pub block_hash: B256,
+}
+
+/// How a rental ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// The rental.
+    pub id: RentalId,
+    /// Who was paid.
+    pub provider: Address,
+    /// Who was refunded.
+    pub renter: Address,
+    /// What the provider received in all.
+    pub paid: Amount,
+    /// What went back to the renter.
+    pub refunded: Amount,
+    /// Seconds from the opening to the meter's end.
+    pub elapsed: u32,
+    /// By what.
+    pub kind: ClosingKind,
+    /// The transaction.
+    pub transaction: B256,
+    /// The number of its block.
+    pub block: u64,
+    /// The hash of its block.
+    pub block_hash: B256,
+}
+
+/// What closed a rental.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosingKind {
+    /// The provider, with the best voucher.
+    Provider,
+    /// Both, by a release.
+    Release,
+    /// Anyone, when the window after a stop was over.
+    FinalizedAfterStop,
+    /// Anyone, when the window after the term was over.
+    FinalizedAfterTerm,
+    /// The arbiter.
+    Ruling,
+    /// Something a newer escrow does.
+    Other(u8),
+}
+
+impl From<u8> for ClosingKind {
+    fn from(kind: u8) -> Self {
+        match kind {
+            1 => Self::Provider,
+            2 => Self::Release,
+            3 => Self::FinalizedAfterStop,
+            4 => Self::FinalizedAfterTerm,
+            5 => Self::Ruling,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// An event of one rental's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RentalEvent {
+    Opened(Box<Opening>),
+    Stopping { id: RentalId, stop_at: u32 },
+    Closed(Box<Closing>),
+}
+
+impl RentalEvent {
+    pub(crate) fn id(&self) -> RentalId {
+        match self {
+            Self::Opened(opening) => opening.id,
+            Self::Stopping { id, .. } => *id,
+            Self::Closed(closing) => closing.id,
+        }
+    }
+}
+
+impl Chain {
+    /// How the rental was opened, looked for from the newest confirmed block back to `since`.
+    pub async fn opening(&self, id: RentalId, since: u64) -> Result<Option<Opening>, SettlementError> {
+        let found = self.latest_event(id, RentalEscrow::Opened::SIGNATURE_HASH, since).await?;
+        Ok(found.and_then(|event| if let RentalEvent::Opened(opening) = event { Some(*opening) } else { None }))
+    }
+
+    /// How the rental ended, looked for from the newest confirmed block back to `since`.
+    pub async fn closing(&self, id: RentalId, since: u64) -> Result<Option<Closing>, SettlementError> {
+        let found = self.latest_event(id, RentalEscrow::Closed::SIGNATURE_HASH, since).await?;
+        Ok(found.and_then(|event| if let RentalEvent::Closed(closing) = event { Some(*closing) } else { None }))
+    }
+
+    async fn latest_event(
+        &self,
+        id: RentalId,
+        signature: B256,
+        since: u64,
+    ) -> Result<Option<RentalEvent>, SettlementError> {
+        let mut until = self.confirmed_head().await?.number;
+        loop {
+            let from = until.saturating_sub(LOG_RANGE - 1).max(since);
+            if let Some(event) = self.rental_events(&[signature], &[id], from, until).await?.pop() {
+                return Ok(Some(event));
+            }
+            if from <= since {
+                return Ok(None);
+            }
+            until = from - 1;
+        }
+    }
+
+    /// The events of the given rentals (none given: of all) in a range of at most [`LOG_RANGE`] blocks, in the chain's order.
+    pub(crate) async fn rental_events(
+        &self,
+        signatures: &[B256],
+        ids: &[RentalId],
+        from: u64,
+        until: u64,
+    ) -> Result<Vec<RentalEvent>, SettlementError> {
+        let filter = Filter::new()
+            .address(self.config().escrow)
+            .event_signature(signatures.to_vec())
+            .topic1(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+            .from_block(from)
+            .to_block(until);
+        let logs = self.endpoints().read("the escrow's events", async |p| p.get_logs(&filter).await).await?;
+        let mut events = Vec::with_capacity(logs.len());
+        for log in logs.iter().filter(|log| !log.removed) {
+            events.push(self.event(log).await?);
+        }
+        Ok(events)
+    }
+
+    async fn event(&self, log: &Log) -> Result<RentalEvent, SettlementError> {
+        let nonsense = |why: &str| self.endpoints().nonsense("the escrow's events", why.to_owned());
+        let unreadable = |_| nonsense("an event does not decode");
+        let (Some(transaction), Some(block), Some(block_hash)) =
+            (log.transaction_hash, log.block_number, log.block_hash)
+        else {
+            return Err(nonsense("an event without its block"));
+        };
+        match log.topic0() {
+            Some(&RentalEscrow::Opened::SIGNATURE_HASH) => {
+                let e = RentalEscrow::Opened::decode_log(&log.inner).map_err(unreadable)?.data;
+                let timestamp = match log.block_timestamp {
+                    Some(timestamp) => timestamp,
+                    None => self.block_at(block).await?.ok_or_else(|| nonsense("an event of no block"))?.timestamp,
+                };
+                let quote = Quote {
+                    provider: e.provider,
+                    provider_key: e.providerKey,
+                    renter: e.renter,
+                    renter_key: e.renterKey,
+                    token: e.token,
+                    rate: Rate::new(e.rate.into()),
+                    min_deposit: e.minDeposit.into(),
+                    max_seconds: e.maxSeconds,
+                    window: e.window,
+                    expiry: e.expiry,
+                    arbiter: e.arbiter,
+                    device: DeviceId(e.device),
+                    spec: e.spec,
+                };
+                let start = u32::try_from(timestamp).map_err(|_| nonsense("an opening after 2106"))?;
+                let (id, deposit) = (RentalId(e.id), e.deposit.into());
+                Ok(RentalEvent::Opened(Box::new(Opening { id, quote, deposit, start, transaction, block, block_hash })))
+            }
+            Some(&RentalEscrow::Stopping::SIGNATURE_HASH) => {
+                let e = RentalEscrow::Stopping::decode_log(&log.inner).map_err(unreadable)?.data;
+                Ok(RentalEvent::Stopping { id: RentalId(e.id), stop_at: e.stopAt })
+            }
+            Some(&RentalEscrow::Closed::SIGNATURE_HASH) => {
+                let e = RentalEscrow::Closed::decode_log(&log.inner).map_err(unreadable)?.data;
+                Ok(RentalEvent::Closed(Box::new(Closing {
+                    id: RentalId(e.id),
+                    provider: e.provider,
+                    renter: e.renter,
+                    paid: e.paid.into(),
+                    refunded: e.refunded.into(),
+                    elapsed: e.elapsed,
+                    kind: e.kind.into(),
+                    transaction,
+                    block,
+                    block_hash,
+                })))
+            }
+            _ => Err(nonsense("an event that was not asked for")),
+        }
+    }
+}
+
+/// The events a rental's life is told by.
+pub(crate) const LIFE: [B256; 3] = [
+    RentalEscrow::Opened::SIGNATURE_HASH,
+    RentalEscrow::Stopping::SIGNATURE_HASH,
+    RentalEscrow::Closed::SIGNATURE_HASH,
+];

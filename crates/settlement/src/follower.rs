@@ -1,0 +1,136 @@
+//! Watches rentals on one chain and reports what happens to them, once a block is deep enough to count.
+//!
+//! New events are read in the order of the chain from a cursor that is kept on disk; and every watched rental is compared with the
+//! escrow's own state, when it is first watched and from time to time after. So nothing depends on an endpoint delivering every
+//! event, and a node that was away learns what it missed: events are hints, the chain's state is the truth.
+
+mod watcher;
+
+use crate::{chain::Chain, error::SettlementError, events::ClosingKind};
+use alloy::primitives::{Address, B256};
+use market::{id::RentalId, money::Amount};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+use store::{Json, Store, Table};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use watcher::Watcher;
+
+/// Events that may wait to be taken; a reader that is slower stops the follower, and loses nothing.
+const EVENTS: usize = 256;
+/// Rentals watched at once on one chain: each costs a call now and then, and a thousand are more than a machine's slots.
+const MAX_WATCHED: usize = 4_096;
+
+/// What happened, as deep in the chain as configured. An event may come twice around a restart of the node, never in a wrong order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainEvent {
+    /// A rental was opened.
+    Opened {
+        /// Which.
+        id: RentalId,
+        /// What was paid in.
+        deposit: Amount,
+        /// Block time of the opening, in Unix seconds.
+        start: u32,
+        /// The transaction.
+        transaction: B256,
+        /// Its block.
+        block: u64,
+    },
+    /// Its meter was frozen and the challenge window runs.
+    Stopping {
+        /// Which.
+        id: RentalId,
+        /// Block time of the stop, in Unix seconds.
+        stop_at: u32,
+    },
+    /// It ended, and both were paid.
+    Closed {
+        /// Which.
+        id: RentalId,
+        /// What the provider received in all.
+        paid: Amount,
+        /// What went back to the renter.
+        refunded: Amount,
+        /// Seconds from the opening to the meter's end.
+        elapsed: u32,
+        /// By what.
+        kind: ClosingKind,
+        /// The transaction.
+        transaction: B256,
+        /// Its block.
+        block: u64,
+    },
+    /// Everything up to this block has been reported.
+    Head {
+        /// The block's number.
+        number: u64,
+        /// Its time in Unix seconds.
+        timestamp: u64,
+    },
+}
+
+/// The last block that was read, by chain, escrow and the follower's name.
+pub(crate) struct Cursors;
+impl Table for Cursors {
+    const NAME: &'static str = "chain_cursors";
+    type Key = (u64, Address, String);
+    type Value = Json<Cursor>;
+}
+
+/// A block that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cursor {
+    pub(crate) number: u64,
+    pub(crate) hash: B256,
+}
+
+/// Watches rentals. Clones share the task behind it, which ends with the last of them or when its events are no longer read.
+#[derive(Clone)]
+pub struct Follower {
+    wanted: Wanted,
+    _alive: Arc<DropGuard>,
+}
+
+/// The rentals that are to be watched, each with the block from which on it matters. Shared, and never locked for long, so that asking
+/// does not wait for the task: that may be waiting for the asker to read its events.
+type Wanted = Arc<Mutex<BTreeMap<RentalId, u64>>>;
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Follower")
+    }
+}
+
+impl Follower {
+    /// Starts following; the receiver must be read. `name` keeps the cursors of several followers of one chain apart.
+    pub async fn start(
+        chain: Chain,
+        store: Store,
+        name: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(Self, mpsc::Receiver<ChainEvent>), SettlementError> {
+        let (events, outbox) = mpsc::channel(EVENTS);
+        let cancel = cancel.child_token();
+        let wanted = Wanted::default();
+        let watcher = Watcher::load(chain, store, name.to_owned(), events, wanted.clone()).await?;
+        tokio::spawn(watcher.run(cancel.clone()));
+        Ok((Self { wanted, _alive: Arc::new(cancel.drop_guard()) }, outbox))
+    }
+
+    /// Watches a rental. What happened to it from block `since` on is reported first: an opening, a stop, its end, as far as they
+    /// exist. Give the newest block at the time its quote was signed; zero searches the whole chain. Watching it already is no change.
+    pub async fn watch(&self, id: RentalId, since: u64) -> Result<(), SettlementError> {
+        let mut wanted = self.wanted.lock().await;
+        if wanted.len() >= MAX_WATCHED && !wanted.contains_key(&id) {
+            return Err(SettlementError::TooManyWatched { limit: MAX_WATCHED });
+        }
+        wanted.entry(id).or_insert(since);
+        Ok(())
+    }
+
+    /// Stops watching a rental. One whose end was reported is forgotten by itself.
+    pub async fn unwatch(&self, id: RentalId) {
+        self.wanted.lock().await.remove(&id);
+    }
+}

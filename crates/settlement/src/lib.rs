@@ -1,0 +1,40 @@
+//! Everything that touches a chain: the escrow, the keys that pay and are paid, and what happened to a rental on chain.
+//!
+//! - [`ChainConfig`] says which chain and escrow; [`Chain::connect`] checks that they are what it says, and answers questions.
+//! - [`Keystore`] keeps keys on disk, a [`Wallet`] is one of them in memory.
+//! - [`TransactionSender`] is the one owner of an account's nonces: each [`Call`] is written to disk before it is sent and is sent
+//!   once, however often it is asked for and wherever the program dies.
+//! - [`EscrowAccount`] opens, claims, closes, stops, finalizes rentals for one account.
+//! - [`Follower`] reports what happens to watched rentals, at the chain's confirmation depth.
+//! - [`deploy`] sets up a development chain.
+//!
+//! Two rules run through it: events are hints and the chain's state is the truth; and whatever promises money is on disk before it
+//! leaves the node. Pass [`TABLES`] to `Store::open`.
+
+mod account;
+mod bindings;
+mod chain;
+mod config;
+pub mod deploy;
+mod error;
+mod events;
+mod follower;
+mod observed;
+mod rpc;
+mod sender;
+mod transactions;
+mod wallet;
+
+pub use account::EscrowAccount;
+pub use bindings::{EscrowRevert, Revert};
+pub use chain::{Chain, Fees, GAS_TO_APPROVE, GAS_TO_CLOSE, GAS_TO_OPEN, Head, OnChainRental};
+pub use config::{ChainConfig, escrow_address, escrow_code_hash};
+pub use error::SettlementError;
+pub use events::{Closing, ClosingKind, Opening};
+pub use follower::{ChainEvent, Follower};
+pub use sender::TransactionSender;
+pub use transactions::{Call, Confirmed, Purpose, TABLES, TransactionRecord, TransactionState};
+pub use wallet::{Keystore, Passphrase, Wallet};
+
+#[cfg(test)]
+mod tests;

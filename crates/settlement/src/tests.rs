@@ -1,0 +1,6 @@
+//! Settlement against a real chain: each test starts its own development chain on a free port.
+
+mod follower;
+mod rentals;
+mod sending;
+mod world;

@@ -1,0 +1,258 @@
+//! The record of every transaction this node has promised to send: on disk before it is sent, found by what it is for.
+
+use crate::{bindings::Revert, error::SettlementError};
+use alloy::primitives::{Address, B256, Bytes, U256};
+use market::{id::RentalId, money::Amount};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use store::{Json, Store, StoreError, Table, TableDef};
+
+/// The tables of this crate, for `Store::open`.
+pub const TABLES: [TableDef; 3] =
+    [TableDef::of::<Transactions>(), TableDef::of::<Pending>(), TableDef::of::<crate::follower::Cursors>()];
+
+/// Every transaction by chain, account and purpose.
+pub(crate) struct Transactions;
+impl Table for Transactions {
+    const NAME: &'static str = "transactions";
+    type Key = (u64, Address, String);
+    type Value = Json<TransactionRecord>;
+}
+
+/// Those that are not final, by chain, account and nonce: the key of each in [`Transactions`]. Always written in one batch with it.
+pub(crate) struct Pending;
+impl Table for Pending {
+    const NAME: &'static str = "transactions_pending";
+    type Key = (u64, Address, u64);
+    type Value = Json<String>;
+}
+
+/// What a transaction is for. The same purpose is served by one transaction, however often it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Open the rental.
+    Open(RentalId),
+    /// Pay the provider part-way, up to this total.
+    Claim(RentalId, Amount),
+    /// Close it as its provider.
+    Close(RentalId),
+    /// Close it by a release.
+    Release(RentalId),
+    /// Freeze its meter.
+    Stop(RentalId),
+    /// Close it when its window is over.
+    Finalize(RentalId),
+    /// Let `spender` take `amount` of `token`.
+    Approve {
+        /// The token.
+        token: Address,
+        /// Who may take it.
+        spender: Address,
+        /// How much.
+        amount: Amount,
+    },
+    /// Pull what could not be paid out in this token.
+    Withdraw(Address),
+    /// Anything else; the text tells it from others of the kind.
+    Other(String),
+}
+
+impl Purpose {
+    /// Whether a confirmed transaction settles the purpose for good. Approvals are used up and credits come again: asked for anew
+    /// after the last one is final, they are sent anew.
+    pub const fn happens_once(&self) -> bool {
+        !matches!(self, Self::Approve { .. } | Self::Withdraw(_))
+    }
+}
+
+/// The form is the key in the database: it must not change.
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(id) => write!(f, "open {id}"),
+            Self::Claim(id, total) => write!(f, "claim {total} of {id}"),
+            Self::Close(id) => write!(f, "close {id}"),
+            Self::Release(id) => write!(f, "release {id}"),
+            Self::Stop(id) => write!(f, "stop {id}"),
+            Self::Finalize(id) => write!(f, "finalize {id}"),
+            Self::Approve { token, spender, amount } => write!(f, "approve {amount} of {token} to {spender}"),
+            Self::Withdraw(token) => write!(f, "withdraw {token}"),
+            Self::Other(text) => write!(f, "other {text}"),
+        }
+    }
+}
+
+/// What to send, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The contract or account called.
+    pub to: Address,
+    /// Coin that goes along, in base units.
+    pub value: U256,
+    /// The call's data.
+    pub data: Bytes,
+}
+
+/// A transaction that this node has promised to send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionRecord {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its nonce; never another one while the outcome is open.
+    pub nonce: u64,
+    /// The contract or account called.
+    pub to: Address,
+    /// Coin that goes along, in base units.
+    pub value: U256,
+    /// The call's data.
+    pub data: Bytes,
+    /// The most gas it may use.
+    pub gas_limit: u64,
+    /// The signed forms, each with a higher fee than the one before; any of them may be mined.
+    pub attempts: Vec<Attempt>,
+    /// What became of it.
+    pub state: TransactionState,
+}
+
+/// One signed form of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The transaction's hash.
+    pub hash: B256,
+    /// What is sent.
+    pub raw: Bytes,
+    /// The most it pays for a unit of gas.
+    pub max_fee_per_gas: u128,
+    /// The part of it for the block's maker.
+    pub max_priority_fee_per_gas: u128,
+    /// The newest block when it was made.
+    pub made_at: u64,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionState {
+    /// Not mined, or not deep enough.
+    Pending,
+    /// Mined, deep enough, and it did what it should.
+    Confirmed(Confirmed),
+    /// Mined, deep enough, and refused by the contract.
+    Reverted {
+        /// The transaction.
+        transaction: B256,
+        /// The contract's data, as far as it could be had afterwards.
+        data: Bytes,
+    },
+    /// Its nonce went to a transaction of another program.
+    Superseded,
+}
+
+/// A transaction that has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// Its hash.
+    pub transaction: B256,
+    /// The number of its block.
+    pub block_number: u64,
+    /// The hash of its block.
+    pub block_hash: B256,
+    /// The gas it used.
+    pub gas_used: u64,
+    /// What a unit of it cost, in base units of coin.
+    pub gas_price: u128,
+}
+
+impl TransactionRecord {
+    /// The outcome, once there is one.
+    pub fn outcome(&self) -> Option<Result<Confirmed, SettlementError>> {
+        match &self.state {
+            TransactionState::Pending => None,
+            TransactionState::Confirmed(confirmed) => Some(Ok(*confirmed)),
+            TransactionState::Reverted { transaction, data } => Some(Err(SettlementError::Reverted {
+                purpose: Box::new(self.purpose.clone()),
+                transaction: Some(*transaction),
+                reason: Box::new(Revert::decode(data)),
+            })),
+            TransactionState::Superseded => {
+                Some(Err(SettlementError::Superseded { purpose: Box::new(self.purpose.clone()), nonce: self.nonce }))
+            }
+        }
+    }
+
+    /// Whether asking again for the purpose is answered by this one, rather than sent anew.
+    pub fn settles(&self) -> bool {
+        match self.state {
+            TransactionState::Pending => true,
+            TransactionState::Confirmed(_) => self.purpose.happens_once(),
+            TransactionState::Reverted { .. } | TransactionState::Superseded => false,
+        }
+    }
+
+    /// The hash of the newest form.
+    pub fn latest_hash(&self) -> B256 {
+        self.attempts.last().map(|attempt| attempt.hash).unwrap_or_default()
+    }
+
+    /// The most it can cost, value and gas.
+    pub fn greatest_cost(&self) -> U256 {
+        let fee = self.attempts.iter().map(|attempt| attempt.max_fee_per_gas).max().unwrap_or_default();
+        self.value.saturating_add(U256::from(fee).saturating_mul(U256::from(self.gas_limit)))
+    }
+}
+
+/// The transactions of one account on one chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    store: Store,
+    chain: u64,
+    account: Address,
+}
+
+impl Ledger {
+    pub(crate) const fn new(store: Store, chain: u64, account: Address) -> Self {
+        Self { store, chain, account }
+    }
+
+    /// The record for a purpose.
+    pub(crate) async fn find(&self, purpose: &Purpose) -> Result<Option<TransactionRecord>, StoreError> {
+        let key = (self.chain, self.account, purpose.to_string());
+        Ok(self.store.run(move |store| store.get::<Transactions>(&key)).await?.map(|record| record.0))
+    }
+
+    /// Writes a record, and whether it is pending, to the disk.
+    pub(crate) async fn save(&self, record: &TransactionRecord) -> Result<(), StoreError> {
+        let (chain, account, record) = (self.chain, self.account, record.clone());
+        self.store
+            .run(move |store| {
+                let purpose = record.purpose.to_string();
+                let pending = (chain, account, record.nonce);
+                let mut batch = store.batch();
+                match record.state {
+                    TransactionState::Pending => batch.put::<Pending>(&pending, &Json(purpose.clone()))?,
+                    _ => batch.delete::<Pending>(&pending)?,
+                }
+                batch.put::<Transactions>(&(chain, account, purpose), &Json(record))?;
+                batch.commit_sync()
+            })
+            .await
+    }
+
+    /// Everything that is not final, by nonce.
+    pub(crate) async fn pending(&self) -> Result<Vec<TransactionRecord>, StoreError> {
+        let (chain, account) = (self.chain, self.account);
+        self.store
+            .run(move |store| {
+                let mut records = Vec::new();
+                for row in store.scan_prefix::<Pending, _>(&(chain, account))? {
+                    let (_, purpose) = row?;
+                    records.extend(store.get::<Transactions>(&(chain, account, purpose.0))?.map(|record| record.0));
+                }
+                Ok(records)
+            })
+            .await
+    }
+}

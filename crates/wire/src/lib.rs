@@ -1,0 +1,86 @@
+//! Everything that crosses the network: the messages generated from `proto/`, and their checked conversion to and from the types
+//! of [`market`].
+//!
+//! Decoding is where a stranger's bytes become our types. [`decode`] bounds the size before it reads anything, and each conversion
+//! names the field at fault. Nothing past this crate needs to check lengths, ranges or encodings again.
+
+mod convert;
+mod offers;
+mod rental;
+
+pub use offers::{ad_to_proto, ad_from_proto, classes_from_proto};
+pub use rental::{
+    AckStatement, QuoteAsk, ack_from_proto, ack_to_proto, final_from_proto, final_to_proto, grant_from_proto, grant_to_proto,
+    id_from_proto, peer_from_proto, quote_from_proto, quote_to_proto, ready_from_proto, ready_to_proto, refusal_from_proto,
+    refusal_to_proto, terms_from_bytes, terms_to_bytes, voucher_from_proto, voucher_to_proto,
+};
+
+/// The generated messages.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/, which carries the documentation")]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/gpulease.v1.rs"));
+}
+
+/// The largest signed advertisement: DESIGN §5.
+pub const MAX_AD_BYTES: usize = 16 * 1024;
+/// The largest announcement: two keys, a hash and at most sixty class names.
+pub const MAX_ANNOUNCEMENT_BYTES: usize = 1024;
+/// The largest request of `/gpulease/offers/1`: 32 peer ids fit many times over.
+pub const MAX_OFFERS_REQUEST_BYTES: usize = 16 * 1024;
+/// The largest answer of `/gpulease/offers/1`: 64 advertisements of full size.
+pub const MAX_OFFERS_RESPONSE_BYTES: usize = 1024 * 1024 + 64 * 1024;
+/// The most peers one `GetAds` may name.
+pub const MAX_GET_PEERS: usize = 32;
+/// The most advertisements in one page of `ListAds`.
+pub const MAX_LIST_PAGE: usize = 64;
+/// The largest message of `/gpulease/rental/1` and the largest frame of `/gpulease/session/1`.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// The most bytes one data frame of a session carries: half a frame, so that headers always fit.
+pub const MAX_DATA_BYTES: usize = 32 * 1024;
+/// The longest name, model, symbol or other short text.
+pub const MAX_TEXT_BYTES: usize = 256;
+/// The longest explanation in a refusal.
+pub const MAX_DETAIL_BYTES: usize = 1024;
+
+/// What is wrong with a message from outside.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Longer than this kind of message may be; nothing of it was read.
+    #[error("message of {got} bytes, at most {max} are accepted")]
+    Oversize {
+        /// Its length.
+        got: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// No protobuf of the expected kind.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+    /// A field that must be there is not.
+    #[error("field `{0}` is missing")]
+    Missing(&'static str),
+    /// A field's value is out of range or of the wrong shape.
+    #[error("field `{field}` is invalid: {problem}")]
+    Invalid {
+        /// The field's name in `proto/`.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Decodes a message of at most `max` bytes.
+pub fn decode<M: prost::Message + Default>(bytes: &[u8], max: usize) -> Result<M, WireError> {
+    if bytes.len() > max {
+        return Err(WireError::Oversize { got: bytes.len(), max });
+    }
+    M::decode(bytes).map_err(|error| WireError::Malformed(error.to_string()))
+}
+
+/// Encodes a message.
+pub fn encode(message: &impl prost::Message) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! The devnet's chain: starting anvil, putting the escrow and the test dollar on it, giving accounts money, and reading back what
+//! happened. The reading is done with plain bindings of this crate's own, not with those of the nodes it is a check on.
+
+use crate::{
+    spec::DOLLAR_DECIMALS,
+    warden::{Order, Start, Warden},
+};
+use alloy::{
+    primitives::{Address, B256, U256},
+    providers::{DynProvider, Provider, ProviderBuilder},
+    rpc::types::TransactionReceipt,
+    sol_types::SolEvent,
+};
+use anyhow::{Context, Result, bail, ensure};
+use market::money::{Amount, Token};
+use settlement::{Wallet, deploy, escrow_code_hash};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// The chain id of development chains everywhere.
+pub const CHAIN_ID: u32 = 31_337;
+/// What the test dollar calls itself.
+pub const TOKEN_SYMBOL: &str = "tUSD";
+
+/// How long anvil may take to answer; it needs half a second on an idle machine.
+const CHAIN_STARTS: Duration = Duration::from_secs(30);
+/// How often a condition is looked at again.
+const POLL: Duration = Duration::from_millis(50);
+
+#[allow(missing_docs, unreachable_pub)]
+mod bindings {
+    alloy::sol! {
+        #[sol(rpc)]
+        interface TestDollar {
+            event Transfer(address indexed from, address indexed to, uint256 value);
+            function balanceOf(address account) external view returns (uint256);
+        }
+
+        #[sol(rpc)]
+        interface Escrow {
+            event Opened(
+                bytes32 indexed id, address indexed provider, address indexed renter, address providerKey, address renterKey,
+                address token, uint96 rate, uint96 minDeposit, uint32 maxSeconds, uint32 window, uint32 expiry, address arbiter,
+                bytes32 device, bytes32 spec, uint96 deposit
+            );
+            event Closed(
+                bytes32 indexed id, address indexed provider, address indexed renter, uint96 paid, uint96 refunded, uint32 elapsed,
+                uint8 kind
+            );
+            function rentalOf(bytes32 id) external view returns (uint96 deposit, uint96 claimed, uint32 start, uint32 stopAt);
+        }
+    }
+}
+
+/// What the chain says about the opening of a rental.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Who is paid.
+    pub provider: Address,
+    /// Who pays.
+    pub renter: Address,
+    /// What was locked, in base units.
+    pub deposit: Amount,
+    /// The block it is in.
+    pub block: u64,
+}
+
+/// What the chain says about the end of a rental.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// What the provider was paid in all, in base units.
+    pub paid: Amount,
+    /// What the renter got back.
+    pub refunded: Amount,
+    /// How it was closed, as the escrow numbers it.
+    pub kind: u8,
+    /// The block it is in.
+    pub block: u64,
+}
+
+/// A running development chain with the contracts on it.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Its JSON-RPC endpoint.
+    pub rpc: String,
+    /// The escrow.
+    pub escrow: Address,
+    /// The hash of the escrow's code.
+    pub escrow_code_hash: B256,
+    /// The test dollar.
+    pub token: Address,
+    provider: DynProvider,
+}
+
+impl Chain {
+    /// Starts anvil as a ward, with a block every second, and puts the contracts on it.
+    pub async fn start(warden: &mut Warden, root: &Path, logs: &Path, port: u16) -> Result<Self> {
+        let pid = warden.spawn(Start {
+            name: "anvil".into(),
+            program: anvil(root)?,
+            args: [
+                "--host",
+                "127.0.0.1",
+                "--block-time",
+                "1",
+                "--quiet",
+                "--chain-id",
+                &CHAIN_ID.to_string(),
+                "--port",
+                &port.to_string(),
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            env: BTreeMap::new(),
+            out: logs.join("anvil.out"),
+            log: logs.join("anvil.log"),
+            order: Order::Chain,
+            control: Vec::new(),
+        })?;
+        let rpc = format!("http://127.0.0.1:{port}");
+        let provider = ProviderBuilder::new().connect_http(rpc.parse()?).erased();
+        let until = Instant::now() + CHAIN_STARTS;
+        let found = loop {
+            if let Some(code) = warden.exit_code(pid)? {
+                bail!(
+                    "anvil ended with {code}: {}",
+                    std::fs::read_to_string(logs.join("anvil.log")).unwrap_or_default().trim()
+                );
+            }
+            match provider.get_chain_id().await {
+                Ok(id) => break id,
+                Err(_) if Instant::now() < until => tokio::time::sleep(POLL).await,
+                Err(error) => return Err(error).context("anvil does not answer"),
+            }
+        };
+        ensure!(found == u64::from(CHAIN_ID), "something else answers at {rpc}: chain {found}");
+        let blank =
+            Self { rpc, escrow: Address::ZERO, escrow_code_hash: escrow_code_hash(), token: Address::ZERO, provider };
+        blank.with_contracts().await
+    }
+
+    /// Deploys at the addresses that follow from the code alone. Two accounts do it, so that both fit one block.
+    async fn with_contracts(mut self) -> Result<Self> {
+        let (first, second) = futures::try_join!(self.helper(), self.helper())?;
+        let rpc = self.rpc.parse()?;
+        (self.escrow, self.token) =
+            futures::try_join!(deploy::deploy_escrow(&rpc, &first), deploy::deploy_test_dollar(&rpc, &second))?;
+        Ok(self)
+    }
+
+    /// A fresh account with coin for gas.
+    async fn helper(&self) -> Result<Wallet> {
+        let wallet = Wallet::random();
+        self.set_coin(wallet.address(), 10u128.pow(18)).await?;
+        Ok(wallet)
+    }
+
+    /// The test dollar as the nodes know it.
+    pub fn dollar(&self) -> Token {
+        Token {
+            chain: u64::from(CHAIN_ID),
+            address: self.token,
+            symbol: TOKEN_SYMBOL.into(),
+            decimals: DOLLAR_DECIMALS,
+        }
+    }
+
+    /// Gives an account so much of the coin, whatever it had.
+    pub async fn set_coin(&self, account: Address, wei: u128) -> Result<()> {
+        let result: Result<(), _> =
+            self.provider.raw_request("anvil_setBalance".into(), (account, U256::from(wei))).await;
+        result.context("setting a coin balance")
+    }
+
+    /// Makes test dollars for an account and waits until they are there.
+    pub async fn mint(&self, account: Address, amount: Amount) -> Result<()> {
+        let minter = self.helper().await?;
+        Ok(deploy::mint(&self.rpc.parse()?, &minter, self.token, account, U256::from(amount.get())).await?)
+    }
+
+    /// What an account holds in test dollars.
+    pub async fn dollars(&self, account: Address) -> Result<Amount> {
+        let units = bindings::TestDollar::new(self.token, &self.provider).balanceOf(account).call().await?;
+        u128::try_from(units).ok().and_then(Amount::new).context("a balance beyond 96 bits")
+    }
+
+    /// What an account holds of the chain's coin, in wei.
+    pub async fn coin(&self, account: Address) -> Result<U256> {
+        Ok(self.provider.get_balance(account).await?)
+    }
+
+    /// What is locked for a rental: nothing once it is closed.
+    pub async fn is_open(&self, id: B256) -> Result<bool> {
+        Ok(bindings::Escrow::new(self.escrow, &self.provider).rentalOf(id).call().await?.start != 0)
+    }
+
+    /// The `Opened` event of rental `id` in transaction `tx`, which must have succeeded.
+    pub async fn opened(&self, tx: B256, id: B256) -> Result<Opened> {
+        let (receipt, event) = self.event::<bindings::Escrow::Opened>(tx, |event| event.id == id).await?;
+        let block = receipt.block_number.context("a pending transaction")?;
+        Ok(Opened { provider: event.provider, renter: event.renter, deposit: event.deposit.into(), block })
+    }
+
+    /// The `Closed` event of rental `id` in transaction `tx`, which must have succeeded.
+    pub async fn closed(&self, tx: B256, id: B256) -> Result<Closed> {
+        let (receipt, event) = self.event::<bindings::Escrow::Closed>(tx, |event| event.id == id).await?;
+        let block = receipt.block_number.context("a pending transaction")?;
+        Ok(Closed { paid: event.paid.into(), refunded: event.refunded.into(), kind: event.kind, block })
+    }
+
+    /// What the escrow paid out in test dollars in transaction `tx`, to whom, in the order it happened.
+    pub async fn payouts(&self, tx: B256) -> Result<Vec<(Address, Amount)>> {
+        let receipt = self
+            .provider
+            .get_transaction_receipt(tx)
+            .await?
+            .with_context(|| format!("no transaction {tx} on the chain"))?;
+        let own = receipt.inner.logs().iter().filter(|log| log.address() == self.token);
+        let transfers =
+            own.filter_map(|log| bindings::TestDollar::Transfer::decode_log(&log.inner).ok()).map(|log| log.data);
+        let payouts = transfers.filter(|transfer| transfer.from == self.escrow).map(|transfer| {
+            let amount = u128::try_from(transfer.value).ok().and_then(Amount::new).context("more than 96 bits")?;
+            Ok((transfer.to, amount))
+        });
+        payouts.collect()
+    }
+
+    /// The time of a block, in Unix seconds.
+    pub async fn block_time(&self, number: u64) -> Result<u64> {
+        let block = self.provider.get_block_by_number(number.into()).await?.context("no such block")?;
+        Ok(block.header.timestamp)
+    }
+
+    async fn event<E: SolEvent>(&self, tx: B256, wanted: impl Fn(&E) -> bool) -> Result<(TransactionReceipt, E)> {
+        let receipt = self
+            .provider
+            .get_transaction_receipt(tx)
+            .await?
+            .with_context(|| format!("no transaction {tx} on the chain"))?;
+        ensure!(receipt.status(), "transaction {tx} failed");
+        let own = receipt.inner.logs().iter().filter(|log| log.address() == self.escrow);
+        let event =
+            own.filter_map(|log| E::decode_log(&log.inner).ok()).map(|log| log.data).find(|event| wanted(event));
+        let event = event.with_context(|| format!("transaction {tx} has no such {}", E::SIGNATURE))?;
+        Ok((receipt, event))
+    }
+}
+
+/// The executable itself, not npm's wrapper around it: a signal has to reach it.
+fn anvil(root: &Path) -> Result<PathBuf> {
+    let packages = root.join("contracts/node_modules/@foundry-rs");
+    let entries = std::fs::read_dir(&packages)
+        .with_context(|| format!("{} is missing: run devnet/install", packages.display()))?;
+    let mut found = entries.flatten().map(|entry| entry.path().join("bin/anvil")).filter(|path| path.is_file());
+    found.next().with_context(|| format!("no anvil under {}: run devnet/install", packages.display()))
+}

@@ -1,0 +1,8 @@
+//! End-to-end tests: every promise of the line on networks of this machine's own, through the same commands that people type. They need
+//! root, the programs of this build (`devnet/build`) and what `devnet/install` installs.
+
+mod devnet_itself;
+mod limits;
+mod refusals;
+mod rentals;
+mod unpaid;
