@@ -35,6 +35,8 @@ const NO_MATCH: i32 = ErrorKind::NoMatch.exit_code() as i32;
 const MATRIX_SIZE: u64 = 96;
 /// Rounds of the short run that tells how fast this machine is.
 const TRIAL_ROUNDS: u64 = 25;
+/// How often it is tried: the fastest counts, since whatever else runs can only slow it down.
+const TRIALS: usize = 3;
 /// How long the job shall last: ten increments of a second.
 const JOB_LASTS: Duration = Duration::from_secs(10);
 
@@ -103,6 +105,9 @@ async fn demonstrate(options: Options) -> Result<ExitCode> {
     }
 
     conclude(&devnet, &before, &after, receipt, code);
+    if let Some(given) = receipt.job.as_ref().filter(|_| !own) {
+        eprintln!("  outputs  {}", given.output_directory);
+    }
     let step = steps.begin("stopping everything");
     devnet.stop()?;
     step.done(format!("everything is stopped; {:.0} s in all", begun.elapsed().as_secs_f32()));
@@ -164,7 +169,11 @@ impl Job {
             .with_context(|| format!("copying {}: run devnet/build", program.display()))?;
         let step = steps.begin("measuring this machine");
         let trial = Self { argv: matrices(TRIAL_ROUNDS), input: Some(input), out: Some(scratch.join("out")), scratch };
-        let round = trial.locally("trial").await?.1 / u32::try_from(TRIAL_ROUNDS)?;
+        let mut fastest = Duration::MAX;
+        for _ in 0..TRIALS {
+            fastest = fastest.min(trial.locally("trial").await?.1);
+        }
+        let round = fastest / u32::try_from(TRIAL_ROUNDS)?;
         let rounds = u64::try_from(JOB_LASTS.as_micros() / round.as_micros().max(1))?.max(1);
         step.done(format!("{rounds} products of {MATRIX_SIZE} x {MATRIX_SIZE} matrices take about {JOB_LASTS:?} here"));
         Ok(Self { argv: matrices(rounds), ..trial })
@@ -288,7 +297,7 @@ async fn check(
 fn conclude(devnet: &Devnet, before: &Books, after: &Books, receipt: &Receipt, code: i32) {
     let dollar = devnet.chain.dollar();
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "before", "after", "change"]);
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["", "before", "after", "change"]);
     for holder in before.holders() {
         let change = signed(&dollar, before.change(after, holder));
         table.add_row([holder.to_owned(), dollar.show(before.of(holder)), dollar.show(after.of(holder)), change]);
@@ -308,9 +317,6 @@ fn conclude(devnet: &Devnet, before: &Books, after: &Books, receipt: &Receipt, c
     eprintln!("  rental   {}", receipt.id);
     eprintln!("  time     {} s at {rate} an hour", receipt.seconds);
     eprintln!("  job      ended with exit code {}", style("1", code));
-    if let Some(job) = &receipt.job {
-        eprintln!("  outputs  {}", job.output_directory);
-    }
 }
 
 fn signed(token: &Token, units: i128) -> String {

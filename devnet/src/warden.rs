@@ -8,7 +8,7 @@
 
 use crate::node::own_variables;
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -250,7 +250,7 @@ impl Wards {
 
     /// Takes note of every child that has ended; inherited ones are only laid to rest.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
             if self.running.remove(&pid).is_some() {
                 let code =
@@ -344,7 +344,7 @@ fn kill_remains() {
             let _ = kill_process(child, Signal::KILL);
         }
         loop {
-            match waitpid(None, WaitOptions::NOHANG) {
+            match wait(WaitOptions::NOHANG) {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(_) => return, // no child is left

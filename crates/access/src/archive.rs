@@ -90,7 +90,8 @@ pub async fn unpack(stream: impl AsyncRead + Unpin + Send + 'static, folder: Pat
         for entry in archive.entries().map_err(|error| local(&folder, error))? {
             let mut entry = entry.map_err(|error| local(&folder, error))?;
             let kind = entry.header().entry_type();
-            let wanted = kind.is_dir() || kind.is_file() || kind.is_symlink() || kind.is_hard_link() || kind.is_gnu_sparse();
+            let wanted =
+                kind.is_dir() || kind.is_file() || kind.is_symlink() || kind.is_hard_link() || kind.is_gnu_sparse();
             if !wanted || !entry.unpack_in(&folder).map_err(|error| local(&folder, error))? {
                 continue;
             }
@@ -142,7 +143,10 @@ fn walk(
     visit: &mut impl FnMut(&Path, &std::fs::Metadata) -> Result<(), AccessError>,
 ) -> Result<(), AccessError> {
     let entries = std::fs::read_dir(folder).map_err(|error| local(folder, error))?;
-    let mut paths = entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(|error| local(folder, error))?;
+    let mut paths = entries
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| local(folder, error))?;
     paths.sort_unstable();
     for path in paths {
         let metadata = path.symlink_metadata().map_err(|error| local(&path, error))?;

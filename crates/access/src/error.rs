@@ -51,7 +51,13 @@ impl AccessError {
             self,
             Self::Stream(_)
                 | Self::Truncated
-                | Self::Open(OpenError::Timeout | OpenError::NoAnswer | OpenError::Unreachable | OpenError::Busy | OpenError::Stream(_))
+                | Self::Open(
+                    OpenError::Timeout
+                        | OpenError::NoAnswer
+                        | OpenError::Unreachable
+                        | OpenError::Busy
+                        | OpenError::Stream(_)
+                )
         )
     }
 }

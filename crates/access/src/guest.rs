@@ -108,7 +108,12 @@ impl Guest {
     }
 
     /// Fetches what is new or changed in the working directory into `folder`: at most `limit` bytes.
-    pub async fn get_changed(&self, folder: PathBuf, limit: u64, progress: impl FnMut(u64)) -> Result<Received, AccessError> {
+    pub async fn get_changed(
+        &self,
+        folder: PathBuf,
+        limit: u64,
+        progress: impl FnMut(u64),
+    ) -> Result<Received, AccessError> {
         let mut stream = self.open(proto::session_header::Kind::Get(proto::GetChanged { path: String::new() })).await?;
         let (near, far) = transfer::pipe();
         let (transferred, contents) =

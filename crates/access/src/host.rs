@@ -24,7 +24,12 @@ pub fn claimed_rental(header: &proto::SessionHeader) -> Result<RentalId, Refusal
 }
 
 /// Checks that the rental's session key lets this peer in, here and now.
-pub fn admit(session: &IncomingSession, provider: &PeerId, quote: &SignedQuote, now: UnixMillis) -> Result<(), Refusal> {
+pub fn admit(
+    session: &IncomingSession,
+    provider: &PeerId,
+    quote: &SignedQuote,
+    now: UnixMillis,
+) -> Result<(), Refusal> {
     let grant = session.header.grant.as_ref().ok_or_else(|| bad_request("the session header carries no grant"))?;
     wire::grant_from_proto(grant, provider, &session.peer, quote.quote.renter_key, &quote.escrow, now)
         .map(|_| ())
@@ -51,7 +56,11 @@ fn directory(path: String) -> String {
     if path.is_empty() { WORKING_DIRECTORY.to_owned() } else { path }
 }
 
-async fn start_job(session: IncomingSession, sandbox: Arc<dyn Sandbox>, start: proto::StartJob) -> Result<(), AccessError> {
+async fn start_job(
+    session: IncomingSession,
+    sandbox: Arc<dyn Sandbox>,
+    start: proto::StartJob,
+) -> Result<(), AccessError> {
     let spec = ProcessSpec {
         argv: start.argv,
         env: start.env.into_iter().collect(),
@@ -64,11 +73,17 @@ async fn start_job(session: IncomingSession, sandbox: Arc<dyn Sandbox>, start: p
     Ok(())
 }
 
-async fn send_logs(mut stream: SessionStream, sandbox: Arc<dyn Sandbox>, read: proto::ReadLogs) -> Result<(), AccessError> {
+async fn send_logs(
+    mut stream: SessionStream,
+    sandbox: Arc<dyn Sandbox>,
+    read: proto::ReadLogs,
+) -> Result<(), AccessError> {
     let mut events = sandbox.logs(read.from, read.follow).await?;
     while let Some(event) = events.next().await {
         match event? {
-            LogEvent::Gap { to, .. } => write_log(&mut stream, proto::log_frame::Frame::Gap(proto::LogGap { next: to })).await?,
+            LogEvent::Gap { to, .. } => {
+                write_log(&mut stream, proto::log_frame::Frame::Gap(proto::LogGap { next: to })).await?
+            }
             LogEvent::Record(record) => {
                 for data in record.bytes.chunks(MAX_DATA_BYTES) {
                     let chunk = proto::LogChunk {

@@ -88,7 +88,9 @@ pub async fn receive(
                 let _ = pipe.shutdown().await;
                 return Ok(Transferred { bytes, sha256 });
             }
-            proto::file_frame::Frame::Failed(refusal) => return Err(AccessError::Remote(wire::refusal_from_proto(refusal))),
+            proto::file_frame::Frame::Failed(refusal) => {
+                return Err(AccessError::Remote(wire::refusal_from_proto(refusal)));
+            }
         }
     }
 }

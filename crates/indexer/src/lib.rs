@@ -56,6 +56,8 @@ impl AdStore for Book {
 
 /// Gives the network what an earlier run had kept, and says how much of it still holds.
 pub async fn refill(store: &Store, network: &Handle) -> Result<usize, Error> {
-    let ads = store.run(|store| store.scan::<Ads>(..)?.map(|row| row.map(|(_, raw)| raw.0)).collect::<Result<Vec<_>, _>>()).await?;
+    let ads = store
+        .run(|store| store.scan::<Ads>(..)?.map(|row| row.map(|(_, raw)| raw.0)).collect::<Result<Vec<_>, _>>())
+        .await?;
     Ok(network.load_ads(ads).await?)
 }

@@ -108,13 +108,17 @@ impl Book {
 
     /// A page of live advertisements in the order of peer ids: those of `class` (every class when `None`) after `after`, at most
     /// `limit`, and whether more follow.
-    pub fn list(&self, class: Option<GpuClass>, after: Option<&PeerId>, limit: usize, now: UnixMillis) -> (Vec<&Entry>, bool) {
+    pub fn list(
+        &self,
+        class: Option<GpuClass>,
+        after: Option<&PeerId>,
+        limit: usize,
+        now: UnixMillis,
+    ) -> (Vec<&Entry>, bool) {
         let from = after.map_or(Bound::Unbounded, |peer| Bound::Excluded(peer.to_bytes()));
-        let mut matching = self
-            .entries
-            .range((from, Bound::Unbounded))
-            .map(|(_, entry)| entry)
-            .filter(|entry| entry.ad.expires > now && class.is_none_or(|c| entry.ad.offers.iter().any(|o| o.class() == c)));
+        let mut matching = self.entries.range((from, Bound::Unbounded)).map(|(_, entry)| entry).filter(|entry| {
+            entry.ad.expires > now && class.is_none_or(|c| entry.ad.offers.iter().any(|o| o.class() == c))
+        });
         let page: Vec<_> = matching.by_ref().take(limit).collect();
         (page, matching.next().is_some())
     }
@@ -156,8 +160,14 @@ mod tests {
 
     fn ad(peer: PeerId, seq: u64, offers: Vec<crate::offer::Offer>) -> ProviderAd {
         let signature = Signature::new(U256::from(1), U256::from(1), false);
-        let binding =
-            Binding { chain: 1, provider_key: Address::ZERO, wallet: Address::ZERO, issued_at: 0, expires: 1, signature };
+        let binding = Binding {
+            chain: 1,
+            provider_key: Address::ZERO,
+            wallet: Address::ZERO,
+            issued_at: 0,
+            expires: 1,
+            signature,
+        };
         ProviderAd { peer, seq, expires: UnixMillis(seq + 1_000), binding, region: String::new(), offers }
     }
 

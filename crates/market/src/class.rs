@@ -29,7 +29,10 @@ impl GpuClass {
     /// words stand together in the model's.
     pub fn of_model(model: &str) -> Self {
         let words = |s: &str| -> Vec<String> {
-            s.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_ascii_lowercase).collect()
+            s.split(|c: char| !c.is_ascii_alphanumeric())
+                .filter(|w| !w.is_empty())
+                .map(str::to_ascii_lowercase)
+                .collect()
         };
         let model = words(model);
         rows()
@@ -46,7 +49,10 @@ impl GpuClass {
 }
 
 fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
-    TABLE.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(|line| line.split_once(' ').unwrap_or((line, "")))
+    TABLE
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.split_once(' ').unwrap_or((line, "")))
 }
 
 impl fmt::Display for GpuClass {

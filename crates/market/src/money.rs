@@ -160,7 +160,8 @@ pub fn parse_units(text: &str, decimals: u8) -> Result<Amount, MoneyError> {
         .ok_or_else(|| MoneyError::TooPrecise { text: text.to_owned(), decimals })?;
     let digits = format!("{whole}{fraction}{}", "0".repeat(missing));
     let digits = digits.trim_start_matches('0');
-    let number: u128 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| MoneyError::TooLarge(text.to_owned()))? };
+    let number: u128 =
+        if digits.is_empty() { 0 } else { digits.parse().map_err(|_| MoneyError::TooLarge(text.to_owned()))? };
     Amount::new(number).ok_or_else(|| MoneyError::TooLarge(text.to_owned()))
 }
 
@@ -190,7 +191,8 @@ mod tests {
 
     #[test]
     fn decimal_text_and_base_units_agree() {
-        for (text, units) in [("0", 0), ("2.5", 2_500_000), ("2.500000", 2_500_000), (".000001", 1), ("18", 18_000_000)] {
+        for (text, units) in [("0", 0), ("2.5", 2_500_000), ("2.500000", 2_500_000), (".000001", 1), ("18", 18_000_000)]
+        {
             assert_eq!(parse_units(text, 6).unwrap().get(), units, "{text}");
         }
         assert_eq!(format_units(Amount(2_500_000), 6), "2.5");

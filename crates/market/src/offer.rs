@@ -230,7 +230,11 @@ pub struct Mebibytes(pub u32);
 
 impl fmt::Display for Mebibytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 > 0 && self.0.is_multiple_of(1_024) { write!(f, "{} GiB", self.0 / 1_024) } else { write!(f, "{} MiB", self.0) }
+        if self.0 > 0 && self.0.is_multiple_of(1_024) {
+            write!(f, "{} GiB", self.0 / 1_024)
+        } else {
+            write!(f, "{} MiB", self.0)
+        }
     }
 }
 

@@ -77,32 +77,48 @@ fn least_gpu(c: &Candidate<'_>, read: fn(&crate::offer::GpuGroup) -> u32, diviso
 }
 
 const FIELDS: &[Field] = &[
-    Field { name: "gpu", meaning: "GPU model; matches when the words stand in it", read: |c| {
-        Value::Text(c.offer.hardware.gpus.iter().map(|g| g.model.as_str()).collect::<Vec<_>>().join(" + "))
-    } },
+    Field {
+        name: "gpu",
+        meaning: "GPU model; matches when the words stand in it",
+        read: |c| Value::Text(c.offer.hardware.gpus.iter().map(|g| g.model.as_str()).collect::<Vec<_>>().join(" + ")),
+    },
     Field { name: "class", meaning: "class of machine, such as h200 or cpu", read: |c| text(c.offer.class().name()) },
-    Field { name: "num_gpus", meaning: "GPUs in a slot", read: |c| {
-        Value::Number(Decimal::of(c.offer.hardware.gpus.iter().map(|g| g.count).sum()))
-    } },
+    Field {
+        name: "num_gpus",
+        meaning: "GPUs in a slot",
+        read: |c| Value::Number(Decimal::of(c.offer.hardware.gpus.iter().map(|g| g.count).sum())),
+    },
     Field { name: "vram", meaning: "memory of each GPU in GB, nominal", read: |c| least_gpu(c, |g| g.vram_mib, 1_024) },
     Field { name: "sm", meaning: "compute capability times ten", read: |c| least_gpu(c, |g| g.sm, 1) },
     Field { name: "cpus", meaning: "processor cores in a slot", read: |c| stated(c.offer.hardware.cpu_millis, 1_000) },
     Field { name: "memory", meaning: "memory in GiB", read: |c| stated(c.offer.hardware.memory_mib, 1_024) },
     Field { name: "disk", meaning: "disk in GiB", read: |c| stated(c.offer.hardware.disk_mib, 1_024) },
-    Field { name: "price", meaning: "all-in price of a slot-hour, in tokens", read: |c| {
-        let decimals = c.price.token.decimals.min(MAX_DECIMALS);
-        Decimal::parse(&format_units(c.price.rate.hourly(), decimals)).map_or(Value::Unknown, Value::Number)
-    } },
+    Field {
+        name: "price",
+        meaning: "all-in price of a slot-hour, in tokens",
+        read: |c| {
+            let decimals = c.price.token.decimals.min(MAX_DECIMALS);
+            Decimal::parse(&format_units(c.price.rate.hourly(), decimals)).map_or(Value::Unknown, Value::Number)
+        },
+    },
     Field { name: "token", meaning: "symbol of the token it is paid in", read: |c| text(&c.price.token.symbol) },
-    Field { name: "chain", meaning: "chain id it is paid on", read: |c| {
-        u32::try_from(c.price.escrow.chain).map_or(Value::Unknown, |id| Value::Number(Decimal::of(id)))
-    } },
+    Field {
+        name: "chain",
+        meaning: "chain id it is paid on",
+        read: |c| u32::try_from(c.price.escrow.chain).map_or(Value::Unknown, |id| Value::Number(Decimal::of(id))),
+    },
     Field { name: "region", meaning: "country code of the machine", read: |c| text(&c.ad.region) },
-    Field { name: "verified", meaning: "0 declared, 1 consistent, 2 measured, 3 attested", read: |c| {
-        Value::Number(Decimal::of(c.offer.verification.level()))
-    } },
+    Field {
+        name: "verified",
+        meaning: "0 declared, 1 consistent, 2 measured, 3 attested",
+        read: |c| Value::Number(Decimal::of(c.offer.verification.level())),
+    },
     Field { name: "free", meaning: "free slots", read: |c| Value::Number(Decimal::of(c.offer.free)) },
-    Field { name: "interruptible", meaning: "whether bids below the price are taken", read: |c| Value::Bool(c.price.floor.is_some()) },
+    Field {
+        name: "interruptible",
+        meaning: "whether bids below the price are taken",
+        read: |c| Value::Bool(c.price.floor.is_some()),
+    },
     Field { name: "max_hours", meaning: "longest rental in hours", read: |c| stated(c.offer.max_seconds, 3_600) },
     Field { name: "offer", meaning: "the provider's name for the offer", read: |c| text(&c.offer.name) },
     Field { name: "provider", meaning: "the provider's peer id", read: |c| text(&c.ad.peer.to_base58()) },
@@ -238,14 +254,19 @@ impl Condition {
 
     fn equals_any(&self, value: &Value) -> Option<bool> {
         let name = FIELDS.get(self.field).map_or("", |field| field.name);
-        self.operands.iter().map(|operand| match value {
-            Value::Unknown => None,
-            Value::Number(number) => Some(Decimal::parse(operand) == Some(*number)),
-            Value::Bool(flag) => Some(operand.eq_ignore_ascii_case(if *flag { "true" } else { "false" })),
-            // a model is asked for by part of its name: `gpu=H100` means any H100
-            Value::Text(text) if name == "gpu" => Some(text.to_ascii_lowercase().contains(&operand.to_ascii_lowercase())),
-            Value::Text(text) => Some(text.eq_ignore_ascii_case(operand)),
-        }).try_fold(false, |any, equal| equal.map(|equal| any || equal))
+        self.operands
+            .iter()
+            .map(|operand| match value {
+                Value::Unknown => None,
+                Value::Number(number) => Some(Decimal::parse(operand) == Some(*number)),
+                Value::Bool(flag) => Some(operand.eq_ignore_ascii_case(if *flag { "true" } else { "false" })),
+                // a model is asked for by part of its name: `gpu=H100` means any H100
+                Value::Text(text) if name == "gpu" => {
+                    Some(text.to_ascii_lowercase().contains(&operand.to_ascii_lowercase()))
+                }
+                Value::Text(text) => Some(text.eq_ignore_ascii_case(operand)),
+            })
+            .try_fold(false, |any, equal| equal.map(|equal| any || equal))
     }
 
     fn order(&self, value: &Value) -> Option<Ordering> {
@@ -323,7 +344,8 @@ impl<'a> Reader<'a> {
     fn value(&mut self) -> Result<String, QueryError> {
         let at = self.character();
         if let Some(quoted) = self.rest().strip_prefix('"') {
-            let end = quoted.find('"').ok_or(QueryError::Value { at, problem: "the quotation is not closed".to_owned() })?;
+            let end =
+                quoted.find('"').ok_or(QueryError::Value { at, problem: "the quotation is not closed".to_owned() })?;
             self.at += end + 2;
             return Ok(quoted[..end].to_owned());
         }
@@ -384,9 +406,10 @@ impl Order {
         for key in text.split(',') {
             let name = key.trim();
             let (descending, name) = name.strip_prefix('-').map_or((false, name), |rest| (true, rest));
-            let field = FIELDS.iter().position(|field| field.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
-                QueryError::UnknownField { at, word: name.to_owned(), nearest: nearest_field(name) }
-            })?;
+            let field = FIELDS
+                .iter()
+                .position(|field| field.name.eq_ignore_ascii_case(name))
+                .ok_or_else(|| QueryError::UnknownField { at, word: name.to_owned(), nearest: nearest_field(name) })?;
             keys.push((field, descending));
             at += key.chars().count() + 1;
         }
@@ -447,7 +470,13 @@ mod tests {
             free: 1,
             busy_until: None,
             hardware: Hardware {
-                gpus: vec![GpuGroup { model: "NVIDIA H100 80GB HBM3".into(), count: 4, vram_mib: 81_920, sm: 90, ..Default::default() }],
+                gpus: vec![GpuGroup {
+                    model: "NVIDIA H100 80GB HBM3".into(),
+                    count: 4,
+                    vram_mib: 81_920,
+                    sm: 90,
+                    ..Default::default()
+                }],
                 cpu_millis: 32_000,
                 memory_mib: 262_144,
                 disk_mib: 1_048_576,
@@ -468,9 +497,22 @@ mod tests {
             discounts: vec![],
         };
         let signature = Signature::new(U256::from(1), U256::from(1), false);
-        let binding =
-            Binding { chain: 1, provider_key: Address::ZERO, wallet: Address::ZERO, issued_at: 0, expires: 1, signature };
-        ProviderAd { peer: numbered_peer(1), seq: 1, expires: UnixMillis(2), binding, region: "KR".into(), offers: vec![offer] }
+        let binding = Binding {
+            chain: 1,
+            provider_key: Address::ZERO,
+            wallet: Address::ZERO,
+            issued_at: 0,
+            expires: 1,
+            signature,
+        };
+        ProviderAd {
+            peer: numbered_peer(1),
+            seq: 1,
+            expires: UnixMillis(2),
+            binding,
+            region: "KR".into(),
+            offers: vec![offer],
+        }
     }
 
     fn verdict(query: &str) -> Verdict {
@@ -513,6 +555,9 @@ mod tests {
         for bad in ["price<", "price<cheap", "region in KR", "region in [KR", "gpu=\"H100", "=3", "and"] {
             assert!(Query::parse(bad).is_err(), "{bad}");
         }
-        assert!(matches!(Order::parse("price,-wram"), Err(QueryError::UnknownField { at: 7, nearest: Some("vram"), .. })));
+        assert!(matches!(
+            Order::parse("price,-wram"),
+            Err(QueryError::UnknownField { at: 7, nearest: Some("vram"), .. })
+        ));
     }
 }

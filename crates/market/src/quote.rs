@@ -160,7 +160,9 @@ pub enum QuoteMismatch {
         advertised: Amount,
     },
     /// It can no longer be opened, or for longer than quotes may.
-    #[error("the quote's expiry {expiry} does not lie within {MAX_QUOTE_LIFETIME} s after the chain's time {block_time}")]
+    #[error(
+        "the quote's expiry {expiry} does not lie within {MAX_QUOTE_LIFETIME} s after the chain's time {block_time}"
+    )]
     Expiry {
         /// Seconds of block time.
         expiry: u32,

@@ -165,7 +165,11 @@ mod tests {
     #[test]
     fn a_high_s_signature_is_refused() {
         // secp256k1 order minus a small s is a high s; whoever it would recover to, it does not count
-        let order = alloy_primitives::U256::from_str_radix("FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141", 16).unwrap();
+        let order = alloy_primitives::U256::from_str_radix(
+            "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141",
+            16,
+        )
+        .unwrap();
         let low = Signature::new(alloy_primitives::U256::from(5), alloy_primitives::U256::from(7), false);
         let high = Signature::new(low.r(), order - low.s(), !low.v());
         let digest = keccak256("message");

@@ -67,7 +67,12 @@ pub fn parse_duration(text: &str) -> Result<u32, DurationError> {
             'd' => 86_400,
             _ => return Err(bad()),
         };
-        total = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).and_then(|n| total.checked_add(n)).ok_or_else(bad)?;
+        total = digits
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(unit))
+            .and_then(|n| total.checked_add(n))
+            .ok_or_else(bad)?;
         digits.clear();
     }
     if !digits.is_empty() {

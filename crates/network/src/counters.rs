@@ -87,6 +87,8 @@ counters! {
     sessions_queue_full,
     /// Session streams that sent no header in time, or too many at once to be answered.
     sessions_dropped,
+    /// Dials that led to nobody.
+    dials_failed,
     /// Connections closed because pings went unanswered.
     pings_lost,
 }

@@ -21,13 +21,19 @@ pub(crate) fn weigh<'a>(
 ) -> Result<(&'a Offer, &'a Price), Refusal> {
     let no = |code, detail: String| Err(Refusal::new(code, detail));
     if ask.at.abs_diff(now.seconds()) > MAX_REQUEST_AGE {
-        return no(RefusalCode::BadRequest, format!("the request's time is {} s away from mine", ask.at.abs_diff(now.seconds())));
+        return no(
+            RefusalCode::BadRequest,
+            format!("the request's time is {} s away from mine", ask.at.abs_diff(now.seconds())),
+        );
     }
     let Some(offer) = inventory.offer(&ask.offer) else {
         return no(RefusalCode::NoSuchSlot, format!("there is no offer `{}` here", ask.offer));
     };
     let Some(price) = offer.price_in(&ask.escrow, ask.token) else {
-        return no(RefusalCode::Settlement, format!("`{}` has no price in that token on chain {}", offer.name, ask.escrow.chain));
+        return no(
+            RefusalCode::Settlement,
+            format!("`{}` has no price in that token on chain {}", offer.name, ask.escrow.chain),
+        );
     };
     if ask.interruptible || ask.continues.is_some() {
         return no(RefusalCode::Price, "only new rentals on demand are taken".to_owned());

@@ -132,7 +132,9 @@ impl Inventory {
 
     /// The offers as they stand now; `ends` tells when each rental is expected to give its slot back.
     pub(crate) fn offers(&self, ends: &HashMap<RentalId, UnixMillis>) -> Vec<Offer> {
-        let count = |offer: &Offer| self.slots.iter().filter(|slot| slot.offer == offer.name && slot.occupant.is_none()).count();
+        let count = |offer: &Offer| {
+            self.slots.iter().filter(|slot| slot.offer == offer.name && slot.occupant.is_none()).count()
+        };
         self.offers
             .iter()
             .map(|offer| {
@@ -166,17 +168,22 @@ fn check_numbers(config: &Config) -> Result<(), Error> {
     within("window_seconds", config.window_seconds, MIN_WINDOW..=MAX_WINDOW)?;
     within("hold_seconds", config.hold_seconds, 1..=MAX_QUOTE_LIFETIME)?;
     within("min_seconds", config.min_seconds, 1..=config.max_seconds)?;
-    within("max_seconds", config.max_seconds, 1..=MAX_RENTAL_SECONDS - config.ready_seconds.min(MAX_RENTAL_SECONDS - 1))?;
+    within(
+        "max_seconds",
+        config.max_seconds,
+        1..=MAX_RENTAL_SECONDS - config.ready_seconds.min(MAX_RENTAL_SECONDS - 1),
+    )?;
     within("ad_lifetime_seconds", config.ad_lifetime_seconds, 3..=3_600)
 }
 
 fn prices(config: &Config, chains: &[Chain], slot: &str) -> Result<Vec<Price>, Error> {
     let mut prices = Vec::new();
-    for pricing in config.pricing.iter().filter(|pricing| pricing.slots.is_empty() || pricing.slots.iter().any(|s| s == slot)) {
-        let chain = chains
-            .iter()
-            .find(|chain| chain.config().name == pricing.chain)
-            .ok_or_else(|| Error::Config(format!("pricing names the chain `{}`, which has no [[chain]]", pricing.chain)))?;
+    for pricing in
+        config.pricing.iter().filter(|pricing| pricing.slots.is_empty() || pricing.slots.iter().any(|s| s == slot))
+    {
+        let chain = chains.iter().find(|chain| chain.config().name == pricing.chain).ok_or_else(|| {
+            Error::Config(format!("pricing names the chain `{}`, which has no [[chain]]", pricing.chain))
+        })?;
         let token = chain
             .config()
             .tokens
@@ -202,5 +209,9 @@ fn prices(config: &Config, chains: &[Chain], slot: &str) -> Result<Vec<Price>, E
 fn cpu_model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    line.trim_start_matches([' ', '\t', ':']).chars().filter(|c| !c.is_control()).take(wire::MAX_TEXT_BYTES / 4).collect()
+    line.trim_start_matches([' ', '\t', ':'])
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(wire::MAX_TEXT_BYTES / 4)
+        .collect()
 }

@@ -4,37 +4,31 @@
 //! input to the rental's state machine; what the machine answers is written to disk and then done. Nothing here waits for a chain or a
 //! kernel: such work runs in [`Supervisor::work`] and comes back as [`Done`].
 
+mod commands;
+mod questions;
+mod streams;
+
 use crate::{
-    Config, Error, Parts, closing, desk,
+    Config, Error, Parts, closing,
     inventory::{Inventory, Occupant},
     keeper::Keeper,
     records::{Receipts, Rentals},
 };
-use access::host;
-use alloy_primitives::{Bytes, keccak256};
-use api::types::{ApiError, ErrorKind, Receipt, RentalRow, Role};
+use api::types::{ApiError, Receipt, RentalRow};
 use market::{
     id::{PeerId, RentalId},
-    money::Amount,
     offer::{Binding, MAX_BINDING_LIFETIME},
-    quote::{Quote, SignedQuote},
-    refusal::{Refusal, RefusalCode},
     rental::{
         StepError,
         provider::{Effect, Input, Phase, Rental},
     },
-    signed::{Ready, SignedRelease, SignedVoucher},
-    terms::Terms,
+    signed::Ready,
     time::UnixMillis,
 };
-use network::{AdDraft, Handle, IncomingRental, IncomingSession, Reply};
+use network::{AdDraft, Handle, Reply};
 use sandbox::{Backend, Rootfs, Sandbox, SandboxId, SandboxSpec};
 use settlement::{ChainEvent, EscrowAccount, Follower, SettlementError, Wallet};
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use store::{Json, Store, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -42,7 +36,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
-use wire::{AckStatement, QuoteAsk, proto};
+use wire::QuoteAsk;
 
 /// How often meters are looked at: a tenth of the shortest increment in use (1 s), so that a freeze is at most that late.
 const TICK: Duration = Duration::from_millis(100);
@@ -214,7 +208,9 @@ impl Supervisor {
     async fn take_over(&mut self) -> Result<(), Error> {
         let rentals = self
             .store
-            .run(|store| store.scan::<Rentals>(..)?.map(|row| row.map(|(_, rental)| rental.0)).collect::<Result<Vec<_>, _>>())
+            .run(|store| {
+                store.scan::<Rentals>(..)?.map(|row| row.map(|(_, rental)| rental.0)).collect::<Result<Vec<_>, _>>()
+            })
             .await?;
         let mut sandboxes: HashMap<String, Arc<dyn Sandbox>> = HashMap::new();
         for sandbox in self.backend.reconcile().await.map_err(Error::Adoption)? {
@@ -232,17 +228,22 @@ impl Supervisor {
             tracing::info!(rental = %id.short(), phase = rental.phase.name(), "taking the rental up again");
             self.inventory.assign(&rental.terms.slot, Occupant::Rental(id));
             let keeper = match rental.phase {
-                Phase::Serving | Phase::Frozen => {
-                    sandboxes.remove(&sandbox_name(&id)).map(|sandbox| Keeper::new(sandbox, rental.phase == Phase::Frozen))
-                }
+                Phase::Serving | Phase::Frozen => sandboxes
+                    .remove(&sandbox_name(&id))
+                    .map(|sandbox| Keeper::new(sandbox, rental.phase == Phase::Frozen)),
                 _ => None,
             };
             let lost = keeper.is_none() && matches!(rental.phase, Phase::Serving | Phase::Frozen);
             let effects = rental.resume();
-            if let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == rental.quote.escrow) {
+            if let Some(settling) =
+                self.chains.iter().find(|s| s.account.sender().chain().escrow() == rental.quote.escrow)
+            {
                 settling.follower.watch(id, block).await?;
             }
-            self.live.insert(id, Live { rental, keeper, sessions: CancellationToken::new(), preparing: false, closing: None });
+            self.live.insert(
+                id,
+                Live { rental, keeper, sessions: CancellationToken::new(), preparing: false, closing: None },
+            );
             self.act(id, effects);
             if lost {
                 tracing::warn!(rental = %id.short(), "its sandbox is gone: closing with what was paid");
@@ -259,7 +260,9 @@ impl Supervisor {
 
     /// Serves until cancelled.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let (Some(mut questions), Some(mut streams)) = (self.network.rental_requests(), self.network.session_requests()) else {
+        let (Some(mut questions), Some(mut streams)) =
+            (self.network.rental_requests(), self.network.session_requests())
+        else {
             tracing::error!("another provider of this node has the network's requests");
             return;
         };
@@ -287,274 +290,6 @@ impl Supervisor {
         }
     }
 
-    // --- questions of renters ---
-
-    async fn question(&mut self, question: IncomingRental) {
-        use proto::rental_request::Request;
-        let IncomingRental { peer, request, reply } = question;
-        let answer = match request.request {
-            Some(Request::Quote(quote)) => match self.quote(peer, &quote, reply) {
-                None => return,
-                Some((refusal, reply)) => {
-                    tracing::info!(%peer, %refusal, "a quote was refused");
-                    refuse(reply, &refusal);
-                    return;
-                }
-            },
-            Some(Request::Status(status)) => self.status(peer, &status.id),
-            Some(Request::Voucher(voucher)) => self.voucher(peer, &voucher).await,
-            Some(Request::Finish(finish)) => self.finish(peer, &finish).await,
-            None => Err(Refusal::new(RefusalCode::BadRequest, "this kind of request is not known here")),
-        };
-        match answer {
-            Ok(response) => {
-                reply.send(proto::RentalResponse { response: Some(response) });
-            }
-            Err(refusal) => refuse(reply, &refusal),
-        }
-    }
-
-    /// Holds a slot and looks at the renter's funds; or says at once why not.
-    fn quote(&mut self, peer: PeerId, request: &proto::QuoteRequest, reply: Reply) -> Option<(Refusal, Reply)> {
-        let now = UnixMillis::now();
-        let ask = match QuoteAsk::from_proto(request, &peer, &self.network.local_peer_id()) {
-            Ok(ask) => ask,
-            Err(error) => return Some((Refusal::new(RefusalCode::BadRequest, error.to_string()), reply)),
-        };
-        if let Err(refusal) = desk::weigh(&ask, &self.config, &self.inventory, now) {
-            return Some((refusal, reply));
-        }
-        if self.asking.len() >= MAX_ASKING {
-            return Some((Refusal::new(RefusalCode::RateLimited, "too many are asking, try again in a second"), reply));
-        }
-        if self.holds_for(&ask, &peer) {
-            let refusal = Refusal::new(RefusalCode::HoldInUse, format!("open or let lapse the quote you have; it ends within {} s", self.config.hold_seconds));
-            return Some((refusal, reply));
-        }
-        self.asked += 1;
-        let number = self.asked;
-        let Some(slot) = self.inventory.take(&ask.offer, Occupant::Asking(number)) else {
-            let until = self.inventory.busy_until(&ask.offer, &self.ends());
-            let detail = until.map_or_else(|| "a renter who is about to open".to_owned(), |at| at.to_string());
-            return Some((Refusal::new(RefusalCode::BusyUntil, detail), reply));
-        };
-        let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow) else {
-            self.inventory.free(Occupant::Asking(number));
-            return Some((Refusal::new(RefusalCode::Settlement, "that escrow is not served here"), reply));
-        };
-        let (chain, token, wallet) = (settling.account.sender().chain().clone(), ask.token, ask.wallet);
-        self.work.spawn(async move {
-            let result = async {
-                let head = chain.head().await?;
-                let balance = chain.balance(token, wallet).await?;
-                Ok(Weighed { balance, block: head.number, block_time: head.timestamp })
-            };
-            Done::Weighed { number, result: result.await }
-        });
-        self.asking.insert(number, Asking { ask, peer, slot: slot.name, device: slot.device, reply });
-        None
-    }
-
-    /// Whether this wallet or peer already holds a quote that is not opened.
-    fn holds_for(&self, ask: &QuoteAsk, peer: &PeerId) -> bool {
-        let asking = self.asking.values().any(|other| other.ask.wallet == ask.wallet || other.peer == *peer);
-        let held = self.live.values().any(|live| {
-            live.rental.phase == Phase::Held
-                && (live.rental.quote.quote.renter == ask.wallet || live.rental.terms.renter_peer == *peer)
-        });
-        asking || held
-    }
-
-    /// Makes the promise, once the funds are seen: on disk first, then to the renter.
-    async fn weighed(&mut self, number: u64, result: Result<Weighed, SettlementError>) {
-        let Some(asking) = self.asking.remove(&number) else { return };
-        let promised = match result {
-            Err(error) => Err(Refusal::new(RefusalCode::Internal, format!("the chain cannot be asked: {error}"))),
-            Ok(weighed) if weighed.balance < alloy_primitives::U256::from(asking.ask.deposit.get()) => {
-                Err(Refusal::new(RefusalCode::Funds, format!("the wallet {} does not hold the deposit", asking.ask.wallet)))
-            }
-            Ok(weighed) => self.promise(&asking, &weighed).await,
-        };
-        match promised {
-            Ok((quote, terms)) => {
-                let reply = wire::quote_to_proto(&quote, terms);
-                asking.reply.send(proto::RentalResponse { response: Some(proto::rental_response::Response::Quote(reply)) });
-                self.advertise().await;
-            }
-            Err(refusal) => {
-                self.inventory.free(Occupant::Asking(number));
-                tracing::info!(peer = %asking.peer, %refusal, "a quote was refused");
-                refuse(asking.reply, &refusal);
-            }
-        }
-    }
-
-    async fn promise(&mut self, asking: &Asking, weighed: &Weighed) -> Result<(SignedQuote, Vec<u8>), Refusal> {
-        let internal = |error: &dyn std::fmt::Display| Refusal::new(RefusalCode::Internal, error.to_string());
-        let ask = &asking.ask;
-        let (offer, price) = desk::weigh(ask, &self.config, &self.inventory, UnixMillis::now())?;
-        let terms = Terms {
-            network: self.network_name.clone(),
-            provider_peer: self.network.local_peer_id(),
-            renter_peer: asking.peer,
-            escrow: ask.escrow,
-            token: price.token.clone(),
-            offer: offer.name.clone(),
-            slot: asking.slot.clone(),
-            hardware: offer.hardware.clone(),
-            increment_millis: self.config.increment_millis,
-            ready_seconds: self.config.ready_seconds,
-            frozen_seconds: self.config.frozen_seconds,
-            notice_seconds: 0,
-            workload: ask.workload.clone(),
-            continues: None,
-            salt: rand::random(),
-        };
-        let bytes = wire::terms_to_bytes(&terms);
-        let expiry = weighed.block_time + u64::from(self.config.hold_seconds);
-        let quote = Quote {
-            provider: self.wallet.address(),
-            provider_key: self.provider_key.address(),
-            renter: ask.wallet,
-            renter_key: ask.renter_key,
-            token: ask.token,
-            rate: price.rate,
-            min_deposit: price.min_deposit,
-            max_seconds: ask.max_seconds,
-            window: self.config.window_seconds,
-            expiry: u32::try_from(expiry).map_err(|error| internal(&error))?,
-            arbiter: alloy_primitives::Address::ZERO,
-            device: asking.device,
-            spec: keccak256(&bytes),
-        };
-        let signature = self.provider_key.sign_digest(&quote.id(&ask.escrow).0).map_err(|error| internal(&error))?;
-        let signed = SignedQuote { escrow: ask.escrow, quote, signature };
-        let rental = Rental::new(signed.clone(), terms, Bytes::from(bytes.clone()), weighed.block);
-        let id = rental.id;
-        self.write(rental.clone()).await.map_err(|error| internal(&error))?;
-        let settling = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow);
-        if let Some(settling) = settling {
-            settling.follower.watch(id, weighed.block).await.map_err(|error| internal(&error))?;
-        }
-        self.inventory.assign(&asking.slot, Occupant::Rental(id));
-        self.live.insert(id, Live { rental, keeper: None, sessions: CancellationToken::new(), preparing: false, closing: None });
-        tracing::info!(rental = %id.short(), peer = %asking.peer, slot = asking.slot, "quoted");
-        Ok((signed, bytes))
-    }
-
-    /// The rental of an id, if it is this peer's.
-    fn rental_of(&self, peer: PeerId, id: &[u8]) -> Result<&Live, Refusal> {
-        let id = wire::id_from_proto(id).map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))?;
-        let unknown = || Refusal::new(RefusalCode::NoSuchRental, id.short());
-        self.live.get(&id).filter(|live| live.rental.terms.renter_peer == peer).ok_or_else(unknown)
-    }
-
-    fn status(&self, peer: PeerId, id: &[u8]) -> Result<proto::rental_response::Response, Refusal> {
-        let live = self.rental_of(peer, id)?;
-        let rental = &live.rental;
-        let latest = if rental.acks > 0 { Some(self.ack(live)?) } else { None };
-        Ok(proto::rental_response::Response::Status(proto::Status {
-            phase: phase(rental.phase).into(),
-            ready: rental.ready.as_ref().map(|(at, signature)| wire::ready_to_proto(rental.id, *at, signature)),
-            latest,
-            fault: rental.fault.as_ref().map(wire::refusal_to_proto),
-        }))
-    }
-
-    async fn voucher(&mut self, peer: PeerId, message: &proto::Voucher) -> Result<proto::rental_response::Response, Refusal> {
-        let id = self.rental_of(peer, &message.id)?.rental.id;
-        let voucher = read_voucher(message)?;
-        // checked by the machine, stored by `input`, acknowledged only then
-        self.input(id, Input::Voucher(voucher), UnixMillis::now()).await.map_err(step_refusal)?;
-        let live = self.rental_of(peer, &message.id)?;
-        Ok(proto::rental_response::Response::Ack(self.ack(live)?))
-    }
-
-    async fn finish(&mut self, peer: PeerId, message: &proto::FinishRequest) -> Result<proto::rental_response::Response, Refusal> {
-        let id = self.rental_of(peer, &message.id)?.rental.id;
-        let voucher = message.voucher.as_ref().map(read_voucher).transpose()?;
-        self.input(id, Input::Finish(voucher), UnixMillis::now()).await.map_err(step_refusal)?;
-        let live = self.rental_of(peer, &message.id)?;
-        Ok(proto::rental_response::Response::Final(wire::final_to_proto(&self.release(&live.rental)?)))
-    }
-
-    fn release(&self, rental: &Rental) -> Result<SignedRelease, Refusal> {
-        let (id, cumulative) = (rental.id, rental.covered());
-        let digest = rental.quote.escrow.digest(&SignedRelease::statement(id, cumulative));
-        let signature = self.sign(&digest)?;
-        Ok(SignedRelease { id, cumulative, signature })
-    }
-
-    fn ack(&self, live: &Live) -> Result<proto::Ack, Refusal> {
-        use prost::Message as _;
-        let (rental, now) = (&live.rental, UnixMillis::now());
-        let usage = live.keeper.as_ref().and_then(Keeper::usage).map_or_else(Vec::new, |stats| {
-            proto::Usage {
-                cpu_millis: stats.cpu_nanos / 1_000_000,
-                memory_bytes: stats.memory_bytes,
-                memory_peak_bytes: stats.memory_peak_bytes,
-                disk_bytes: stats.disk_bytes,
-            }
-            .encode_to_vec()
-        });
-        let ack = AckStatement {
-            id: rental.id,
-            seq: rental.acks,
-            cumulative: rental.covered(),
-            served_millis: rental.served_millis(now),
-            frozen_millis: rental.frozen_total(now),
-            metrics: keccak256(&usage),
-        };
-        let signature = self.sign(&rental.quote.escrow.digest(&ack.statement()))?;
-        Ok(wire::ack_to_proto(&ack, &signature, usage, phase(rental.phase)))
-    }
-
-    fn sign(&self, digest: &alloy_primitives::B256) -> Result<alloy_primitives::Signature, Refusal> {
-        self.provider_key.sign_digest(digest).map_err(|error| Refusal::new(RefusalCode::Internal, error.to_string()))
-    }
-
-    // --- streams into sandboxes ---
-
-    fn stream(&mut self, stream: IncomingSession) {
-        let admitted = self.admit(&stream);
-        let full = self.sessions >= MAX_SESSIONS;
-        self.sessions += 1;
-        match admitted {
-            Ok((sandbox, ended)) if !full => {
-                let peer = stream.peer;
-                self.work.spawn(async move {
-                    tokio::select! {
-                        () = ended.cancelled() => {}
-                        served = host::serve(stream, sandbox) => if let Err(error) = served {
-                            tracing::debug!(%peer, %error, "a session ended badly");
-                        }
-                    }
-                    Done::Over
-                });
-            }
-            refused => {
-                let refusal = refused.err().unwrap_or_else(|| Refusal::new(RefusalCode::RateLimited, "too many sessions are open"));
-                self.work.spawn(async move {
-                    if let Err(error) = stream.refuse(refusal).await {
-                        tracing::debug!(%error, "a refusal was not heard");
-                    }
-                    Done::Over
-                });
-            }
-        }
-    }
-
-    fn admit(&self, stream: &IncomingSession) -> Result<(Arc<dyn Sandbox>, CancellationToken), Refusal> {
-        let id = host::claimed_rental(&stream.header)?;
-        let unknown = || Refusal::new(RefusalCode::NoSuchRental, id.short());
-        let live = self.live.get(&id).ok_or_else(unknown)?;
-        host::admit(stream, &self.network.local_peer_id(), &live.rental.quote, UnixMillis::now())?;
-        let serving = matches!(live.rental.phase, Phase::Serving | Phase::Frozen);
-        let keeper = live.keeper.as_ref().filter(|_| serving);
-        let keeper = keeper.ok_or_else(|| Refusal::new(RefusalCode::WrongState, format!("the rental is {}", live.rental.phase.name())))?;
-        Ok((Arc::clone(&keeper.sandbox), live.sessions.clone()))
-    }
-
     // --- the chain ---
 
     async fn chain_event(&mut self, chain: usize, event: ChainEvent) {
@@ -574,9 +309,7 @@ impl Supervisor {
             ChainEvent::Closed { id, .. } => {
                 let Some(settling) = self.chains.get(chain) else { return };
                 let chain = settling.account.sender().chain().clone();
-                self.work.spawn(async move {
-                    Done::Closed { id, closing: event.closing(&chain).await }
-                });
+                self.work.spawn(async move { Done::Closed { id, closing: event.closing(&chain).await } });
             }
             ChainEvent::Head { timestamp, .. } => {
                 let held: Vec<_> = self.held_on(chain).collect();
@@ -643,11 +376,13 @@ impl Supervisor {
 
     async fn tick(&mut self) {
         let now = UnixMillis::now();
-        let ids: Vec<_> = self.live.values().filter(|live| live.rental.opening.is_some()).map(|live| live.rental.id).collect();
+        let ids: Vec<_> =
+            self.live.values().filter(|live| live.rental.opening.is_some()).map(|live| live.rental.id).collect();
         for id in ids {
             self.happened(id, Input::Tick, now).await;
         }
-        let due = |live: &Live| live.rental.phase == Phase::Closing && live.closing.flatten().is_some_and(|at| at <= now);
+        let due =
+            |live: &Live| live.rental.phase == Phase::Closing && live.closing.flatten().is_some_and(|at| at <= now);
         let retry: Vec<_> = self.live.values().filter(|live| due(live)).map(|live| live.rental.id).collect();
         for id in retry {
             self.close(id);
@@ -755,7 +490,8 @@ impl Supervisor {
     fn close(&mut self, id: RentalId) {
         let Some(live) = self.live.get_mut(&id).filter(|live| live.closing != Some(None)) else { return };
         let rental = live.rental.clone();
-        let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == rental.quote.escrow) else {
+        let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == rental.quote.escrow)
+        else {
             return;
         };
         live.closing = Some(None);
@@ -807,63 +543,6 @@ impl Supervisor {
             Err(error) => tracing::error!(%error, "the offers could not be published"),
         }
     }
-
-    // --- the control API ---
-
-    async fn command(&mut self, command: Command) {
-        match command {
-            Command::Rentals { all, reply } => {
-                let now = UnixMillis::now();
-                let mut rows: Vec<_> = self.live.values().map(|live| row(&live.rental, now)).collect();
-                if all {
-                    let shown: HashSet<_> = rows.iter().map(|row| row.id).collect();
-                    rows.extend(self.ended().await.iter().filter(|r| !shown.contains(&r.id)).map(|rental| row(rental, now)));
-                }
-                let _ = reply.send(rows);
-            }
-            Command::Receipts { prefix, reply } => {
-                let read = self
-                    .store
-                    .run(move |store| {
-                        let rows = store.scan::<Receipts>(..)?.map(|row| row.map(|(_, receipt)| receipt.0));
-                        let wanted = |receipt: &Receipt| prefix.is_empty() || receipt.id.matches_prefix(&prefix);
-                        rows.filter(|row| row.as_ref().map_or(true, wanted)).collect::<Result<Vec<_>, _>>()
-                    })
-                    .await;
-                let mut receipts = read.unwrap_or_else(|error| {
-                    tracing::error!(%error, "receipts cannot be read");
-                    vec![]
-                });
-                receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.closed.time));
-                let _ = reply.send(receipts);
-            }
-            Command::Evict { prefix, reply } => {
-                let _ = reply.send(self.evict(&prefix).await);
-            }
-        }
-    }
-
-    async fn ended(&self) -> Vec<Rental> {
-        let read = self
-            .store
-            .run(|store| store.scan::<Rentals>(..)?.map(|row| row.map(|(_, rental)| rental.0)).collect::<Result<Vec<_>, StoreError>>())
-            .await;
-        read.unwrap_or_default()
-    }
-
-    async fn evict(&mut self, prefix: &str) -> Result<RentalRow, ApiError> {
-        let mut matching = self.live.keys().filter(|id| id.matches_prefix(prefix));
-        let (first, second) = (matching.next().copied(), matching.next());
-        let id = match (first, second) {
-            (Some(id), None) => id,
-            (None, _) => return Err(ApiError::new(ErrorKind::Usage, format!("no running rental begins with `{prefix}`"), "see `node ps`")),
-            (Some(_), Some(_)) => return Err(ApiError::new(ErrorKind::Usage, format!("several rentals begin with `{prefix}`"), "give more digits")),
-        };
-        let now = UnixMillis::now();
-        self.input(id, Input::Evict, now).await.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string(), ""))?;
-        let live = self.live.get(&id).ok_or_else(|| ApiError::new(ErrorKind::Failed, "the rental has ended", ""))?;
-        Ok(row(&live.rental, now))
-    }
 }
 
 /// Why an input had no effect.
@@ -875,34 +554,6 @@ enum StepFailure {
     Store(#[from] StoreError),
 }
 
-fn step_refusal(failure: StepFailure) -> Refusal {
-    match failure {
-        StepFailure::Step(error @ StepError::WrongPhase { .. }) => Refusal::new(RefusalCode::WrongState, error.to_string()),
-        StepFailure::Step(error) => Refusal::new(RefusalCode::BadRequest, error.to_string()),
-        StepFailure::Store(error) => Refusal::new(RefusalCode::Internal, error.to_string()),
-    }
-}
-
-fn read_voucher(message: &proto::Voucher) -> Result<SignedVoucher, Refusal> {
-    wire::voucher_from_proto(message).map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))
-}
-
-fn refuse(reply: Reply, refusal: &Refusal) {
-    let refusal = wire::refusal_to_proto(refusal);
-    reply.send(proto::RentalResponse { response: Some(proto::rental_response::Response::Refusal(refusal)) });
-}
-
-const fn phase(phase: Phase) -> proto::Phase {
-    match phase {
-        Phase::Held => proto::Phase::Held,
-        Phase::Preparing => proto::Phase::Preparing,
-        Phase::Serving => proto::Phase::Serving,
-        Phase::Frozen => proto::Phase::Frozen,
-        Phase::Closing => proto::Phase::Closing,
-        Phase::Closed | Phase::Lapsed => proto::Phase::Closed,
-    }
-}
-
 fn sandbox_name(id: &RentalId) -> String {
     id.to_string()
 }
@@ -910,21 +561,4 @@ fn sandbox_name(id: &RentalId) -> String {
 fn bind(wallet: &Wallet, provider_key: &Wallet, chain: u64, peer: &PeerId) -> Result<Binding, SettlementError> {
     let sign = |digest: &_| wallet.sign_digest(digest);
     Binding::issue(peer, chain, wallet.address(), provider_key.address(), UnixMillis::now(), sign)
-}
-
-fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
-    let token = &rental.terms.token;
-    let seconds = rental.tariff().map_or(0, |tariff| tariff.billed_seconds(rental.served_millis(now)));
-    RentalRow {
-        id: rental.id,
-        role: Role::Provider,
-        phase: rental.phase.name().to_owned(),
-        peer: rental.terms.renter_peer.to_base58(),
-        offer: rental.terms.offer.clone(),
-        ready_at: rental.ready.map(|(at, _)| at),
-        seconds,
-        cost: token.show(rental.closing.map_or(rental.covered(), |closing| closing.paid)),
-        deposit: token.show(rental.opening.map_or(Amount::ZERO, |opening| opening.deposit)),
-        ends_at: rental.meter().map(|meter| meter.ends_at()),
-    }
 }

@@ -231,7 +231,11 @@ impl Task {
                     || (self.rental().phase == Phase::Finishing && self.rental().opening.is_none());
                 if unopened && timestamp > u64::from(self.rental().quote.quote.expiry) {
                     self.error.get_or_insert_with(|| {
-                        ApiError::new(ErrorKind::Timeout, "the quote expired before the chain took the opening", "try again")
+                        ApiError::new(
+                            ErrorKind::Timeout,
+                            "the quote expired before the chain took the opening",
+                            "try again",
+                        )
                     });
                     return self.input(Input::NotOpened).await;
                 }
@@ -303,7 +307,11 @@ impl Task {
         let rental = self.rental();
         if let Some(fault) = status.fault {
             let fault = wire::refusal_from_proto(fault);
-            self.error = Some(ApiError::new(ErrorKind::Refused, format!("the provider failed: {fault}"), "nothing was billed; try another offer"));
+            self.error = Some(ApiError::new(
+                ErrorKind::Refused,
+                format!("the provider failed: {fault}"),
+                "nothing was billed; try another offer",
+            ));
             return self.input(Input::Finish).await;
         }
         let Some(ready) = status.ready else { return };
@@ -324,7 +332,9 @@ impl Task {
                 if matches!(refusal.code, RefusalCode::WrongState | RefusalCode::NoSuchRental) =>
             {
                 tracing::info!(rental = %rental.id.short(), %refusal, "the provider has ended the rental");
-                self.error.get_or_insert_with(|| ApiError::new(ErrorKind::Refused, "the provider ended the rental", "only what was served is billed"));
+                self.error.get_or_insert_with(|| {
+                    ApiError::new(ErrorKind::Refused, "the provider ended the rental", "only what was served is billed")
+                });
                 self.input(Input::Finish).await;
             }
             Err(error) => {
@@ -387,8 +397,11 @@ impl Task {
     }
 
     fn announce(&self) {
-        let snapshot =
-            Snapshot { record: Arc::new(self.record.clone()), error: self.error.clone(), receipt: self.receipt.clone() };
+        let snapshot = Snapshot {
+            record: Arc::new(self.record.clone()),
+            error: self.error.clone(),
+            receipt: self.receipt.clone(),
+        };
         self.publish.send_replace(snapshot);
     }
 
@@ -408,7 +421,9 @@ impl Task {
                 }
                 Effect::SendStop => {
                     let quote = self.rental().quote.quote.clone();
-                    self.settle(move |account| async move { account.stop(&quote, REASON_UNANSWERED, None).await.map(|_| ()) });
+                    self.settle(move |account| async move {
+                        account.stop(&quote, REASON_UNANSWERED, None).await.map(|_| ())
+                    });
                 }
                 Effect::SendFinalize => {
                     let quote = self.rental().quote.quote.clone();
@@ -423,7 +438,8 @@ impl Task {
         if std::mem::replace(&mut self.opening, true) {
             return;
         }
-        let (account, quote, deposit) = (self.tools.account.clone(), self.rental().quote.clone(), self.rental().deposit);
+        let (account, quote, deposit) =
+            (self.tools.account.clone(), self.rental().quote.clone(), self.rental().deposit);
         self.work.spawn(async move {
             tokio::time::sleep(pause).await;
             Done::Opening(account.open(&quote, deposit).await.map(|_| ()))
@@ -494,11 +510,13 @@ impl Task {
         let pause = if self.rental().missed_finishes == 0 { Duration::ZERO } else { FINISH_PAUSE };
         self.work.spawn(async move {
             tokio::time::sleep(pause).await;
-            Done::Finish(match rental_request(&network, provider, proto::rental_request::Request::Finish(finish)).await {
-                Ok(proto::rental_response::Response::Final(message)) => Ok(message),
-                Ok(_) => Err(NoPromise::Unacceptable("another kind of answer was expected".to_owned())),
-                Err(error) => Err(error),
-            })
+            Done::Finish(
+                match rental_request(&network, provider, proto::rental_request::Request::Finish(finish)).await {
+                    Ok(proto::rental_response::Response::Final(message)) => Ok(message),
+                    Ok(_) => Err(NoPromise::Unacceptable("another kind of answer was expected".to_owned())),
+                    Err(error) => Err(error),
+                },
+            )
         });
     }
 

@@ -61,9 +61,7 @@ impl Journal {
     pub(crate) async fn push(&self, step: RunStep) {
         let cost = EVENT_BYTES + if let RunStep::Log { data, .. } = &step { data.len() } else { 0 };
         let mut changes = self.changed.subscribe();
-        let room = async {
-            while self.is_full_for_a_reader(cost) && changes.changed().await.is_ok() {}
-        };
+        let room = async { while self.is_full_for_a_reader(cost) && changes.changed().await.is_ok() {} };
         if tokio::time::timeout(PATIENCE, room).await.is_err() {
             // they see a hole in the numbers
             self.lock().readers.clear();

@@ -55,8 +55,14 @@ impl NoPromise {
                 format!("provider {who} refused: {refusal}"),
                 "try again later, or widen the search with --where",
             ),
-            Self::Unreachable(error) => ApiError::new(ErrorKind::Refused, format!("provider {who}: {error}"), "try again, or choose another offer"),
-            Self::Unacceptable(why) => ApiError::new(ErrorKind::Refused, format!("provider {who}: {why}"), "choose another offer"),
+            Self::Unreachable(error) => ApiError::new(
+                ErrorKind::Refused,
+                format!("provider {who}: {error}"),
+                "try again, or choose another offer",
+            ),
+            Self::Unacceptable(why) => {
+                ApiError::new(ErrorKind::Refused, format!("provider {who}: {why}"), "choose another offer")
+            }
             Self::Settlement(error) => chain_error(&error),
         }
     }
@@ -78,7 +84,13 @@ pub(crate) fn chain_error(error: &SettlementError) -> ApiError {
 }
 
 /// Asks the provider of `chosen` for `seconds`, ready to lock `deposit`.
-pub(crate) async fn ask(parts: &Parts, chain: &Chain, chosen: &Match, seconds: u32, deposit: Amount) -> Result<Promise, NoPromise> {
+pub(crate) async fn ask(
+    parts: &Parts,
+    chain: &Chain,
+    chosen: &Match,
+    seconds: u32,
+    deposit: Amount,
+) -> Result<Promise, NoPromise> {
     let Parts { network, wallet, network_name, .. } = parts;
     let (provider, local) = (chosen.ad.peer, network.local_peer_id());
     let head = chain.head().await?;
@@ -128,14 +140,19 @@ pub(crate) async fn ask(parts: &Parts, chain: &Chain, chosen: &Match, seconds: u
 
 /// What the terms must say, given what was advertised.
 fn check_terms(terms: &Terms, chosen: &Match, network_name: &str, local: &network::PeerId) -> Result<(), String> {
-    let same = |name: &str, equal: bool| if equal { Ok(()) } else { Err(format!("the terms' {name} is not what was advertised or asked for")) };
+    let same = |name: &str, equal: bool| {
+        if equal { Ok(()) } else { Err(format!("the terms' {name} is not what was advertised or asked for")) }
+    };
     same("network", terms.network == network_name)?;
     same("provider", terms.provider_peer == chosen.ad.peer)?;
     same("renter", terms.renter_peer == *local)?;
     same("escrow", terms.escrow == chosen.price.escrow)?;
     same("token", terms.token == chosen.price.token)?;
     same("hardware", terms.hardware == chosen.offer.hardware)?;
-    same("increment", terms.increment_millis == chosen.offer.increment_millis && terms.increment_millis <= MAX_INCREMENT_MILLIS)?;
+    same(
+        "increment",
+        terms.increment_millis == chosen.offer.increment_millis && terms.increment_millis <= MAX_INCREMENT_MILLIS,
+    )?;
     same("time to get ready", terms.ready_seconds == chosen.offer.ready_seconds)?;
     same("workload", terms.workload == Workload::default() && terms.continues.is_none())
 }
@@ -148,7 +165,9 @@ pub(crate) async fn rental_request(
 ) -> Result<proto::rental_response::Response, NoPromise> {
     let response = network.ask(provider, proto::RentalRequest { request: Some(request) }).await?;
     match response.response {
-        Some(proto::rental_response::Response::Refusal(refusal)) => Err(NoPromise::Refused(wire::refusal_from_proto(refusal))),
+        Some(proto::rental_response::Response::Refusal(refusal)) => {
+            Err(NoPromise::Refused(wire::refusal_from_proto(refusal)))
+        }
         Some(response) => Ok(response),
         None => Err(NoPromise::Unacceptable("an empty answer".to_owned())),
     }

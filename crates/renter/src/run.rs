@@ -54,7 +54,11 @@ pub(crate) struct Context {
 
 impl Context {
     fn account(&self, rental_escrow: &market::signed::Escrow) -> Option<(&EscrowAccount, &Follower)> {
-        self.parts.accounts.iter().zip(&self.followers).find(|(account, _)| account.sender().chain().escrow() == *rental_escrow)
+        self.parts
+            .accounts
+            .iter()
+            .zip(&self.followers)
+            .find(|(account, _)| account.sender().chain().escrow() == *rental_escrow)
     }
 
     pub(crate) fn tools(&self, account: &EscrowAccount) -> Tools {
@@ -141,7 +145,9 @@ async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> Result<Drive
             }
         }
     }
-    Err(last.unwrap_or_else(|| ApiError::new(ErrorKind::NoMatch, "no offer can be paid by this node", "configure its [[chain]] and token")))
+    Err(last.unwrap_or_else(|| {
+        ApiError::new(ErrorKind::NoMatch, "no offer can be paid by this node", "configure its [[chain]] and token")
+    }))
 }
 
 /// The matching offers; a node that has just started waits a little for the market to reach it.
@@ -162,7 +168,11 @@ async fn find(context: &Context, plan: &Plan) -> Result<Vec<Match>, ApiError> {
                 known => format!("none of the {known} offers known here matches `{}`", plan.request.query),
             };
             let peers = network.connected_peers().len();
-            return Err(ApiError::new(ErrorKind::NoMatch, message, format!("see `node offers`; {peers} peers are connected")));
+            return Err(ApiError::new(
+                ErrorKind::NoMatch,
+                message,
+                format!("see `node offers`; {peers} peers are connected"),
+            ));
         }
     }
 }
@@ -170,7 +180,8 @@ async fn find(context: &Context, plan: &Plan) -> Result<Vec<Match>, ApiError> {
 /// For how long this offer can be rented within the limits, and what to lock for it.
 fn afford(context: &Context, plan: &Plan, chosen: &Match) -> Result<(u32, Amount), ApiError> {
     let (token, rate) = (&chosen.price.token, chosen.price.rate);
-    let usage = |what: &str, error: market::money::MoneyError| ApiError::new(ErrorKind::Usage, format!("{what}: {error}"), "");
+    let usage =
+        |what: &str, error: market::money::MoneyError| ApiError::new(ErrorKind::Usage, format!("{what}: {error}"), "");
     let limit = |what: &str, text: &str| match text {
         "" => Ok(None),
         text => parse_units(text, token.decimals).map(Some).map_err(|error| usage(what, error)),
@@ -178,7 +189,11 @@ fn afford(context: &Context, plan: &Plan, chosen: &Match) -> Result<(u32, Amount
     if let Some(dearest) = limit("max_hourly", &context.config.limits.max_hourly)?
         && rate.hourly() > dearest
     {
-        let message = format!("the cheapest match costs {} an hour, your limit is {}", token.show(rate.hourly()), token.show(dearest));
+        let message = format!(
+            "the cheapest match costs {} an hour, your limit is {}",
+            token.show(rate.hourly()),
+            token.show(dearest)
+        );
         return Err(ApiError::new(ErrorKind::NoMatch, message, "raise max_hourly in [renter.limits]"));
     }
     let asked = limit("--max-spend", &plan.request.max_spend)?;
@@ -200,18 +215,28 @@ fn afford(context: &Context, plan: &Plan, chosen: &Match) -> Result<(u32, Amount
 async fn check_funds(context: &Context, chain: &Chain, chosen: &Match, deposit: Amount) -> Result<(), ApiError> {
     let wallet = context.parts.wallet.address();
     let token = &chosen.price.token;
-    let read = async { Ok((chain.balance(token.address, wallet).await?, chain.coin_balance(wallet).await?, chain.fees().await?)) };
+    let read = async {
+        Ok((chain.balance(token.address, wallet).await?, chain.coin_balance(wallet).await?, chain.fees().await?))
+    };
     let (balance, coin, fees) = read.await.map_err(|error| chain_error(&error))?;
     if balance < U256::from(deposit.get()) {
         let have = token.show(Amount::new(balance.saturating_to()).unwrap_or(Amount::MAX));
         let message = format!("the wallet {wallet} holds {have}, the deposit is {}", token.show(deposit));
-        return Err(ApiError::new(ErrorKind::Funds, message, "send it more, or rent for less with --for or --max-spend"));
+        return Err(ApiError::new(
+            ErrorKind::Funds,
+            message,
+            "send it more, or rent for less with --for or --max-spend",
+        ));
     }
     let pays_in_coin = token.address.is_zero();
     let gas = fees.cost(if pays_in_coin { GAS_TO_OPEN } else { GAS_TO_OPEN + GAS_TO_APPROVE });
     let need = gas + if pays_in_coin { U256::from(deposit.get()) } else { U256::ZERO };
     if coin < need {
-        let message = format!("the wallet {wallet} has {} of the chain's coin for gas, opening takes about {}", show_coin(coin), show_coin(need));
+        let message = format!(
+            "the wallet {wallet} has {} of the chain's coin for gas, opening takes about {}",
+            show_coin(coin),
+            show_coin(need)
+        );
         return Err(ApiError::new(ErrorKind::Funds, message, "send it some of the chain's own coin"));
     }
     Ok(())
@@ -236,7 +261,8 @@ async fn open(
     let token = terms.token.clone();
     let mut rental = Rental::new(quote, terms, terms_bytes, deposit, block);
     let id = rental.id;
-    let gas = account.sender().chain().fees().await.map_or_else(|_| String::new(), |fees| show_coin(fees.cost(GAS_TO_OPEN)));
+    let gas =
+        account.sender().chain().fees().await.map_or_else(|_| String::new(), |fees| show_coin(fees.cost(GAS_TO_OPEN)));
     let price_hour = token.show(rental.quote.quote.rate.hourly());
     journal.push(RunStep::Quoted { id, deposit: token.show(deposit), price_hour, gas }).await;
 
@@ -264,7 +290,8 @@ async fn open(
     follower.watch(id, block).await.map_err(|error| chain_error(&error))?;
 
     let mut watched = driver.clone();
-    let opened = watched.until(|snapshot| snapshot.record.rental.opening.is_some() || snapshot.record.rental.phase.is_over());
+    let opened =
+        watched.until(|snapshot| snapshot.record.rental.opening.is_some() || snapshot.record.rental.phase.is_over());
     let snapshot = tokio::select! {
         snapshot = opened => snapshot,
         () = announce_opening(account, &driver, journal) => driver.clone().until(|s| s.record.rental.opening.is_some() || s.record.rental.phase.is_over()).await,
@@ -274,7 +301,9 @@ async fn open(
             journal.push(RunStep::Opened { tx: opening.tx, block: opening.block }).await;
             Ok(driver)
         }
-        None => Err(snapshot.error.unwrap_or_else(|| ApiError::new(ErrorKind::Chain, "the rental was not opened", "try again"))),
+        None => Err(snapshot
+            .error
+            .unwrap_or_else(|| ApiError::new(ErrorKind::Chain, "the rental was not opened", "try again"))),
     }
 }
 
@@ -296,7 +325,8 @@ async fn serve(context: &Context, mut driver: Driver, journal: &Journal) -> Resu
         let work = work(context, driver.clone(), journal);
         let mut watched = driver.clone();
         // a rental that ends under the job ends the job
-        let ended = watched.until(|snapshot| snapshot.record.rental.stopped_at.is_some() || snapshot.record.rental.phase.is_over());
+        let ended = watched
+            .until(|snapshot| snapshot.record.rental.stopped_at.is_some() || snapshot.record.rental.phase.is_over());
         tokio::select! {
             outcome = work => outcome,
             snapshot = ended => Err(ended_early(&snapshot)),
@@ -332,7 +362,9 @@ async fn work(context: &Context, mut driver: Driver, journal: &Journal) -> Resul
     }
     if record.job.ended.is_none() {
         let (argv, env) = (record.job.argv.clone(), record.job.env.clone());
-        retry(|| guest.start_job(argv.clone(), env.clone())).await.map_err(|error| access_error(&error, "the program could not be started"))?;
+        retry(|| guest.start_job(argv.clone(), env.clone()))
+            .await
+            .map_err(|error| access_error(&error, "the program could not be started"))?;
         journal.push(RunStep::Started).await;
     }
     let in_time = {
@@ -353,7 +385,11 @@ async fn work(context: &Context, mut driver: Driver, journal: &Journal) -> Resul
     driver.remember(move |job| job.fetched = Some(hash)).await;
     match in_time {
         Some(_) => Ok(()),
-        None => Err(ApiError::new(ErrorKind::Timeout, "the rented time ended before the program did", "its outputs so far were fetched; rent for longer with --for")),
+        None => Err(ApiError::new(
+            ErrorKind::Timeout,
+            "the rented time ended before the program did",
+            "its outputs so far were fetched; rent for longer with --for",
+        )),
     }
 }
 
@@ -441,7 +477,8 @@ async fn fetch(guest: &Guest, record: &Record, journal: &Journal) -> Result<Stri
 
 /// Waits for the chain to pay both sides.
 async fn settle(driver: &mut Driver, journal: &Journal) -> Result<(), ApiError> {
-    let snapshot = driver.until(|snapshot| snapshot.record.rental.stopped_at.is_some() || snapshot.receipt.is_some()).await;
+    let snapshot =
+        driver.until(|snapshot| snapshot.record.rental.stopped_at.is_some() || snapshot.receipt.is_some()).await;
     let rental = &snapshot.record.rental;
     journal.push(RunStep::Settling { total: rental.terms.token.show(rental.signed_total()) }).await;
     let snapshot = driver.until(|snapshot| snapshot.receipt.is_some()).await;
@@ -451,7 +488,13 @@ async fn settle(driver: &mut Driver, journal: &Journal) -> Result<(), ApiError> 
             Ok(())
         }
         // the node is shutting down: the next start goes on
-        None => Err(snapshot.error.unwrap_or_else(|| ApiError::new(ErrorKind::Failed, "the node stopped before the rental was settled", "start it again: it goes on"))),
+        None => Err(snapshot.error.unwrap_or_else(|| {
+            ApiError::new(
+                ErrorKind::Failed,
+                "the node stopped before the rental was settled",
+                "start it again: it goes on",
+            )
+        })),
     }
 }
 

@@ -46,7 +46,11 @@ impl Search {
                 }
             }
         }
-        matches.sort_by(|a, b| (a.offer.free == 0).cmp(&(b.offer.free == 0)).then_with(|| self.order.compare(&a.candidate(), &b.candidate())));
+        matches.sort_by(|a, b| {
+            (a.offer.free == 0)
+                .cmp(&(b.offer.free == 0))
+                .then_with(|| self.order.compare(&a.candidate(), &b.candidate()))
+        });
         matches
     }
 }
@@ -66,7 +70,8 @@ impl Match {
     /// The offer as clients show it.
     pub(crate) fn row(&self) -> OfferRow {
         let (ad, offer, price) = (&self.ad, &self.offer, &self.price);
-        let gpus: Vec<_> = offer.hardware.gpus.iter().map(|group| format!("{}x {}", group.count, group.model)).collect();
+        let gpus: Vec<_> =
+            offer.hardware.gpus.iter().map(|group| format!("{}x {}", group.count, group.model)).collect();
         let hourly = price.rate.hourly();
         OfferRow {
             provider: ad.peer.to_base58(),

@@ -9,7 +9,9 @@ use crate::{
     run::{self, Context, Plan, describe},
     search::Search,
 };
-use api::types::{ApiError, ErrorKind, OfferQuery, OfferRow, Receipt, RentalRow, Role, RunEvent, RunRequest, RunStarted};
+use api::types::{
+    ApiError, ErrorKind, OfferQuery, OfferRow, Receipt, RentalRow, Role, RunEvent, RunRequest, RunStarted,
+};
 use futures::stream::BoxStream;
 use market::{id::RentalId, money::Amount, rental::renter::Rental, time::UnixMillis};
 use settlement::{ChainEvent, EscrowAccount, Follower};
@@ -138,7 +140,11 @@ impl Renter {
         let run = {
             let registry = lock(&self.registry);
             if registry.active >= MAX_RUNS {
-                return Err(ApiError::new(ErrorKind::Failed, format!("{MAX_RUNS} runs are going on already"), "wait for one to end"));
+                return Err(ApiError::new(
+                    ErrorKind::Failed,
+                    format!("{MAX_RUNS} runs are going on already"),
+                    "wait for one to end",
+                ));
             }
             let newest = registry.runs.last_key_value().map_or(0, |(run, _)| *run);
             UnixMillis::now().0.max(newest + 1)
@@ -152,7 +158,9 @@ impl Renter {
     /// The events of a run from number `from` on, until its last.
     pub async fn run_events(&self, run: u64, from: u64) -> Result<BoxStream<'static, RunEvent>, ApiError> {
         let journal = lock(&self.registry).runs.get(&run).cloned();
-        let unknown = || ApiError::new(ErrorKind::Usage, format!("there is no run {run}"), "its receipt may be in `node receipts`");
+        let unknown = || {
+            ApiError::new(ErrorKind::Usage, format!("there is no run {run}"), "its receipt may be in `node receipts`")
+        };
         Ok(journal.ok_or_else(unknown)?.read(from))
     }
 
@@ -160,7 +168,12 @@ impl Renter {
     pub async fn rentals(&self, all: bool) -> Result<Vec<RentalRow>, ApiError> {
         let records = self.records().await.map_err(store_error)?;
         let now = UnixMillis::now();
-        Ok(records.iter().map(|record| &record.rental).filter(|rental| all || !rental.phase.is_over()).map(|r| row(r, now)).collect())
+        Ok(records
+            .iter()
+            .map(|record| &record.rental)
+            .filter(|rental| all || !rental.phase.is_over())
+            .map(|r| row(r, now))
+            .collect())
     }
 
     /// Ends the rental named by a prefix of its id, and settles it.
@@ -169,11 +182,14 @@ impl Renter {
         let driver = {
             let registry = lock(&self.registry);
             let over = |driver: &Driver| driver.state.borrow().record.rental.phase.is_over();
-            let mut matching = registry.drivers.values().filter(|driver| driver.id.matches_prefix(&prefix) && !over(driver));
+            let mut matching =
+                registry.drivers.values().filter(|driver| driver.id.matches_prefix(&prefix) && !over(driver));
             match (matching.next(), matching.next()) {
                 (Some(driver), None) => driver.clone(),
                 (None, _) => return Err(usage(format!("no running rental begins with `{prefix}`"), "see `node ps`")),
-                (Some(_), Some(_)) => return Err(usage(format!("several rentals begin with `{prefix}`"), "give more digits")),
+                (Some(_), Some(_)) => {
+                    return Err(usage(format!("several rentals begin with `{prefix}`"), "give more digits"));
+                }
             }
         };
         driver.finish().await;

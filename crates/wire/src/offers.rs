@@ -2,7 +2,10 @@
 
 use crate::{
     WireError,
-    convert::{address, amount, invalid, peer, rate, required, settlement, settlement_to_proto, signature, text, token, token_to_proto},
+    convert::{
+        address, amount, invalid, peer, rate, required, settlement, settlement_to_proto, signature, text, token,
+        token_to_proto,
+    },
     proto,
 };
 use market::{

@@ -2,7 +2,10 @@
 
 use crate::{
     MAX_DETAIL_BYTES, MAX_MESSAGE_BYTES, WireError,
-    convert::{address, amount, hash, invalid, peer, rate, required, settlement, settlement_to_proto, signature, text, token, token_to_proto},
+    convert::{
+        address, amount, hash, invalid, peer, rate, required, settlement, settlement_to_proto, signature, text, token,
+        token_to_proto,
+    },
     decode, encode,
     offers::{hardware_from_proto, hardware_to_proto},
     proto,
@@ -79,7 +82,11 @@ impl QuoteAsk {
     }
 
     /// Reads a request and checks that the wallet it names has signed it for this pair of peers.
-    pub fn from_proto(message: &proto::QuoteRequest, renter_peer: &PeerId, provider_peer: &PeerId) -> Result<Self, WireError> {
+    pub fn from_proto(
+        message: &proto::QuoteRequest,
+        renter_peer: &PeerId,
+        provider_peer: &PeerId,
+    ) -> Result<Self, WireError> {
         let body: proto::QuoteRequestBody = decode(&message.body, MAX_MESSAGE_BYTES)?;
         let ask = Self {
             escrow: settlement(body.settlement)?,
@@ -168,7 +175,11 @@ pub fn ack_from_proto(message: &proto::Ack, provider_key: Address, escrow: &Escr
 
 fn signed_by(key: Address, digest: B256, bytes: &[u8]) -> Result<Signature, WireError> {
     let signature = signature("signature", bytes)?;
-    if signer_of(&digest, &signature) == Some(key) { Ok(signature) } else { Err(invalid("signature", format!("not by {key}"))) }
+    if signer_of(&digest, &signature) == Some(key) {
+        Ok(signature)
+    } else {
+        Err(invalid("signature", format!("not by {key}")))
+    }
 }
 
 /// Writes a quote beside the terms it hashes.
@@ -366,13 +377,21 @@ pub fn final_to_proto(release: &SignedRelease) -> proto::Final {
 }
 
 /// Reads a release that `provider_key` must have signed at `escrow`.
-pub fn final_from_proto(message: &proto::Final, provider_key: Address, escrow: &Escrow) -> Result<SignedRelease, WireError> {
+pub fn final_from_proto(
+    message: &proto::Final,
+    provider_key: Address,
+    escrow: &Escrow,
+) -> Result<SignedRelease, WireError> {
     let release = SignedRelease {
         id: id_from_proto(&message.id)?,
         cumulative: amount("cumulative", &message.cumulative)?,
         signature: signature("signature", &message.signature)?,
     };
-    if release.is_signed_by(provider_key, escrow) { Ok(release) } else { Err(invalid("signature", format!("not by {provider_key}"))) }
+    if release.is_signed_by(provider_key, escrow) {
+        Ok(release)
+    } else {
+        Err(invalid("signature", format!("not by {provider_key}")))
+    }
 }
 
 /// Writes a session grant.
@@ -425,7 +444,8 @@ const CODES: &[(proto::RefusalCode, RefusalCode)] = &[
 
 /// Writes a refusal; an over-long detail is cut.
 pub fn refusal_to_proto(refusal: &Refusal) -> proto::Refusal {
-    let code = CODES.iter().find(|(_, code)| *code == refusal.code).map_or(proto::RefusalCode::Internal, |(wire, _)| *wire);
+    let code =
+        CODES.iter().find(|(_, code)| *code == refusal.code).map_or(proto::RefusalCode::Internal, |(wire, _)| *wire);
     let mut detail = refusal.detail.clone();
     while detail.len() > MAX_DETAIL_BYTES {
         detail.pop();
@@ -435,7 +455,8 @@ pub fn refusal_to_proto(refusal: &Refusal) -> proto::Refusal {
 
 /// Reads a refusal. A code of a newer version becomes [`RefusalCode::Internal`]; control characters, which a terminal would obey, become blanks.
 pub fn refusal_from_proto(message: proto::Refusal) -> Refusal {
-    let code = CODES.iter().find(|(wire, _)| *wire as i32 == message.code).map_or(RefusalCode::Internal, |(_, code)| *code);
+    let code =
+        CODES.iter().find(|(wire, _)| *wire as i32 == message.code).map_or(RefusalCode::Internal, |(_, code)| *code);
     let detail = message.detail.chars().take(MAX_DETAIL_BYTES).map(|c| if c.is_control() { ' ' } else { c }).collect();
     Refusal { code, detail }
 }

@@ -1,6 +1,8 @@
 //! What goes over the wire comes back the same, and what a stranger sends is refused by name.
 
-use crate::{MAX_AD_BYTES, WireError, ad_from_proto, ad_to_proto, decode, encode, proto, terms_from_bytes, terms_to_bytes};
+use crate::{
+    MAX_AD_BYTES, WireError, ad_from_proto, ad_to_proto, decode, encode, proto, terms_from_bytes, terms_to_bytes,
+};
 use alloy_primitives::{Address, Signature, U256};
 use libp2p_identity::Keypair;
 use market::{
@@ -42,7 +44,14 @@ fn ad() -> ProviderAd {
             free: 0,
             busy_until: Some(UnixMillis(5)),
             hardware: Hardware {
-                gpus: vec![GpuGroup { model: "NVIDIA H200".into(), count: 4, vram_mib: 144_384, sm: 90, sm_features: "a".into(), ..Default::default() }],
+                gpus: vec![GpuGroup {
+                    model: "NVIDIA H200".into(),
+                    count: 4,
+                    vram_mib: 144_384,
+                    sm: 90,
+                    sm_features: "a".into(),
+                    ..Default::default()
+                }],
                 cpu_millis: 1_500,
                 software: vec!["docker 28.2".into()],
                 ..Default::default()
@@ -97,7 +106,10 @@ fn terms_come_back_as_they_went_and_hash_the_same() {
 #[test]
 fn nothing_of_an_oversize_message_is_read() {
     let bytes = vec![0; MAX_AD_BYTES + 1];
-    assert_eq!(decode::<proto::ProviderAd>(&bytes, MAX_AD_BYTES), Err(WireError::Oversize { got: MAX_AD_BYTES + 1, max: MAX_AD_BYTES }));
+    assert_eq!(
+        decode::<proto::ProviderAd>(&bytes, MAX_AD_BYTES),
+        Err(WireError::Oversize { got: MAX_AD_BYTES + 1, max: MAX_AD_BYTES })
+    );
 }
 
 #[test]

@@ -63,7 +63,15 @@ fn opening() -> Opening {
 
 fn closing(paid: u128) -> Closing {
     let paid = Amount::new(paid).unwrap();
-    Closing { paid, refunded: opening().deposit.saturating_sub(paid), elapsed: 1, kind: 1, tx: B256::repeat_byte(2), block: 9, time: 0 }
+    Closing {
+        paid,
+        refunded: opening().deposit.saturating_sub(paid),
+        elapsed: 1,
+        kind: 1,
+        tx: B256::repeat_byte(2),
+        block: 9,
+        time: 0,
+    }
 }
 
 fn at(millis: u64) -> UnixMillis {
@@ -144,7 +152,10 @@ mod provider_side {
     #[test]
     fn a_rental_that_ends_on_chain_by_itself_is_cleaned_up_and_not_closed_again() {
         let mut rental = serving();
-        assert_eq!(rental.step(Input::Closed(closing(1)), at(900)), Ok(vec![Effect::Destroy, Effect::Receipt, Effect::FreeSlot]));
+        assert_eq!(
+            rental.step(Input::Closed(closing(1)), at(900)),
+            Ok(vec![Effect::Destroy, Effect::Receipt, Effect::FreeSlot])
+        );
     }
 
     #[test]

@@ -207,6 +207,7 @@ impl Node {
 
     pub(super) fn on_dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &SwarmDialError) {
         tracing::debug!(?peer, %error, "dial failed");
+        self.counters.dials_failed.add();
         if let Some(entry) = self.peers.bootstrap.iter_mut().find(|entry| entry.dialling == Some(id)) {
             entry.failed(Instant::now());
         }

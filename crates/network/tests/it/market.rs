@@ -1,7 +1,8 @@
 //! Offers: announced, fetched, listed, renewed, withdrawn, expired.
 
 use crate::support::{
-    QUIC, TCP, address, beside, binding, config, draft, listening, names, sealed, start, until, until_offers,
+    QUIC, TCP, address, beside, binding, config, draft, listening, names, sealed, sealed_for, start, until,
+    until_offers,
 };
 use ::market::{class::GpuClass, time::UnixMillis};
 use libp2p::identity::Keypair;
@@ -74,6 +75,7 @@ async fn a_change_and_a_withdrawal_follow_the_offer() {
     handle.withdraw_ad().await.unwrap();
     provider.shutdown().await;
     until_offers(&hub.handle(), "the withdrawal", <[_]>::is_empty).await;
+    until("three announcements", || hub.handle().counters().announcements_accepted.get() == 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,6 +106,11 @@ async fn stale_and_broken_advertisements_are_refused_and_counted() {
     let future = sealed(&Keypair::generate_ed25519(), now + 120_000, LIFETIME, "future");
     assert_eq!(handle.load_ads(vec![older, expired, future, newest.clone()]).await, Ok(0));
     assert_eq!(handle.counters().ads_stale.get(), 4);
+
+    let in_anothers_name =
+        sealed_for(key.public().to_peer_id(), &Keypair::generate_ed25519(), now + 1, LIFETIME, "forged");
+    assert_eq!(handle.load_ads(vec![in_anothers_name]).await, Ok(0));
+    assert_eq!(handle.counters().ads_bad_signature.get(), 1);
 
     let fresh = sealed(&key, now + 1, LIFETIME, "newer");
     // whichever byte is changed, nothing of it is taken

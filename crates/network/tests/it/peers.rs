@@ -2,7 +2,7 @@
 
 use crate::{
     rentals::{answer, question, serve},
-    support::{TCP, address, beside, config, listening, start, until_connected, within},
+    support::{TCP, address, beside, config, listening, start, until, until_connected, within},
 };
 use libp2p::identity::Keypair;
 use network::{AskError, Config, DialError, Interest, Network, StartError};
@@ -35,6 +35,18 @@ async fn a_bootstrap_peer_that_comes_back_is_dialled_again() {
     let mut peers = node.handle().watch_peers();
     within("the loss", peers.wait_for(|peers| !peers.contains(&peer))).await.unwrap();
     let _hub = start(Config { keypair, listen: place, ..config() }).await;
+    until_connected(&node.handle(), peer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_peer_that_is_not_there_yet_is_dialled_until_it_is() {
+    let keypair = Keypair::generate_ed25519();
+    let place = listening(TCP).await;
+    let (peer, listen) = (keypair.public().to_peer_id(), place.handle().listen_addrs());
+    place.shutdown().await;
+    let node = start(Config { bootstrap: listen.clone(), ..config() }).await;
+    until("a failure", || node.handle().counters().dials_failed.get() > 0).await;
+    let _hub = start(Config { keypair, listen, ..config() }).await;
     until_connected(&node.handle(), peer).await;
 }
 

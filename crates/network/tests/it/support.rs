@@ -127,7 +127,11 @@ pub(crate) fn draft(peer: &PeerId, name: &str) -> AdDraft {
 
 /// An advertisement in its envelope, made by the letter of the specification and not by the code under test.
 pub(crate) fn sealed(key: &Keypair, seq: u64, lifetime: u64, name: &str) -> Vec<u8> {
-    let peer = key.public().to_peer_id();
+    sealed_for(key.public().to_peer_id(), key, seq, lifetime, name)
+}
+
+/// The same in the name of any peer.
+pub(crate) fn sealed_for(peer: PeerId, key: &Keypair, seq: u64, lifetime: u64, name: &str) -> Vec<u8> {
     let ad = ProviderAd {
         peer,
         seq,

@@ -50,9 +50,6 @@ pub(crate) fn prepare(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> 
         ("tmp", 0o1777),
         ("run", 0o755),
         ("run/gpulease", 0o755),
-        ("var", 0o755),
-        ("var/tmp", 0o1777),
-        ("etc", 0o755),
         (WORKING_DIRECTORY, 0o755),
     ] {
         tree.directory(path, mode)?;
@@ -101,6 +98,9 @@ fn mount_overlay(tree: &Path, users: BorrowedFd<'_>) -> Result<(), Failed> {
 
 /// The skeleton around the machine's own programs.
 fn host_usr(tree: &Tree, plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> {
+    for (path, mode) in [("etc", 0o755), ("var", 0o755), ("var/tmp", 0o1777)] {
+        tree.directory(path, mode)?;
+    }
     let usr = tree.directory("usr", 0o755)?;
     show_read_only(Path::new("/usr"), &usr, users)?;
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {

@@ -38,7 +38,8 @@ async fn twenty_sandboxes_later_nothing_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_outlives_a_killed_node_and_the_next_one_adopts_it_with_all_its_output() {
-    let state = tempfile::tempdir().unwrap();
+    let bench = Bench::new();
+    let state = &bench.state;
     let script = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done";
     let mut node = Command::new(env!("CARGO_BIN_EXE_sandbox"));
     node.arg("run").arg(state.path()).args(["--", "sh", "-c", script]);

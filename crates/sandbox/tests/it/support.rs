@@ -36,6 +36,21 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    /// A failed test leaves sandboxes behind; the machine should not keep them.
+    fn drop(&mut self) {
+        let backend = self.backend.clone();
+        let cleaned = std::thread::spawn(move || {
+            tokio::runtime::Runtime::new().unwrap().block_on(async {
+                for sandbox in backend.reconcile().await.unwrap() {
+                    sandbox.destroy().await.unwrap();
+                }
+            });
+        });
+        let _ = cleaned.join();
+    }
+}
+
 /// The set-up with the program of this crate as the builder.
 pub(crate) fn config(state_dir: PathBuf) -> NativeConfig {
     let mut config = NativeConfig::new(state_dir);

@@ -1,0 +1,107 @@
+//! What the owner asks through the control API: rentals, receipts, ending one.
+
+use super::{Command, Supervisor};
+use crate::records::{Receipts, Rentals};
+use api::types::{ApiError, ErrorKind, Receipt, RentalRow, Role};
+use market::{
+    money::Amount,
+    rental::provider::{Input, Rental},
+    time::UnixMillis,
+};
+use std::collections::HashSet;
+use store::StoreError;
+
+impl Supervisor {
+    pub(super) async fn command(&mut self, command: Command) {
+        match command {
+            Command::Rentals { all, reply } => {
+                let now = UnixMillis::now();
+                let mut rows: Vec<_> = self.live.values().map(|live| row(&live.rental, now)).collect();
+                if all {
+                    let shown: HashSet<_> = rows.iter().map(|row| row.id).collect();
+                    rows.extend(
+                        self.ended().await.iter().filter(|r| !shown.contains(&r.id)).map(|rental| row(rental, now)),
+                    );
+                }
+                let _ = reply.send(rows);
+            }
+            Command::Receipts { prefix, reply } => {
+                let read = self
+                    .store
+                    .run(move |store| {
+                        let rows = store.scan::<Receipts>(..)?.map(|row| row.map(|(_, receipt)| receipt.0));
+                        let wanted = |receipt: &Receipt| prefix.is_empty() || receipt.id.matches_prefix(&prefix);
+                        rows.filter(|row| row.as_ref().map_or(true, wanted)).collect::<Result<Vec<_>, _>>()
+                    })
+                    .await;
+                let mut receipts = read.unwrap_or_else(|error| {
+                    tracing::error!(%error, "receipts cannot be read");
+                    vec![]
+                });
+                receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.closed.time));
+                let _ = reply.send(receipts);
+            }
+            Command::Evict { prefix, reply } => {
+                let _ = reply.send(self.evict(&prefix).await);
+            }
+        }
+    }
+
+    async fn ended(&self) -> Vec<Rental> {
+        let read = self
+            .store
+            .run(|store| {
+                store
+                    .scan::<Rentals>(..)?
+                    .map(|row| row.map(|(_, rental)| rental.0))
+                    .collect::<Result<Vec<_>, StoreError>>()
+            })
+            .await;
+        read.unwrap_or_default()
+    }
+
+    async fn evict(&mut self, prefix: &str) -> Result<RentalRow, ApiError> {
+        let mut matching = self.live.keys().filter(|id| id.matches_prefix(prefix));
+        let (first, second) = (matching.next().copied(), matching.next());
+        let id = match (first, second) {
+            (Some(id), None) => id,
+            (None, _) => {
+                return Err(ApiError::new(
+                    ErrorKind::Usage,
+                    format!("no running rental begins with `{prefix}`"),
+                    "see `node ps`",
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return Err(ApiError::new(
+                    ErrorKind::Usage,
+                    format!("several rentals begin with `{prefix}`"),
+                    "give more digits",
+                ));
+            }
+        };
+        let now = UnixMillis::now();
+        self.input(id, Input::Evict, now)
+            .await
+            .map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string(), ""))?;
+        let live = self.live.get(&id).ok_or_else(|| ApiError::new(ErrorKind::Failed, "the rental has ended", ""))?;
+        Ok(row(&live.rental, now))
+    }
+}
+
+fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
+    let token = &rental.terms.token;
+    let seconds = rental.tariff().map_or(0, |tariff| tariff.billed_seconds(rental.served_millis(now)));
+    RentalRow {
+        id: rental.id,
+        role: Role::Provider,
+        phase: rental.phase.name().to_owned(),
+        peer: rental.terms.renter_peer.to_base58(),
+        offer: rental.terms.offer.clone(),
+        ready_at: rental.ready.map(|(at, _)| at),
+        seconds,
+        cost: token.show(rental.closing.map_or(rental.covered(), |closing| closing.paid)),
+        deposit: token.show(rental.opening.map_or(Amount::ZERO, |opening| opening.deposit)),
+        ends_at: rental.meter().map(|meter| meter.ends_at()),
+    }
+}

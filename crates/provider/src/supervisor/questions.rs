@@ -1,0 +1,293 @@
+//! What renters ask: a quote, how it stands, a voucher taken, the end. Each answer that promises something is on disk before it leaves.
+
+use super::{Asking, Done, Live, MAX_ASKING, StepFailure, Supervisor, Weighed};
+use crate::{desk, inventory::Occupant, keeper::Keeper};
+use alloy_primitives::{Bytes, keccak256};
+use market::{
+    id::PeerId,
+    quote::{Quote, SignedQuote},
+    refusal::{Refusal, RefusalCode},
+    rental::{
+        StepError,
+        provider::{Input, Phase, Rental},
+    },
+    signed::{SignedRelease, SignedVoucher},
+    terms::Terms,
+    time::UnixMillis,
+};
+use network::{IncomingRental, Reply};
+use prost::Message as _;
+use settlement::SettlementError;
+use tokio_util::sync::CancellationToken;
+use wire::{AckStatement, QuoteAsk, proto};
+
+impl Supervisor {
+    pub(super) async fn question(&mut self, question: IncomingRental) {
+        use proto::rental_request::Request;
+        let IncomingRental { peer, request, reply } = question;
+        let answer = match request.request {
+            Some(Request::Quote(quote)) => match self.quote(peer, &quote, reply) {
+                None => return,
+                Some((refusal, reply)) => {
+                    tracing::info!(%peer, %refusal, "a quote was refused");
+                    refuse(reply, &refusal);
+                    return;
+                }
+            },
+            Some(Request::Status(status)) => self.status(peer, &status.id),
+            Some(Request::Voucher(voucher)) => self.voucher(peer, &voucher).await,
+            Some(Request::Finish(finish)) => self.finish(peer, &finish).await,
+            None => Err(Refusal::new(RefusalCode::BadRequest, "this kind of request is not known here")),
+        };
+        match answer {
+            Ok(response) => {
+                reply.send(proto::RentalResponse { response: Some(response) });
+            }
+            Err(refusal) => refuse(reply, &refusal),
+        }
+    }
+
+    /// Holds a slot and looks at the renter's funds; or says at once why not.
+    fn quote(&mut self, peer: PeerId, request: &proto::QuoteRequest, reply: Reply) -> Option<(Refusal, Reply)> {
+        let now = UnixMillis::now();
+        let ask = match QuoteAsk::from_proto(request, &peer, &self.network.local_peer_id()) {
+            Ok(ask) => ask,
+            Err(error) => return Some((Refusal::new(RefusalCode::BadRequest, error.to_string()), reply)),
+        };
+        if let Err(refusal) = desk::weigh(&ask, &self.config, &self.inventory, now) {
+            return Some((refusal, reply));
+        }
+        if self.asking.len() >= MAX_ASKING {
+            return Some((Refusal::new(RefusalCode::RateLimited, "too many are asking, try again in a second"), reply));
+        }
+        if self.holds_for(&ask, &peer) {
+            let refusal = Refusal::new(
+                RefusalCode::HoldInUse,
+                format!("open or let lapse the quote you have; it ends within {} s", self.config.hold_seconds),
+            );
+            return Some((refusal, reply));
+        }
+        self.asked += 1;
+        let number = self.asked;
+        let Some(slot) = self.inventory.take(&ask.offer, Occupant::Asking(number)) else {
+            let until = self.inventory.busy_until(&ask.offer, &self.ends());
+            let detail = until.map_or_else(|| "a renter who is about to open".to_owned(), |at| at.to_string());
+            return Some((Refusal::new(RefusalCode::BusyUntil, detail), reply));
+        };
+        let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow) else {
+            self.inventory.free(Occupant::Asking(number));
+            return Some((Refusal::new(RefusalCode::Settlement, "that escrow is not served here"), reply));
+        };
+        let (chain, token, wallet) = (settling.account.sender().chain().clone(), ask.token, ask.wallet);
+        self.work.spawn(async move {
+            let result = async {
+                let head = chain.head().await?;
+                let balance = chain.balance(token, wallet).await?;
+                Ok(Weighed { balance, block: head.number, block_time: head.timestamp })
+            };
+            Done::Weighed { number, result: result.await }
+        });
+        self.asking.insert(number, Asking { ask, peer, slot: slot.name, device: slot.device, reply });
+        None
+    }
+
+    /// Whether this wallet or peer already holds a quote that is not opened.
+    fn holds_for(&self, ask: &QuoteAsk, peer: &PeerId) -> bool {
+        let asking = self.asking.values().any(|other| other.ask.wallet == ask.wallet || other.peer == *peer);
+        let held = self.live.values().any(|live| {
+            live.rental.phase == Phase::Held
+                && (live.rental.quote.quote.renter == ask.wallet || live.rental.terms.renter_peer == *peer)
+        });
+        asking || held
+    }
+
+    /// Makes the promise, once the funds are seen: on disk first, then to the renter.
+    pub(super) async fn weighed(&mut self, number: u64, result: Result<Weighed, SettlementError>) {
+        let Some(asking) = self.asking.remove(&number) else { return };
+        let promised = match result {
+            Err(error) => Err(Refusal::new(RefusalCode::Internal, format!("the chain cannot be asked: {error}"))),
+            Ok(weighed) if weighed.balance < alloy_primitives::U256::from(asking.ask.deposit.get()) => Err(
+                Refusal::new(RefusalCode::Funds, format!("the wallet {} does not hold the deposit", asking.ask.wallet)),
+            ),
+            Ok(weighed) => self.promise(&asking, &weighed).await,
+        };
+        match promised {
+            Ok((quote, terms)) => {
+                let reply = wire::quote_to_proto(&quote, terms);
+                asking
+                    .reply
+                    .send(proto::RentalResponse { response: Some(proto::rental_response::Response::Quote(reply)) });
+                self.advertise().await;
+            }
+            Err(refusal) => {
+                self.inventory.free(Occupant::Asking(number));
+                tracing::info!(peer = %asking.peer, %refusal, "a quote was refused");
+                refuse(asking.reply, &refusal);
+            }
+        }
+    }
+
+    async fn promise(&mut self, asking: &Asking, weighed: &Weighed) -> Result<(SignedQuote, Vec<u8>), Refusal> {
+        let internal = |error: &dyn std::fmt::Display| Refusal::new(RefusalCode::Internal, error.to_string());
+        let ask = &asking.ask;
+        let (offer, price) = desk::weigh(ask, &self.config, &self.inventory, UnixMillis::now())?;
+        let terms = Terms {
+            network: self.network_name.clone(),
+            provider_peer: self.network.local_peer_id(),
+            renter_peer: asking.peer,
+            escrow: ask.escrow,
+            token: price.token.clone(),
+            offer: offer.name.clone(),
+            slot: asking.slot.clone(),
+            hardware: offer.hardware.clone(),
+            increment_millis: self.config.increment_millis,
+            ready_seconds: self.config.ready_seconds,
+            frozen_seconds: self.config.frozen_seconds,
+            notice_seconds: 0,
+            workload: ask.workload.clone(),
+            continues: None,
+            salt: rand::random(),
+        };
+        let bytes = wire::terms_to_bytes(&terms);
+        let expiry = weighed.block_time + u64::from(self.config.hold_seconds);
+        let quote = Quote {
+            provider: self.wallet.address(),
+            provider_key: self.provider_key.address(),
+            renter: ask.wallet,
+            renter_key: ask.renter_key,
+            token: ask.token,
+            rate: price.rate,
+            min_deposit: price.min_deposit,
+            max_seconds: ask.max_seconds,
+            window: self.config.window_seconds,
+            expiry: u32::try_from(expiry).map_err(|error| internal(&error))?,
+            arbiter: alloy_primitives::Address::ZERO,
+            device: asking.device,
+            spec: keccak256(&bytes),
+        };
+        let signature = self.provider_key.sign_digest(&quote.id(&ask.escrow).0).map_err(|error| internal(&error))?;
+        let signed = SignedQuote { escrow: ask.escrow, quote, signature };
+        let rental = Rental::new(signed.clone(), terms, Bytes::from(bytes.clone()), weighed.block);
+        let id = rental.id;
+        self.write(rental.clone()).await.map_err(|error| internal(&error))?;
+        let settling = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow);
+        if let Some(settling) = settling {
+            settling.follower.watch(id, weighed.block).await.map_err(|error| internal(&error))?;
+        }
+        self.inventory.assign(&asking.slot, Occupant::Rental(id));
+        self.live.insert(
+            id,
+            Live { rental, keeper: None, sessions: CancellationToken::new(), preparing: false, closing: None },
+        );
+        tracing::info!(rental = %id.short(), peer = %asking.peer, slot = asking.slot, "quoted");
+        Ok((signed, bytes))
+    }
+
+    /// The rental of an id, if it is this peer's.
+    fn rental_of(&self, peer: PeerId, id: &[u8]) -> Result<&Live, Refusal> {
+        let id = wire::id_from_proto(id).map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))?;
+        let unknown = || Refusal::new(RefusalCode::NoSuchRental, id.short());
+        self.live.get(&id).filter(|live| live.rental.terms.renter_peer == peer).ok_or_else(unknown)
+    }
+
+    fn status(&self, peer: PeerId, id: &[u8]) -> Result<proto::rental_response::Response, Refusal> {
+        let live = self.rental_of(peer, id)?;
+        let rental = &live.rental;
+        let latest = if rental.acks > 0 { Some(self.ack(live)?) } else { None };
+        Ok(proto::rental_response::Response::Status(proto::Status {
+            phase: phase(rental.phase).into(),
+            ready: rental.ready.as_ref().map(|(at, signature)| wire::ready_to_proto(rental.id, *at, signature)),
+            latest,
+            fault: rental.fault.as_ref().map(wire::refusal_to_proto),
+        }))
+    }
+
+    async fn voucher(
+        &mut self,
+        peer: PeerId,
+        message: &proto::Voucher,
+    ) -> Result<proto::rental_response::Response, Refusal> {
+        let id = self.rental_of(peer, &message.id)?.rental.id;
+        let voucher = read_voucher(message)?;
+        // checked by the machine, stored by `input`, acknowledged only then
+        self.input(id, Input::Voucher(voucher), UnixMillis::now()).await.map_err(step_refusal)?;
+        let live = self.rental_of(peer, &message.id)?;
+        Ok(proto::rental_response::Response::Ack(self.ack(live)?))
+    }
+
+    async fn finish(
+        &mut self,
+        peer: PeerId,
+        message: &proto::FinishRequest,
+    ) -> Result<proto::rental_response::Response, Refusal> {
+        let id = self.rental_of(peer, &message.id)?.rental.id;
+        let voucher = message.voucher.as_ref().map(read_voucher).transpose()?;
+        self.input(id, Input::Finish(voucher), UnixMillis::now()).await.map_err(step_refusal)?;
+        let live = self.rental_of(peer, &message.id)?;
+        Ok(proto::rental_response::Response::Final(wire::final_to_proto(&self.release(&live.rental)?)))
+    }
+
+    pub(super) fn release(&self, rental: &Rental) -> Result<SignedRelease, Refusal> {
+        let (id, cumulative) = (rental.id, rental.covered());
+        let digest = rental.quote.escrow.digest(&SignedRelease::statement(id, cumulative));
+        let signature = self.sign(&digest)?;
+        Ok(SignedRelease { id, cumulative, signature })
+    }
+
+    fn ack(&self, live: &Live) -> Result<proto::Ack, Refusal> {
+        let (rental, now) = (&live.rental, UnixMillis::now());
+        let usage = live.keeper.as_ref().and_then(Keeper::usage).map_or_else(Vec::new, |stats| {
+            proto::Usage {
+                cpu_millis: stats.cpu_nanos / 1_000_000,
+                memory_bytes: stats.memory_bytes,
+                memory_peak_bytes: stats.memory_peak_bytes,
+                disk_bytes: stats.disk_bytes,
+            }
+            .encode_to_vec()
+        });
+        let ack = AckStatement {
+            id: rental.id,
+            seq: rental.acks,
+            cumulative: rental.covered(),
+            served_millis: rental.served_millis(now),
+            frozen_millis: rental.frozen_total(now),
+            metrics: keccak256(&usage),
+        };
+        let signature = self.sign(&rental.quote.escrow.digest(&ack.statement()))?;
+        Ok(wire::ack_to_proto(&ack, &signature, usage, phase(rental.phase)))
+    }
+
+    fn sign(&self, digest: &alloy_primitives::B256) -> Result<alloy_primitives::Signature, Refusal> {
+        self.provider_key.sign_digest(digest).map_err(|error| Refusal::new(RefusalCode::Internal, error.to_string()))
+    }
+}
+
+fn step_refusal(failure: StepFailure) -> Refusal {
+    match failure {
+        StepFailure::Step(error @ StepError::WrongPhase { .. }) => {
+            Refusal::new(RefusalCode::WrongState, error.to_string())
+        }
+        StepFailure::Step(error) => Refusal::new(RefusalCode::BadRequest, error.to_string()),
+        StepFailure::Store(error) => Refusal::new(RefusalCode::Internal, error.to_string()),
+    }
+}
+
+fn read_voucher(message: &proto::Voucher) -> Result<SignedVoucher, Refusal> {
+    wire::voucher_from_proto(message).map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))
+}
+
+fn refuse(reply: Reply, refusal: &Refusal) {
+    let refusal = wire::refusal_to_proto(refusal);
+    reply.send(proto::RentalResponse { response: Some(proto::rental_response::Response::Refusal(refusal)) });
+}
+
+const fn phase(phase: Phase) -> proto::Phase {
+    match phase {
+        Phase::Held => proto::Phase::Held,
+        Phase::Preparing => proto::Phase::Preparing,
+        Phase::Serving => proto::Phase::Serving,
+        Phase::Frozen => proto::Phase::Frozen,
+        Phase::Closing => proto::Phase::Closing,
+        Phase::Closed | Phase::Lapsed => proto::Phase::Closed,
+    }
+}

@@ -1,0 +1,59 @@
+//! Streams into sandboxes: admitted by the rental's session key, served while the rental is.
+
+use super::{Done, MAX_SESSIONS, Supervisor};
+use access::host;
+use market::{
+    refusal::{Refusal, RefusalCode},
+    rental::provider::Phase,
+    time::UnixMillis,
+};
+use network::IncomingSession;
+use sandbox::Sandbox;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+impl Supervisor {
+    pub(super) fn stream(&mut self, stream: IncomingSession) {
+        let admitted = self.admit(&stream);
+        let full = self.sessions >= MAX_SESSIONS;
+        self.sessions += 1;
+        match admitted {
+            Ok((sandbox, ended)) if !full => {
+                let peer = stream.peer;
+                self.work.spawn(async move {
+                    tokio::select! {
+                        () = ended.cancelled() => {}
+                        served = host::serve(stream, sandbox) => if let Err(error) = served {
+                            tracing::debug!(%peer, %error, "a session ended badly");
+                        }
+                    }
+                    Done::Over
+                });
+            }
+            refused => {
+                let refusal = refused
+                    .err()
+                    .unwrap_or_else(|| Refusal::new(RefusalCode::RateLimited, "too many sessions are open"));
+                self.work.spawn(async move {
+                    if let Err(error) = stream.refuse(refusal).await {
+                        tracing::debug!(%error, "a refusal was not heard");
+                    }
+                    Done::Over
+                });
+            }
+        }
+    }
+
+    fn admit(&self, stream: &IncomingSession) -> Result<(Arc<dyn Sandbox>, CancellationToken), Refusal> {
+        let id = host::claimed_rental(&stream.header)?;
+        let unknown = || Refusal::new(RefusalCode::NoSuchRental, id.short());
+        let live = self.live.get(&id).ok_or_else(unknown)?;
+        host::admit(stream, &self.network.local_peer_id(), &live.rental.quote, UnixMillis::now())?;
+        let serving = matches!(live.rental.phase, Phase::Serving | Phase::Frozen);
+        let keeper = live.keeper.as_ref().filter(|_| serving);
+        let keeper = keeper.ok_or_else(|| {
+            Refusal::new(RefusalCode::WrongState, format!("the rental is {}", live.rental.phase.name()))
+        })?;
+        Ok((Arc::clone(&keeper.sandbox), live.sessions.clone()))
+    }
+}
