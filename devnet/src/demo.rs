@@ -182,6 +182,7 @@ impl Job {
     /// As a person would: with `node run`, its streams on this terminal. Returns its exit code.
     async fn rent(&self, renter: &Node) -> Result<i32> {
         let mut command = renter.command(["run", "--for", "15m"]);
+        command.current_dir(std::env::current_dir()?); // outputs of a person's own job go where the person is
         for (option, folder) in [("--input", &self.input), ("--out", &self.out)] {
             if let Some(folder) = folder {
                 command.arg(option).arg(folder);

@@ -54,12 +54,16 @@ impl Finished {
 }
 
 impl Node {
-    /// A command line that speaks to this node: `node --data-dir …` and `args`. It dies with the value.
+    /// A command line that speaks to this node: `node --data-dir …` and `args`. It dies with the value, and what it writes to its working
+    /// directory stays in the devnet's.
     pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--data-dir").arg(&self.data_dir).args(args).stdin(Stdio::null()).kill_on_drop(true);
         for name in own_variables() {
             command.env_remove(name);
+        }
+        if self.data_dir.is_dir() {
+            command.current_dir(&self.data_dir);
         }
         command
     }

@@ -178,7 +178,7 @@ pub enum RunStep {
         deposit: String,
         /// The price of an hour.
         price_hour: String,
-        /// The estimated network fee of opening, in the chain's coin.
+        /// The estimated network fee of opening, with the coin's symbol; empty when it could not be estimated.
         gas: String,
     },
     /// The opening was sent.

@@ -34,6 +34,9 @@ pub enum AdFault {
     /// Signed by another peer than the one it speaks for.
     #[error("signed by another peer than the one it names")]
     WrongKey,
+    /// An answer about a peer that was not asked about.
+    #[error("not asked for")]
+    Unasked,
     /// Not what was announced.
     #[error("differs from what was announced")]
     WrongHash,

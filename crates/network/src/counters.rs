@@ -53,6 +53,8 @@ counters! {
     ads_accepted,
     /// Advertisements with a wrong signature, key, payload type or hash.
     ads_bad_signature,
+    /// Advertisements of peers that were not asked about, in answers about others.
+    ads_unasked,
     /// Advertisements whose envelope is right but whose content cannot be read.
     ads_malformed,
     /// Advertisements larger than allowed.

@@ -35,6 +35,10 @@ const SECOND_READING: Duration = Duration::from_secs(3);
 const MAX_LISTING: usize = 4;
 /// Peers waiting for their list to be read.
 const MAX_LISTS_WAITING: usize = 256;
+/// How often in a row a page may stay unanswered, [`PAGE_PAUSE`] apart, before the list is given up.
+const MAX_PAGE_FAILURES: u32 = 5;
+/// The pause after an unanswered page: the other side limits how fast its list is read, and is empty-handed for a few seconds at most.
+const PAGE_PAUSE: Duration = Duration::from_secs(2);
 /// Pages read of one list: a full book.
 const MAX_PAGES: usize = MAX_PROVIDERS / MAX_LIST_PAGE + 1;
 
@@ -75,6 +79,7 @@ pub(crate) struct Listing {
     classes: Vec<Option<GpuClass>>,
     pub(crate) after: Vec<u8>,
     pages: usize,
+    failures: u32,
     due: Instant,
 }
 
@@ -240,7 +245,14 @@ impl Discovery {
             if self.lists.len() >= MAX_LISTS_WAITING {
                 return self.counters.lists_dropped.add();
             }
-            self.lists.push_back(Listing { peer, classes: self.interests.clone(), after: Vec::new(), pages: 0, due });
+            self.lists.push_back(Listing {
+                peer,
+                classes: self.interests.clone(),
+                after: Vec::new(),
+                pages: 0,
+                failures: 0,
+                due,
+            });
         }
     }
 
@@ -256,10 +268,20 @@ impl Discovery {
         Some(listing)
     }
 
-    /// A page was read; `next` is where the following one begins, empty at the end. `None` ends the list early.
-    pub(crate) fn page_done(&mut self, mut listing: Listing, next: Option<Vec<u8>>) {
+    /// A page was not answered; it is asked for again, a few times.
+    pub(crate) fn page_failed(&mut self, mut listing: Listing, now: Instant) {
         self.listing.remove(&listing.peer);
-        let Some(next) = next else { return };
+        listing.failures += 1;
+        listing.due = now + PAGE_PAUSE;
+        if listing.failures < MAX_PAGE_FAILURES {
+            self.lists.push_back(listing);
+        }
+    }
+
+    /// A page was read; `next` is where the following one begins, empty at the end.
+    pub(crate) fn page_done(&mut self, mut listing: Listing, next: Vec<u8>) {
+        self.listing.remove(&listing.peer);
+        listing.failures = 0;
         listing.pages += 1;
         // a next page that does not lie behind this one would go round in circles
         let ended = next.is_empty() || next <= listing.after || listing.pages >= MAX_PAGES;
@@ -369,11 +391,27 @@ mod tests {
         w.discovery.want_list(w.provider, w.now);
         let first = w.discovery.next_list(|_| true, w.now).unwrap();
         assert!(w.discovery.next_list(|_| true, w.now).is_none());
-        w.discovery.page_done(first, Some(vec![5]));
+        w.discovery.page_done(first, vec![5]);
         let second = w.discovery.next_list(|_| true, w.now).unwrap();
         assert_eq!(second.after, [5]);
-        w.discovery.page_done(second, Some(vec![5]));
+        w.discovery.page_done(second, vec![5]);
         assert!(w.discovery.next_list(|_| true, w.now).is_none());
         assert!(w.discovery.next_list(|_| true, w.now + SECOND_READING).is_some());
+    }
+    #[test]
+    fn an_unanswered_page_is_asked_for_again_where_it_was() {
+        let mut w = world();
+        w.discovery.want_list(w.provider, w.now);
+        let mut listing = w.discovery.next_list(|_| true, w.now).unwrap();
+        w.discovery.page_done(listing, vec![5]);
+        for _ in 0..MAX_PAGE_FAILURES {
+            listing = w.discovery.next_list(|_| true, w.now).unwrap();
+            assert_eq!(listing.after, [5]);
+            w.discovery.lists.clear();
+            w.discovery.page_failed(listing, w.now);
+            assert!(w.discovery.next_list(|_| true, w.now).is_none(), "asked again without a pause");
+            w.now += PAGE_PAUSE;
+        }
+        assert!(w.discovery.next_list(|_| true, w.now).is_none());
     }
 }

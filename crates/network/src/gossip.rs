@@ -143,12 +143,13 @@ fn score(topics: &Topics) -> PeerScoreParams {
     }
 }
 
-/// In units of [`LIE_WEIGHT`]: two lies end gossip with a peer, three end publishing to it, four end listening to it.
+/// One lie costs 20, two cost 80, three 180, four 320, and merit gives back at most 20: two lies end gossip with a peer, three end
+/// publishing to it, four end listening to it.
 fn thresholds() -> PeerScoreThresholds {
     PeerScoreThresholds {
-        gossip_threshold: -60.0,
-        publish_threshold: -160.0,
-        graylist_threshold: -280.0,
+        gossip_threshold: -50.0,
+        publish_threshold: -150.0,
+        graylist_threshold: -250.0,
         accept_px_threshold: 0.0,
         opportunistic_graft_threshold: 1.0,
     }

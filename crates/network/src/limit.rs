@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Peers remembered. A peer is forgotten once its bucket is empty; when this many are not, newcomers share one bucket's worth of
-/// caution: they are let through, since connection limits already bound how many there can be.
+/// Peers remembered: twice as many as can be connected. One whose bucket is empty is forgotten when room is needed; should none be, a
+/// newcomer is let through unmeasured, since a limit must not become a way to keep others out.
 const MAX_PEERS: usize = 4_096;
 
 /// A limit per peer.

@@ -9,7 +9,7 @@ const EXAMPLES: &str = "\
 Examples:
   node init --role renter                       make a wallet and a configuration
   node --role renter                            the daemon, in the foreground
-  node offers 'memory>=4 price<=0.50'           what can be rented, cheapest first
+  node offers 'cpus>=4 price<=0.50'             what can be rented, cheapest first
   node run --for 10m -- ./train.sh --epochs 3   rent, run, fetch the outputs, settle
   node ps                                       rentals that go on
   node receipts                                 rentals that are over
@@ -98,9 +98,9 @@ pub(crate) enum Wallet {
 Examples:
   node offers
   node offers 'gpu=H100 num_gpus>=4 price<=2.50' --order price,-vram
-  node offers 'region in [KR,JP] cpu>=4' --json")]
+  node offers 'region in [KR,JP] cpus>=4' --json")]
 pub(crate) struct Offers {
-    /// Conditions that offers must meet, such as 'cpu>=4 price<=0.50'
+    /// Conditions that offers must meet, such as 'cpus>=4 price<=0.50'
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) query: String,
     /// Sort keys; a minus sorts downwards
@@ -242,17 +242,17 @@ mod tests {
         };
         assert!(init.force && init.network == "devnet-1" && init.passphrase_file == Some("p".into()));
 
-        let Some(Command::Offers(offers)) = parse("offers cpu>=4 --order -vram --limit 3 --json").unwrap().command
+        let Some(Command::Offers(offers)) = parse("offers cpus>=4 --order -vram --limit 3 --json").unwrap().command
         else {
             panic!("not offers")
         };
-        assert_eq!((offers.query.as_str(), offers.order.as_str(), offers.limit), ("cpu>=4", "-vram", 3));
+        assert_eq!((offers.query.as_str(), offers.order.as_str(), offers.limit), ("cpus>=4", "-vram", 3));
 
-        let line = "run --for 1h30m --max-spend 1.50 --where cpu>=1 --input in --out o --env A=b=c --env D= -- prog --json -- x";
+        let line = "run --for 1h30m --max-spend 1.50 --where cpus>=1 --input in --out o --env A=b=c --env D= -- prog --json -- x";
         let cli = parse(line).unwrap();
         assert!(!cli.json, "what follows the first -- is the program's");
         let Some(Command::Run(run)) = cli.command else { panic!("not run") };
-        assert_eq!((run.seconds, run.max_spend.as_deref(), run.query.as_str()), (5_400, Some("1.50"), "cpu>=1"));
+        assert_eq!((run.seconds, run.max_spend.as_deref(), run.query.as_str()), (5_400, Some("1.50"), "cpus>=1"));
         assert_eq!(run.env, [("A".into(), "b=c".into()), ("D".into(), String::new())]);
         assert_eq!(run.argv, ["prog", "--json", "--", "x"]);
 

@@ -190,6 +190,7 @@ impl Config {
         let mut table: Table =
             text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         schema::check(&origin, &table)?;
+        let mut overridden = false;
         for (name, value) in environment {
             let Some(key) = name.strip_prefix(PREFIX).filter(|key| key.contains(SEPARATOR)) else { continue };
             let key: Vec<String> = key.split(SEPARATOR).map(str::to_ascii_lowercase).collect();
@@ -199,10 +200,12 @@ impl Config {
                 message: "a section with this number, or the one before it, does not exist".to_owned(),
             })?;
             schema::check(&name, &table)?;
+            overridden = true;
         }
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| ConfigError::Value { origin, message: error.message().to_owned() })
+        let origin = if overridden { format!("{origin} with the environment") } else { origin };
+        // toml says which key it is about in a line of its own
+        let words = |error: toml::de::Error| error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        table.try_into().map_err(|error| ConfigError::Value { origin, message: words(error) })
     }
 
     /// The chains, as the settlement layer wants them.
@@ -368,6 +371,8 @@ mod tests {
         assert!(matches!(load("[network", &[]).unwrap_err(), ConfigError::Syntax { .. }));
         let error = load("[[chain]]\nname = \"x\"\nchain_id = 1", &[]).unwrap_err();
         assert!(error.to_string().contains("rpc"), "{error}");
+        let error = load("[provider]\nmax_seconds = -4", &[]).unwrap_err();
+        assert!(error.to_string().contains("-4") && error.to_string().contains("provider.max_seconds"), "{error}");
         assert!(matches!(load("", &[("GPULEASE_CHAIN__1__NAME", "x")]).unwrap_err(), ConfigError::Value { .. }));
     }
 }

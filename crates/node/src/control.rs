@@ -48,7 +48,7 @@ impl NodeControl {
     fn renter(&self) -> Result<&renter::Renter, ApiError> {
         self.renter.as_ref().ok_or_else(|| {
             let next = "start it with that role too: node --role renter,…";
-            ApiError::new(ErrorKind::Refused, "this daemon is no renter", next)
+            ApiError::new(ErrorKind::NoDaemon, "this daemon is no renter", next)
         })
     }
 

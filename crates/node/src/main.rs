@@ -8,6 +8,7 @@ mod daemon;
 mod datadir;
 mod failure;
 mod output;
+mod receipt;
 mod run_view;
 mod secrets;
 

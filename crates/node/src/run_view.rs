@@ -1,7 +1,10 @@
 //! A run as its user sees it: each step one line with a mark on standard error, the program's own output byte for byte on both
 //! streams, what is going on and what it has cost on a moving last line where there is a terminal, and in the end the receipt.
 
-use crate::output::{self, Style, receipt_text, short_peer};
+use crate::{
+    output::{self, Style, printable, short_peer},
+    receipt::receipt_text,
+};
 use api::types::{ApiError, ErrorKind, RunEvent, RunStep};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -115,14 +118,15 @@ impl<O: Write, E: Write> RunView<O, E> {
                 let of = if *candidates == 1 { "the only match".to_owned() } else { format!("best of {candidates}") };
                 let provider = short_peer(&offer.provider);
                 let what = format!("{} at {provider} · {} · {}/h · {of}", offer.offer, offer.hardware, offer.price);
-                self.line(&good, "matched", &what)
+                self.line(&good, "matched", &printable(&what))
             }
             RunStep::Refused { provider, reason } => {
-                self.line(&bad, "refused", &format!("{}: {reason}", short_peer(provider)))
+                self.line(&bad, "refused", &format!("{}: {}", short_peer(provider), printable(reason)))
             }
             RunStep::Quoted { id, deposit, price_hour, gas } => {
                 let id = style.bold(&id.short());
-                self.line(&good, "quoted", &format!("rental {id} · {price_hour}/h · locks {deposit} · gas about {gas}"))
+                let gas = if gas.is_empty() { String::new() } else { format!(" · gas about {gas}") };
+                self.line(&good, "quoted", &format!("rental {id} · {price_hour}/h · locks {deposit}{gas}"))
             }
             RunStep::Opening { tx } => {
                 self.line(&next, "opening", &format!("tx {tx}"))?;
@@ -146,7 +150,7 @@ impl<O: Write, E: Write> RunView<O, E> {
                 self.notice("output is missing here: the program wrote faster than it could be fetched")
             }
             RunStep::Paid { seconds, cost } => self.cost(event.at, *seconds, cost),
-            RunStep::Exited { code, how } => self.line(if *code == 0 { &good } else { &bad }, "ended", how),
+            RunStep::Exited { code, how } => self.line(if *code == 0 { &good } else { &bad }, "ended", &printable(how)),
             RunStep::Fetching { received } => {
                 self.moving(&format!("fetching outputs, {} so far", output::bytes(*received)))
             }
@@ -244,7 +248,7 @@ impl<O: Write, E: Write> RunView<O, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::tests::receipt;
+    use crate::receipt::tests::receipt;
     use alloy_primitives::B256;
 
     fn event(step: RunStep) -> RunEvent {

@@ -407,7 +407,11 @@ impl Supervisor {
             if next.phase != live.rental.phase {
                 tracing::info!(rental = %id.short(), from = live.rental.phase.name(), to = next.phase.name(), "phase");
             }
-            self.write(next.clone()).await?;
+            match next.phase {
+                // a promise that nobody took up is nothing to keep
+                Phase::Lapsed => self.store.run(move |store| store.delete::<Rentals>(&id)).await?,
+                _ => self.write(next.clone()).await?,
+            }
             if let Some(live) = self.live.get_mut(&id) {
                 live.rental = next;
             }

@@ -14,17 +14,25 @@ use access::{
     archive::{self, hex},
     guest::{Guest, JobEvent},
 };
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 use api::types::{ApiError, ErrorKind, RunRequest, RunStep};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::StreamExt;
 use market::{
-    money::{Amount, format_units, parse_units},
+    money::{Amount, parse_units},
     rental::renter::{Input, Phase, Rental},
     time::UnixMillis,
 };
 use settlement::{Chain, EscrowAccount, Follower, GAS_TO_APPROVE, GAS_TO_OPEN, Purpose};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 /// How many offers are asked before giving up: enough to pass a few that were just taken.
 const MAX_OFFERS_ASKED: usize = 8;
@@ -40,6 +48,8 @@ const RESERVE_DIVISOR: u64 = 10;
 const MAX_RESERVE: u64 = 60_000;
 /// Room for the tar's own bytes beside the files': headers and padding, at most a block or two a file.
 const TAR_OVERHEAD: u64 = 2;
+/// How often a transfer says how far it is: often enough for a moving bar.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
 /// How often an opening is looked for among the sent transactions, to show it.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -233,20 +243,18 @@ async fn check_funds(context: &Context, chain: &Chain, chosen: &Match, deposit: 
     let need = gas + if pays_in_coin { U256::from(deposit.get()) } else { U256::ZERO };
     if coin < need {
         let message = format!(
-            "the wallet {wallet} has {} of the chain's coin for gas, opening takes about {}",
-            show_coin(coin),
-            show_coin(need)
+            "the wallet {wallet} has {} for gas, opening takes about {}",
+            show_coin(chain, coin),
+            show_coin(chain, need)
         );
         return Err(ApiError::new(ErrorKind::Funds, message, "send it some of the chain's own coin"));
     }
     Ok(())
 }
 
-/// The coin of every EVM chain has 18 decimals.
-const COIN_DECIMALS: u8 = 18;
-
-fn show_coin(amount: U256) -> String {
-    format_units(Amount::new(amount.saturating_to()).unwrap_or(Amount::MAX), COIN_DECIMALS)
+/// An amount of the chain's own coin, with its symbol.
+fn show_coin(chain: &Chain, amount: U256) -> String {
+    chain.token(Address::ZERO).show(Amount::new(amount.saturating_to()).unwrap_or(Amount::MAX))
 }
 
 async fn open(
@@ -258,11 +266,10 @@ async fn open(
     journal: &Journal,
 ) -> Result<Driver, ApiError> {
     let Promise { quote, terms, terms_bytes, session, deposit, block } = promise;
-    let token = terms.token.clone();
+    let (chain, token) = (account.sender().chain(), terms.token.clone());
     let mut rental = Rental::new(quote, terms, terms_bytes, deposit, block);
     let id = rental.id;
-    let gas =
-        account.sender().chain().fees().await.map_or_else(|_| String::new(), |fees| show_coin(fees.cost(GAS_TO_OPEN)));
+    let gas = chain.fees().await.map_or_else(|_| String::new(), |fees| show_coin(chain, fees.cost(GAS_TO_OPEN)));
     let price_hour = token.show(rental.quote.quote.rate.hourly());
     journal.push(RunStep::Quoted { id, deposit: token.show(deposit), price_hour, gas }).await;
 
@@ -404,7 +411,14 @@ async fn upload(guest: &Guest, input: &std::path::Path, journal: &Journal) -> Re
     let wrong = |error: &AccessError| access_error(error, "the input could not be sent");
     let total = archive::measure(input.to_path_buf()).await.map_err(|error| wrong(&error))?.bytes;
     journal.push(RunStep::Uploading { sent: 0, total }).await;
-    let sent = retry(|| guest.put_folder(input.to_path_buf(), |_| {})).await.map_err(|error| wrong(&error))?;
+    let moved = AtomicU64::new(0);
+    let sending = retry(|| guest.put_folder(input.to_path_buf(), |bytes| moved.store(bytes, Ordering::Relaxed)));
+    // the tar stream's own bytes are not the folder's
+    let step = |bytes: u64| RunStep::Uploading { sent: bytes.min(total), total };
+    let sent = tokio::select! {
+        sent = sending => sent.map_err(|error| wrong(&error))?,
+        never = report_moved(&moved, journal, step) => match never {},
+    };
     journal.push(RunStep::Uploading { sent: total, total }).await;
     Ok(hex(&sent.sha256))
 }
@@ -468,8 +482,12 @@ async fn fetch(guest: &Guest, record: &Record, journal: &Journal) -> Result<Stri
     journal.push(RunStep::Fetching { received: 0 }).await;
     let out = record.job.out.clone();
     let limit = (u64::from(record.rental.terms.hardware.disk_mib) << 20) * TAR_OVERHEAD;
-    let received = retry(|| guest.get_changed(out.clone(), limit, |_| {})).await;
-    let received = received.map_err(|error| access_error(&error, "the outputs could not be fetched"))?;
+    let moved = AtomicU64::new(0);
+    let fetching = retry(|| guest.get_changed(out.clone(), limit, |bytes| moved.store(bytes, Ordering::Relaxed)));
+    let received = tokio::select! {
+        received = fetching => received.map_err(|error| access_error(&error, "the outputs could not be fetched"))?,
+        never = report_moved(&moved, journal, |received| RunStep::Fetching { received }) => match never {},
+    };
     let (contents, directory) = (received.contents, out.display().to_string());
     journal.push(RunStep::Fetched { files: contents.files, bytes: contents.bytes, directory }).await;
     Ok(hex(&received.transferred.sha256))
@@ -477,8 +495,9 @@ async fn fetch(guest: &Guest, record: &Record, journal: &Journal) -> Result<Stri
 
 /// Waits for the chain to pay both sides.
 async fn settle(driver: &mut Driver, journal: &Journal) -> Result<(), ApiError> {
-    let snapshot =
-        driver.until(|snapshot| snapshot.record.rental.stopped_at.is_some() || snapshot.receipt.is_some()).await;
+    // the total is final when the provider has released it, or cannot be asked any more
+    let agreed = |phase: Phase| matches!(phase, Phase::Settling | Phase::Leaving) || phase.is_over();
+    let snapshot = driver.until(|snapshot| agreed(snapshot.record.rental.phase)).await;
     let rental = &snapshot.record.rental;
     journal.push(RunStep::Settling { total: rental.terms.token.show(rental.signed_total()) }).await;
     let snapshot = driver.until(|snapshot| snapshot.receipt.is_some()).await;
@@ -495,6 +514,19 @@ async fn settle(driver: &mut Driver, journal: &Journal) -> Result<(), ApiError> 
                 "start it again: it goes on",
             )
         })),
+    }
+}
+
+/// Says now and then how much was moved, as long as it is waited for.
+async fn report_moved(moved: &AtomicU64, journal: &Journal, step: impl Fn(u64) -> RunStep) -> Infallible {
+    let mut last = 0;
+    loop {
+        tokio::time::sleep(PROGRESS_PAUSE).await;
+        let now = moved.load(Ordering::Relaxed);
+        if now != last {
+            last = now;
+            journal.push(step(now)).await;
+        }
     }
 }
 

@@ -12,8 +12,8 @@ async fn a_search_that_nothing_meets_and_one_that_makes_no_sense_say_so() -> Res
         offers_arrive(&devnet, renter).await?;
         let before = Books::read(&devnet).await?;
 
-        failed_with(&renter.call(["offers", "cpu>=64"]).await?, 4, &["cpu>=64"])?;
-        failed_with(&renter.call(["run", "--where", "cpu>=64", "--", "true"]).await?, 4, &["cpu>=64"])?;
+        failed_with(&renter.call(["offers", "cpus>=64"]).await?, 4, &["cpus>=64"])?;
+        failed_with(&renter.call(["run", "--where", "cpus>=64", "--", "true"]).await?, 4, &["cpus>=64"])?;
         failed_with(&renter.call(["offers", "memmory>=1"]).await?, 2, &["memmory", "memory"])?;
         failed_with(&renter.call(["run", "--where", "pric<=1", "--", "true"]).await?, 2, &["pric", "price"])?;
         failed_with(&renter.call(["run", "--max-spend", "a lot", "--", "true"]).await?, 2, &["a lot"])?;

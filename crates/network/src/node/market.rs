@@ -30,10 +30,10 @@ use wire::{MAX_GET_PEERS, MAX_LIST_PAGE, proto};
 
 /// How often the book is searched for what is over: everyone who reads it looks at the time too, and a full book takes milliseconds.
 const EXPIRY: Duration = Duration::from_secs(1);
-/// Questions for advertisements that one peer may ask: reading the list of a full book takes 1,563, a page at a time.
-const OFFERS_PER_SECOND: u32 = 50;
+/// Questions for advertisements that one peer may ask: the list of a full book, 1,563 pages, is read in a quarter of a minute.
+const OFFERS_PER_SECOND: u32 = 100;
 /// And how many at once: a newcomer reads lists of several classes.
-const OFFERS_BURST: u32 = 200;
+const OFFERS_BURST: u32 = 400;
 
 type OffersEvent = request_response::Event<Checked<proto::OffersRequest>, Checked<proto::OffersResponse>>;
 
@@ -182,8 +182,7 @@ impl Node {
         let mut taken = 0;
         for result in ads {
             let outcome = result.and_then(|checked| match &exchange {
-                // what nobody asked for is no better than a wrong answer
-                Exchange::Get { subjects, .. } if !subjects.contains(&checked.ad.peer) => Err(AdFault::WrongKey),
+                Exchange::Get { subjects, .. } if !subjects.contains(&checked.ad.peer) => Err(AdFault::Unasked),
                 _ if !self
                     .market
                     .discovery
@@ -210,7 +209,7 @@ impl Node {
                 self.send_gets(Instant::now());
             }
             Exchange::List { listing, next } => {
-                self.market.discovery.page_done(listing, Some(next));
+                self.market.discovery.page_done(listing, next);
                 self.send_lists(Instant::now());
             }
             Exchange::Load { reply } => {
@@ -225,6 +224,7 @@ impl Node {
         match fault {
             AdFault::Oversize(_) => self.counters.ads_oversize.add(),
             AdFault::Envelope | AdFault::WrongKey | AdFault::WrongHash => self.counters.ads_bad_signature.add(),
+            AdFault::Unasked => self.counters.ads_unasked.add(),
             AdFault::Content(_) => self.counters.ads_malformed.add(),
             AdFault::Binding(_) => self.counters.ads_bad_binding.add(),
         }
@@ -357,7 +357,7 @@ impl Node {
     fn unanswered(&mut self, source: PeerId, question: Question) {
         match question {
             Question::Get { subjects } => self.market.discovery.get_done(&source, &subjects),
-            Question::List(listing) => self.market.discovery.page_done(listing, None),
+            Question::List(listing) => self.market.discovery.page_failed(listing, Instant::now()),
         }
     }
 

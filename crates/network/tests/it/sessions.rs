@@ -7,7 +7,9 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinSet,
 };
-use wire::proto::{LogFrame, ReadLogs, SessionGrant, SessionHeader, session_header::Kind};
+use wire::proto::{
+    FileFrame, LogFrame, ReadLogs, SessionGrant, SessionHeader, file_frame::Frame, session_header::Kind,
+};
 
 fn header(from: u64) -> SessionHeader {
     SessionHeader { grant: Some(SessionGrant::default()), kind: Some(Kind::Logs(ReadLogs { from, follow: false })) }
@@ -129,6 +131,31 @@ async fn each_direction_ends_on_its_own() {
         stream.shutdown().await.unwrap();
         assert_eq!(within("the other half", frames(&mut stream)).await, 1_000);
         serving.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_larger_than_every_window_arrives_whole() {
+    const FRAMES: u8 = 255;
+    for transport in [TCP, QUIC] {
+        let (provider, renter, peer) = pair(transport).await;
+        let mut sessions = provider.handle().session_requests().unwrap();
+        let sending = tokio::spawn(async move {
+            let mut stream = sessions.recv().await.unwrap().accept().await.unwrap();
+            for number in 0..FRAMES {
+                let frame = FileFrame { frame: Some(Frame::Data(vec![number; wire::MAX_DATA_BYTES])) };
+                write_message(&mut stream, &frame, wire::MAX_MESSAGE_BYTES).await.unwrap();
+            }
+            stream.shutdown().await.unwrap();
+        });
+        let mut stream = renter.handle().open_session(peer, header(0)).await.unwrap();
+        for number in 0..FRAMES {
+            let frame =
+                within("a frame", read_message::<FileFrame, _>(&mut stream, wire::MAX_MESSAGE_BYTES)).await.unwrap();
+            assert_eq!(frame.unwrap().frame, Some(Frame::Data(vec![number; wire::MAX_DATA_BYTES])));
+        }
+        assert_eq!(read_message::<FileFrame, _>(&mut stream, wire::MAX_MESSAGE_BYTES).await.unwrap(), None);
+        sending.await.unwrap();
     }
 }
 

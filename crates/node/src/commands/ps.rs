@@ -9,7 +9,11 @@ use api::types::{ApiError, RentalRow};
 
 pub(super) async fn ps(context: &Context, args: cli::Ps) -> Result<(), ApiError> {
     let rows = context.daemon().await?.rentals(args.all).await?;
-    context.output.result(&rows, |output| table(output, &rows))
+    context.output.result(&rows, |output| match (rows.is_empty(), args.all) {
+        (false, _) => table(output, &rows),
+        (true, false) => "no rental goes on; ended ones: node ps --all".to_owned(),
+        (true, true) => "no rentals yet".to_owned(),
+    })
 }
 
 /// Rentals, one a row; also what `stop` shows.

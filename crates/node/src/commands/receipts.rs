@@ -3,7 +3,8 @@
 use super::Context;
 use crate::{
     cli,
-    output::{Style, receipt_text, receipts_table},
+    output::Style,
+    receipt::{receipt_text, receipts_table},
 };
 use api::types::{ApiError, ErrorKind};
 use std::io::{IsTerminal, stdout};
@@ -20,6 +21,7 @@ pub(super) async fn receipts(context: &Context, args: cli::Receipts) -> Result<(
         ));
     }
     context.output.result(&receipts, |output| match &receipts[..] {
+        [] => "no receipts yet: they come when a rental is closed".to_owned(),
         [one] if !prefix.is_empty() => receipt_text(one, Style::on(stdout().is_terminal())),
         all => receipts_table(output, all),
     })

@@ -23,9 +23,11 @@ pub(super) async fn wallet(context: &Context, args: cli::Wallet) -> Result<(), A
         cli::Wallet::Balance => {
             let wallets = match context.daemon().await {
                 Ok(daemon) => daemon.wallets().await?,
-                Err(error) if error.kind == ErrorKind::NoDaemon => from_chains(context).await?,
+                Err(error) if error.kind == ErrorKind::NoDaemon => Vec::new(),
                 Err(error) => return Err(error),
             };
+            // no daemon, or one without roles that pay
+            let wallets = if wallets.is_empty() { from_chains(context).await? } else { wallets };
             context.output.result(&wallets, |output| balances(output, &wallets))
         }
     }
