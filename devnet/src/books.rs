@@ -155,36 +155,20 @@ pub async fn check_other_side(node: &Node, mine: &Receipt) -> Result<()> {
     let theirs = all.first().with_context(|| format!("{} has no receipt of rental {}", node.name, mine.id))?;
     ensure!(theirs.role == other(mine.role), "{} is not the other side", node.name);
     let facts = |receipt: &Receipt| {
-        let Receipt {
-            quote,
-            terms_bytes,
-            opened,
-            closed,
-            ready_at,
-            seconds,
-            deposit,
-            paid,
-            refunded,
-            kind,
-            voucher,
-            ..
-        } = receipt;
+        let Receipt { quote, terms_bytes, opened, closed, ready_at, seconds, deposit, paid, refunded, kind, .. } =
+            receipt;
         let (opened, closed) = (opened.clone(), closed.clone());
-        (
-            quote.clone(),
-            terms_bytes.clone(),
-            opened,
-            closed,
-            *ready_at,
-            *seconds,
-            (*deposit, *paid, *refunded, *kind, *voucher),
-        )
+        (quote.clone(), terms_bytes.clone(), opened, closed, *ready_at, *seconds, (*deposit, *paid, *refunded, *kind))
     };
     ensure!(
         facts(theirs) == facts(mine),
         "the two sides' receipts of rental {} differ:\n{theirs:#?}\n{mine:#?}",
         mine.id
     );
+    // The renter may have signed more than ever arrived, never less than was cashed.
+    let signed = |receipt: &Receipt| receipt.voucher.map_or(Amount::ZERO, |voucher| voucher.cumulative);
+    let (renter, provider) = if mine.role == Role::Renter { (mine, theirs) } else { (theirs, mine) };
+    ensure!(signed(renter) >= signed(provider), "the provider has a voucher that the renter does not know of");
     Ok(())
 }
 
