@@ -261,9 +261,10 @@ pub enum RunStep {
     Settled {
         /// The whole story, checked against the chain.
         receipt: Box<Receipt>,
+        /// Why the run did not do what it should, all the same: the program did not end, or its outputs were lost.
+        error: Option<ApiError>,
     },
-    /// The run did not do what it should: no rental came about, or the program did not end, or its outputs were lost. Always the last
-    /// event; when a rental was open, `Settled` stands before it.
+    /// No rental came about, or it could not be settled while this node runs.
     Failed {
         /// What went wrong.
         error: ApiError,

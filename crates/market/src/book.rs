@@ -95,7 +95,8 @@ impl Book {
             return Err(Stale::TooManyOffers);
         }
         let withdrawn = ad.offers.is_empty();
-        let before = self.entries.insert(ad.peer.to_bytes(), Entry { raw, classes: ad.classes().into(), ad: Arc::new(ad) });
+        let before =
+            self.entries.insert(ad.peer.to_bytes(), Entry { raw, classes: ad.classes().into(), ad: Arc::new(ad) });
         Ok(match before {
             _ if withdrawn => Inserted::Withdrawn,
             Some(_) => Inserted::Newer,
@@ -118,9 +119,11 @@ impl Book {
         now: UnixMillis,
     ) -> (Vec<&Entry>, bool) {
         let from = after.map_or(Bound::Unbounded, |peer| Bound::Excluded(peer.to_bytes()));
-        let mut matching = self.entries.range((from, Bound::Unbounded)).map(|(_, entry)| entry).filter(|entry| {
-            entry.ad.expires > now && class.is_none_or(|c| entry.classes.contains(&c))
-        });
+        let mut matching = self
+            .entries
+            .range((from, Bound::Unbounded))
+            .map(|(_, entry)| entry)
+            .filter(|entry| entry.ad.expires > now && class.is_none_or(|c| entry.classes.contains(&c)));
         let page: Vec<_> = matching.by_ref().take(limit).collect();
         (page, matching.next().is_some())
     }

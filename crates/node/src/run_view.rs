@@ -28,6 +28,8 @@ pub(crate) struct Progress {
     pub(crate) opened: bool,
     /// The program's own exit code.
     exit: Option<i32>,
+    /// Whether the escrow has paid both sides.
+    settled: bool,
     /// How the run ended, when it has.
     ended: Option<Result<(), ApiError>>,
 }
@@ -44,9 +46,10 @@ impl Progress {
             RunStep::Quoted { id, .. } => self.rental = Some(*id),
             RunStep::Opened { .. } => self.opened = true,
             RunStep::Exited { code, .. } => self.exit = Some(*code),
-            RunStep::Settled { receipt } => {
+            RunStep::Settled { receipt, error } => {
                 self.exit = self.exit.or(receipt.job.as_ref().and_then(|job| job.exit_code));
-                self.ended = Some(Ok(()));
+                self.settled = true;
+                self.ended = Some(error.clone().map_or(Ok(()), Err));
             }
             RunStep::Failed { error } => self.ended = Some(Err(error.clone())),
             _ => {}
@@ -60,6 +63,8 @@ impl Progress {
             Err(ApiError::new(ErrorKind::Failed, "the events of the run ended before it did", next))
         };
         match self.ended.clone().unwrap_or_else(cut_off) {
+            // stopped because it was asked to
+            Err(_) if interrupted && self.settled && self.exit.is_none() => Ok(INTERRUPTED),
             Err(error) => {
                 let code = if self.opened { OUR_FAILURE } else { error.kind.exit_code() };
                 Err((error, code))
@@ -162,7 +167,7 @@ impl<O: Write, E: Write> RunView<O, E> {
                 self.line(&next, "settling", &format!("{total} in all"))?;
                 self.moving("waiting for the chain")
             }
-            RunStep::Settled { receipt } => {
+            RunStep::Settled { receipt, .. } => {
                 self.line(&good, "settled", &format!("in block {}, tx {}", receipt.closed.block, receipt.closed.tx))?;
                 self.end_line()?;
                 writeln!(self.stderr, "\n{}", receipt_text(receipt, style))
@@ -274,7 +279,7 @@ mod tests {
     }
 
     fn settled() -> RunStep {
-        RunStep::Settled { receipt: Box::new(receipt()) }
+        RunStep::Settled { receipt: Box::new(receipt()), error: None }
     }
 
     fn failed(kind: ErrorKind) -> RunStep {
@@ -345,7 +350,9 @@ mod tests {
         let opened = || RunStep::Opened { tx: B256::ZERO, block: 1 };
         let mut unfinished = receipt();
         unfinished.job = None;
-        let unfinished = || RunStep::Settled { receipt: Box::new(unfinished.clone()) };
+        let error = || Some(ApiError::new(ErrorKind::Failed, "no", ""));
+        let stopped = || RunStep::Settled { receipt: Box::new(unfinished.clone()), error: error() };
+        let lost = || RunStep::Settled { receipt: Box::new(receipt()), error: error() };
         let cases: Vec<(&str, Vec<RunStep>, bool, u8)> = vec![
             ("the program's own", vec![quoted(), opened(), exited(3), settled()], false, 3),
             ("a signal", vec![quoted(), opened(), exited(137), settled()], false, 137),
@@ -356,8 +363,9 @@ mod tests {
             ("all refused", vec![failed(ErrorKind::Refused)], false, 6),
             ("failed after the opening", vec![quoted(), opened(), failed(ErrorKind::Timeout)], false, 125),
             ("even when the program had ended well", vec![opened(), exited(0), failed(ErrorKind::Failed)], false, 125),
-            ("settled without an end of the program", vec![opened(), unfinished()], false, 125),
-            ("interrupted by the user", vec![opened(), unfinished()], true, 130),
+            ("settled, but the outputs were lost", vec![opened(), exited(0), lost()], false, 125),
+            ("stopped by somebody else", vec![opened(), stopped()], false, 125),
+            ("interrupted by the user", vec![opened(), stopped()], true, 130),
             ("events broke off before the opening", vec![quoted()], false, 1),
             ("events broke off after the opening", vec![opened()], false, 125),
         ];

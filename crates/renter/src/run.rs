@@ -340,8 +340,7 @@ async fn serve(context: &Context, mut driver: Driver, journal: &Journal) -> Resu
         }
     };
     driver.finish().await;
-    settle(&mut driver, journal).await?;
-    outcome
+    settle(&mut driver, journal, outcome.err()).await
 }
 
 fn ended_early(snapshot: &Snapshot) -> ApiError {
@@ -494,7 +493,7 @@ async fn fetch(guest: &Guest, record: &Record, journal: &Journal) -> Result<Stri
 }
 
 /// Waits for the chain to pay both sides.
-async fn settle(driver: &mut Driver, journal: &Journal) -> Result<(), ApiError> {
+async fn settle(driver: &mut Driver, journal: &Journal, error: Option<ApiError>) -> Result<(), ApiError> {
     // the total is final when the provider has released it, or cannot be asked any more
     let agreed = |phase: Phase| matches!(phase, Phase::Settling | Phase::Leaving) || phase.is_over();
     let snapshot = driver.until(|snapshot| agreed(snapshot.record.rental.phase)).await;
@@ -503,7 +502,7 @@ async fn settle(driver: &mut Driver, journal: &Journal) -> Result<(), ApiError> 
     let snapshot = driver.until(|snapshot| snapshot.receipt.is_some()).await;
     match snapshot.receipt {
         Some(receipt) => {
-            journal.push(RunStep::Settled { receipt: Box::new(receipt.as_ref().clone()) }).await;
+            journal.push(RunStep::Settled { receipt: Box::new(receipt.as_ref().clone()), error }).await;
             Ok(())
         }
         // the node is shutting down: the next start goes on

@@ -312,7 +312,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_exits_as_its_program_did_or_as_its_failure_says() {
         let opened = || RunStep::Opened { tx: B256::ZERO, block: 1 };
-        let settled = || RunStep::Settled { receipt: Box::new(crate::receipt::tests::receipt()) };
+        let settled = || RunStep::Settled { receipt: Box::new(crate::receipt::tests::receipt()), error: None };
         let failed = |kind| RunStep::Failed { error: ApiError::new(kind, "no", "do") };
         for (steps, expected) in [
             (vec![quoted(), opened(), RunStep::Exited { code: 3, how: String::new() }, settled()], Ok(3)),
