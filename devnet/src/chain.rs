@@ -30,7 +30,7 @@ const CHAIN_STARTS: Duration = Duration::from_secs(30);
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(50);
 
-#[allow(missing_docs, unreachable_pub)]
+#[allow(missing_docs, unreachable_pub, clippy::too_many_arguments, reason = "generated from the interface")]
 mod bindings {
     alloy::sol! {
         #[sol(rpc)]

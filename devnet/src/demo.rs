@@ -44,7 +44,7 @@ const JOB_LASTS: Duration = Duration::from_secs(10);
 #[derive(Args, Debug)]
 pub struct Options {
     /// A folder that becomes /job for your own program.
-    #[arg(long, value_name = "DIR", requires = "command")]
+    #[arg(long, value_name = "DIR", requires = "command", value_parser = a_folder)]
     input: Option<PathBuf>,
     /// How many providers there are.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=8))]
@@ -59,10 +59,12 @@ pub struct Options {
 
 /// Runs the demonstration. The exit code is 0 when the whole line held.
 pub async fn run(options: Options) -> Result<ExitCode> {
-    if let Some(input) = &options.input {
-        ensure!(input.is_dir(), "--input {} is not a folder", input.display());
-    }
     until_told(demonstrate(options)).await
+}
+
+fn a_folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err("not a folder".to_owned()) }
 }
 
 async fn demonstrate(options: Options) -> Result<ExitCode> {

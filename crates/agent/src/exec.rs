@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStdin, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -46,12 +46,8 @@ pub(crate) fn serve(agent: &Agent, socket: &mut UnixStream, command: &Command) -
         thread("exec", move || {
             let exit = children.wait(&started);
             let deadline = Instant::now() + DRAIN;
-            loop {
-                match drained.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                    Ok(()) => {}
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-                }
-            }
+            // until both streams are drained, or the time is over
+            while drained.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
             let mut output = lock(&output);
             let _ = Frame::Reply(Reply::Ended { exit }).write(&mut *output);
             // Wakes the thread that reads the asker's frames; what was written is still delivered.

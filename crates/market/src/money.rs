@@ -108,7 +108,7 @@ impl Rate {
     pub fn seconds_for(self, amount: Amount) -> u32 {
         // for_seconds(s) <= amount  <=>  rate * s < (amount + 1) * 1e6
         let limit = (amount.0 + 1) * 1_000_000 - 1;
-        if self.0.0 == 0 { u32::MAX } else { u32::try_from(limit / self.0.0).unwrap_or(u32::MAX) }
+        limit.checked_div(self.0.0).and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(u32::MAX)
     }
 }
 

@@ -69,9 +69,9 @@ impl Pool {
     }
 
     /// Queues a piece of work, or gives it back when there is too much.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), Job> {
+    pub(crate) fn submit(&self, job: Job) -> Result<(), Box<Job>> {
         self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => Box::new(job),
         })
     }
 

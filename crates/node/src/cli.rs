@@ -260,11 +260,8 @@ mod tests {
         assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
         assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
         assert!(matches!(parse("receipts").unwrap().command, Some(Command::Receipts(Receipts { id: None }))));
-        for (line, name) in [("wallet new spare", "spare")] {
-            assert!(
-                matches!(parse(line).unwrap().command, Some(Command::Wallet(Wallet::New { name: n })) if n == name)
-            );
-        }
+        let new = parse("wallet new spare").unwrap().command;
+        assert!(matches!(new, Some(Command::Wallet(Wallet::New { name })) if name == "spare"));
         assert!(matches!(parse("wallet show").unwrap().command, Some(Command::Wallet(Wallet::Show))));
         assert!(matches!(parse("wallet balance").unwrap().command, Some(Command::Wallet(Wallet::Balance))));
     }

@@ -46,7 +46,7 @@ impl Wallet {
 
     /// The wallet of a known key.
     pub fn from_key(key: &B256) -> Result<Self, SettlementError> {
-        let signer = PrivateKeySigner::from_bytes(key).map_err(|e| SignerError::Ecdsa(e))?;
+        let signer = PrivateKeySigner::from_bytes(key).map_err(SignerError::Ecdsa)?;
         Ok(Self { signer })
     }
 

@@ -5,4 +5,5 @@ mod devnet_itself;
 mod limits;
 mod refusals;
 mod rentals;
+mod restarts;
 mod unpaid;

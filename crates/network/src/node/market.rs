@@ -264,8 +264,8 @@ impl Node {
 
     /// Refills the book from the store.
     pub(super) fn load(&mut self, ads: Vec<Vec<u8>>, reply: oneshot::Sender<usize>) {
-        if let Err(Job::Ads { exchange: Exchange::Load { reply }, .. }) =
-            self.pool.submit(Job::Ads { exchange: Exchange::Load { reply }, ads })
+        if let Err(job) = self.pool.submit(Job::Ads { exchange: Exchange::Load { reply }, ads })
+            && let Job::Ads { exchange: Exchange::Load { reply }, .. } = *job
         {
             self.counters.pool_full.add();
             let _ = reply.send(0);
@@ -344,7 +344,9 @@ impl Node {
             Question::List(listing) => (Exchange::List { listing, next: response.next }, MAX_LIST_PAGE),
         };
         let ads = response.ads.into_iter().take(limit).collect();
-        if let Err(Job::Ads { exchange, .. }) = self.pool.submit(Job::Ads { exchange, ads }) {
+        if let Err(job) = self.pool.submit(Job::Ads { exchange, ads })
+            && let Job::Ads { exchange, .. } = *job
+        {
             self.counters.pool_full.add();
             match exchange {
                 Exchange::Get { subjects, .. } => self.unanswered(source, Question::Get { subjects }),

@@ -75,9 +75,9 @@ impl Rentals {
     }
 }
 
-fn refusal(code: RefusalCode, detail: &str) -> proto::RentalResponse {
+fn refusal(code: RefusalCode, detail: &str) -> Box<proto::RentalResponse> {
     let refusal = wire::refusal_to_proto(&Refusal::new(code, detail));
-    proto::RentalResponse { response: Some(proto::rental_response::Response::Refusal(refusal)) }
+    Box::new(proto::RentalResponse { response: Some(proto::rental_response::Response::Refusal(refusal)) })
 }
 
 impl Node {
@@ -151,7 +151,7 @@ impl Node {
                 let answered = wait.map(|response| Answered { channel, response: response.ok().and_then(Result::ok) });
                 self.rentals.answers.push(answered.boxed());
             }
-            Err(refusal) => self.respond(channel, refusal),
+            Err(refusal) => self.respond(channel, *refusal),
         }
     }
 
@@ -160,7 +160,7 @@ impl Node {
         &mut self,
         peer: PeerId,
         request: proto::RentalRequest,
-    ) -> Result<oneshot::Receiver<proto::RentalResponse>, proto::RentalResponse> {
+    ) -> Result<oneshot::Receiver<proto::RentalResponse>, Box<proto::RentalResponse>> {
         if !self.rentals.to_role.served.load(Ordering::Acquire) {
             return Err(refusal(RefusalCode::NoSuchSlot, "this node rents nothing out"));
         }
@@ -189,11 +189,11 @@ impl Node {
             Some(response) if response.encoded_len() <= MAX_MESSAGE_BYTES => response,
             Some(_) => {
                 self.counters.messages_oversize.add();
-                refusal(RefusalCode::Internal, "the answer is too long to send")
+                *refusal(RefusalCode::Internal, "the answer is too long to send")
             }
             None => {
                 self.counters.rentals_unanswered.add();
-                refusal(RefusalCode::Internal, "the provider gave no answer")
+                *refusal(RefusalCode::Internal, "the provider gave no answer")
             }
         };
         self.respond(answered.channel, response);

@@ -215,10 +215,11 @@ impl Watcher {
             }
         }
         match state {
-            Some(rental) => match rental.stop_at {
-                Some(stop_at) => self.report(RentalEvent::Stopping { id, stop_at }).await?,
-                None => {}
-            },
+            Some(rental) => {
+                if let Some(stop_at) = rental.stop_at {
+                    self.report(RentalEvent::Stopping { id, stop_at }).await?;
+                }
+            }
             None => {
                 if let Some(closing) = self.chain.closing(id, watched.since).await? {
                     self.report(RentalEvent::Closed(Box::new(closing))).await?;
