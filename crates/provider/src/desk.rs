@@ -58,3 +58,57 @@ pub(crate) fn weigh<'a>(
     }
     Ok((offer, price))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::tests::two_slots;
+    use alloy_primitives::Address;
+    use market::{
+        money::{Amount, Rate},
+        signed::Escrow,
+        terms::Workload,
+    };
+
+    const NOW: UnixMillis = UnixMillis(1_000_000_000);
+
+    fn refused(change: impl FnOnce(&mut QuoteAsk)) -> Option<RefusalCode> {
+        let mut ask = QuoteAsk {
+            escrow: Escrow { chain: 1, address: Address::repeat_byte(9) },
+            token: Address::repeat_byte(8),
+            wallet: Address::repeat_byte(1),
+            renter_key: Address::repeat_byte(2),
+            at: NOW.seconds(),
+            offer: "small".into(),
+            rate: Rate::from_hourly(Amount::new(3_600_000).unwrap()).unwrap(),
+            max_seconds: 60 + 30,
+            deposit: Amount::new(60_000).unwrap(),
+            interruptible: false,
+            workload: Workload::default(),
+            continues: None,
+        };
+        change(&mut ask);
+        let config = Config { min_seconds: 10, max_seconds: 3_600, ..Config::default() };
+        weigh(&ask, &config, &two_slots(), NOW).err().map(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn a_fair_question_is_not_refused() {
+        assert_eq!(refused(|_| {}), None);
+    }
+
+    #[test]
+    fn each_unfair_question_is_refused_for_its_own_reason() {
+        assert_eq!(refused(|ask| ask.at -= 61), Some(RefusalCode::BadRequest));
+        assert_eq!(refused(|ask| ask.offer = "large".into()), Some(RefusalCode::NoSuchSlot));
+        assert_eq!(refused(|ask| ask.escrow.chain = 2), Some(RefusalCode::Settlement));
+        assert_eq!(refused(|ask| ask.token = Address::ZERO), Some(RefusalCode::Settlement));
+        assert_eq!(refused(|ask| ask.rate = Rate::default()), Some(RefusalCode::Price));
+        assert_eq!(refused(|ask| ask.interruptible = true), Some(RefusalCode::Price));
+        assert_eq!(refused(|ask| ask.max_seconds = 39), Some(RefusalCode::Duration));
+        assert_eq!(refused(|ask| ask.max_seconds = 3_631), Some(RefusalCode::Duration));
+        assert_eq!(refused(|ask| ask.workload.network = NetworkAccess::Egress), Some(RefusalCode::Image));
+        assert_eq!(refused(|ask| ask.deposit = Amount::new(9_999).unwrap()), Some(RefusalCode::Funds));
+        assert_eq!(refused(|ask| ask.deposit = Amount::new(90_001).unwrap()), Some(RefusalCode::BadRequest));
+    }
+}

@@ -215,3 +215,74 @@ fn cpu_model() -> String {
         .take(wire::MAX_TEXT_BYTES / 4)
         .collect()
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use alloy_primitives::{Address, B256};
+    use market::{
+        money::{Amount, Token},
+        signed::Escrow,
+    };
+
+    /// Two slots of one offer at 3.60 an hour.
+    pub(crate) fn two_slots() -> Inventory {
+        let escrow = Escrow { chain: 1, address: Address::repeat_byte(9) };
+        let token = Token { chain: 1, address: Address::repeat_byte(8), symbol: "USD".into(), decimals: 6 };
+        let rate = Rate::from_hourly(Amount::new(3_600_000).unwrap()).unwrap();
+        let slot = |number: u8| Slot {
+            name: format!("small-{number}"),
+            offer: "small".into(),
+            device: DeviceId(B256::repeat_byte(number)),
+            occupant: None,
+        };
+        let offer = Offer {
+            name: "small".into(),
+            slots: 2,
+            free: 2,
+            busy_until: None,
+            hardware: Hardware { cpu_millis: 1_000, ..Hardware::default() },
+            prices: vec![Price { escrow, token, rate, floor: None, min_deposit: Amount::new(10_000).unwrap() }],
+            min_seconds: 10,
+            max_seconds: 3_600,
+            increment_millis: 10_000,
+            ready_seconds: 30,
+            notice_seconds: 30,
+            window: 86_400,
+            arbiters: vec![],
+            isolation: Isolation::SharedKernel,
+            verification: Verification::Declared,
+            whole_host: false,
+            splits: vec![],
+            discounts: vec![],
+        };
+        Inventory { slots: vec![slot(1), slot(2)], offers: vec![offer] }
+    }
+
+    #[test]
+    fn a_slot_has_one_occupant_and_comes_back_from_that_one_alone() {
+        let mut inventory = two_slots();
+        let rental = |n| Occupant::Rental(RentalId(B256::repeat_byte(n)));
+        assert_eq!(inventory.take("small", rental(1)).unwrap().name, "small-1");
+        assert_eq!(inventory.take("small", Occupant::Asking(7)).unwrap().name, "small-2");
+        assert!(inventory.take("small", rental(3)).is_none());
+        inventory.free(rental(9));
+        assert!(inventory.take("small", rental(3)).is_none());
+        inventory.free(Occupant::Asking(7));
+        assert_eq!(inventory.take("small", rental(3)).unwrap().name, "small-2");
+    }
+
+    #[test]
+    fn an_offer_without_a_free_slot_says_when_the_first_comes_back() {
+        let mut inventory = two_slots();
+        let id = |n| RentalId(B256::repeat_byte(n));
+        let ends = HashMap::from([(id(1), UnixMillis(5_000)), (id(2), UnixMillis(4_000))]);
+        inventory.take("small", Occupant::Rental(id(1)));
+        assert_eq!((inventory.offers(&ends)[0].free, inventory.offers(&ends)[0].busy_until), (1, None));
+        inventory.take("small", Occupant::Rental(id(2)));
+        assert_eq!(
+            (inventory.offers(&ends)[0].free, inventory.offers(&ends)[0].busy_until),
+            (0, Some(UnixMillis(4_000)))
+        );
+    }
+}
