@@ -227,24 +227,26 @@ impl Supervisor {
             let (id, block) = (rental.id, rental.quoted_at_block);
             tracing::info!(rental = %id.short(), phase = rental.phase.name(), "taking the rental up again");
             self.inventory.assign(&rental.terms.slot, Occupant::Rental(id));
-            let keeper = match rental.phase {
-                Phase::Serving | Phase::Frozen => sandboxes
-                    .remove(&sandbox_name(&id))
-                    .map(|sandbox| Keeper::new(sandbox, rental.phase == Phase::Frozen)),
-                _ => None,
-            };
-            let lost = keeper.is_none() && matches!(rental.phase, Phase::Serving | Phase::Frozen);
-            let effects = rental.resume();
+            let needed = matches!(rental.phase, Phase::Preparing | Phase::Serving | Phase::Frozen);
+            let sandbox = if needed { sandboxes.remove(&sandbox_name(&id)) } else { None };
+            let (preparing, effects) = (rental.phase == Phase::Preparing, rental.resume());
+            let frozen = rental.phase == Phase::Frozen;
             if let Some(settling) =
                 self.chains.iter().find(|s| s.account.sender().chain().escrow() == rental.quote.escrow)
             {
                 settling.follower.watch(id, block).await?;
             }
+            let keeper = sandbox.clone().filter(|_| !preparing).map(|sandbox| Keeper::new(sandbox, frozen));
+            let lost = needed && !preparing && keeper.is_none();
             self.live.insert(
                 id,
                 Live { rental, keeper, sessions: CancellationToken::new(), preparing: false, closing: None },
             );
-            self.act(id, effects);
+            match sandbox {
+                // it was made, but the start of its meter was not written
+                Some(sandbox) if preparing => self.prepared(id, Ok(sandbox), now).await,
+                _ => self.act(id, effects),
+            }
             if lost {
                 tracing::warn!(rental = %id.short(), "its sandbox is gone: closing with what was paid");
                 self.happened(id, Input::Evict, now).await;

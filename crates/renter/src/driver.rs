@@ -74,6 +74,11 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    /// Whether nothing more will happen to the rental.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.borrow().record.rental.phase.is_over()
+    }
+
     /// Ends the rental.
     pub(crate) async fn finish(&self) {
         // a driver that is gone has nothing left to end

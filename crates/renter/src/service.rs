@@ -68,7 +68,9 @@ impl Renter {
             followers,
             started: tokio::time::Instant::now(),
             register: Box::new(move |driver| {
-                lock(&register).drivers.insert(driver.id, driver);
+                let drivers = &mut lock(&register).drivers;
+                drivers.retain(|_, driver| !driver.is_over());
+                drivers.insert(driver.id, driver);
             }),
         });
         let renter = Self { context, registry, tasks };
@@ -181,9 +183,8 @@ impl Renter {
         let usage = |message: String, next: &str| ApiError::new(ErrorKind::Usage, message, next);
         let driver = {
             let registry = lock(&self.registry);
-            let over = |driver: &Driver| driver.state.borrow().record.rental.phase.is_over();
             let mut matching =
-                registry.drivers.values().filter(|driver| driver.id.matches_prefix(&prefix) && !over(driver));
+                registry.drivers.values().filter(|driver| driver.id.matches_prefix(&prefix) && !driver.is_over());
             match (matching.next(), matching.next()) {
                 (Some(driver), None) => driver.clone(),
                 (None, _) => return Err(usage(format!("no running rental begins with `{prefix}`"), "see `node ps`")),
