@@ -19,8 +19,8 @@ enum Command {
     /// Without --input and CMD the job is a matrix product, and its outputs are compared with those of the same program run without any
     /// rental. With them it is yours: DIR becomes /job, CMD runs there, its outputs are brought to ./gpulease-out.
     ///
-    /// Exits with 0 when the line held: the rental was settled, every balance adds up, the receipt agrees with the chain. How your own
-    /// job ended is printed and does not change that.
+    /// Exits as the job did when the line held: the rental was settled, every balance adds up, the receipt agrees with the chain. Exits with
+    /// 125 when it did not. Standard output is the job's alone.
     Demo(devnet::demo::Options),
     /// Keeps a network running until Ctrl-C and prints how to use it.
     Up(devnet::up::Options),
@@ -30,14 +30,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Warden => devnet::warden::run().map(|()| ExitCode::SUCCESS),
-        Command::Demo(options) => block_on(devnet::demo::run(options)),
-        Command::Up(options) => block_on(devnet::up::run(options)),
+    let (result, failed) = match Arguments::parse().command {
+        Command::Warden => (devnet::warden::run().map(|()| ExitCode::SUCCESS), ExitCode::FAILURE),
+        Command::Demo(options) => (block_on(devnet::demo::run(options)), devnet::demo::DID_NOT_HOLD.into()),
+        Command::Up(options) => (block_on(devnet::up::run(options)), ExitCode::FAILURE),
     };
     result.unwrap_or_else(|error| {
         eprintln!("devnet: {error:#}");
-        ExitCode::FAILURE
+        failed
     })
 }
 

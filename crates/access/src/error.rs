@@ -1,6 +1,6 @@
 //! What can go wrong with a session.
 
-use market::refusal::Refusal;
+use market::refusal::{Refusal, RefusalCode};
 use network::{FrameError, OpenError};
 use std::{io, path::PathBuf};
 
@@ -46,7 +46,11 @@ pub enum AccessError {
 
 impl AccessError {
     /// Whether the same thing may well succeed after a pause.
-    pub const fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
+        // a provider that is starting up again, or busy, says so
+        if let Self::Open(OpenError::Refused(refusal)) = self {
+            return matches!(refusal.code, RefusalCode::Draining | RefusalCode::RateLimited);
+        }
         matches!(
             self,
             Self::Stream(_)

@@ -37,6 +37,8 @@ const ORDERS: usize = 64;
 const FASTEST_TICK: Duration = Duration::from_millis(100);
 /// How long a voucher may stay unanswered: an increment, but not less than a message may take around the world twice.
 const SHORTEST_ANSWER: Duration = Duration::from_secs(2);
+/// Pause before a voucher that could not be delivered is sent again: a few times within the shortest answer.
+const VOUCHER_PAUSE: Duration = Duration::from_millis(250);
 /// Pause before the end is told again to a provider that did not answer.
 const FINISH_PAUSE: Duration = Duration::from_secs(2);
 /// Pause before a transaction that failed is tried again.
@@ -330,13 +332,14 @@ impl Task {
         let rental = self.rental();
         match answer {
             Ok(ack) => match wire::ack_from_proto(&ack, rental.quote.quote.provider_key, &rental.quote.escrow) {
-                Ok(statement) if statement.id == rental.id => self.input(Input::Acked(statement.cumulative)).await,
+                Ok(statement) if statement.id == rental.id => {
+                    self.record.frozen_millis = self.record.frozen_millis.max(statement.frozen_millis);
+                    self.input(Input::Acked(statement.cumulative)).await;
+                }
                 _ => self.input(Input::AckMissed).await,
             },
-            Err(Some(NoPromise::Refused(refusal)))
-                if matches!(refusal.code, RefusalCode::WrongState | RefusalCode::NoSuchRental) =>
-            {
-                tracing::info!(rental = %rental.id.short(), %refusal, "the provider has ended the rental");
+            Err(Some(error)) if ends_the_rental(&error) => {
+                tracing::info!(rental = %rental.id.short(), %error, "the provider has ended the rental");
                 self.error.get_or_insert_with(|| {
                     ApiError::new(ErrorKind::Refused, "the provider ended the rental", "only what was served is billed")
                 });
@@ -479,14 +482,8 @@ impl Task {
         let (network, provider) = (self.tools.network.clone(), self.rental().provider);
         let limit = Duration::from_millis(u64::from(self.rental().terms.increment_millis)).max(SHORTEST_ANSWER);
         self.work.spawn(async move {
-            let request = proto::rental_request::Request::Voucher(wire::voucher_to_proto(&voucher));
-            let answer = tokio::time::timeout(limit, rental_request(&network, provider, request)).await;
-            Done::Voucher(match answer {
-                Ok(Ok(proto::rental_response::Response::Ack(ack))) => Ok(ack),
-                Ok(Ok(_)) => Err(Some(NoPromise::Unacceptable("another kind of answer was expected".to_owned()))),
-                Ok(Err(error)) => Err(Some(error)),
-                Err(_) => Err(None),
-            })
+            let answer = tokio::time::timeout(limit, acknowledgement(&network, provider, &voucher)).await;
+            Done::Voucher(answer.map_err(|_| None).and_then(|answer| answer.map_err(Some)))
         });
     }
 
@@ -555,6 +552,30 @@ impl Task {
     }
 }
 
+/// The provider's answer to a voucher. A provider that cannot be reached, or that has just started and does not serve yet, is asked
+/// again: only one that stays away for the whole time that an answer may take has missed it.
+async fn acknowledgement(
+    network: &Handle,
+    provider: network::PeerId,
+    voucher: &SignedVoucher,
+) -> Result<proto::Ack, NoPromise> {
+    loop {
+        let request = proto::rental_request::Request::Voucher(wire::voucher_to_proto(voucher));
+        match rental_request(network, provider, request).await {
+            Ok(proto::rental_response::Response::Ack(ack)) => return Ok(ack),
+            Ok(_) => return Err(NoPromise::Unacceptable("another kind of answer was expected".to_owned())),
+            Err(error @ NoPromise::Refused(_)) if ends_the_rental(&error) => return Err(error),
+            Err(error) => tracing::debug!(%error, "a voucher is sent again"),
+        }
+        tokio::time::sleep(VOUCHER_PAUSE).await;
+    }
+}
+
+/// Whether a refusal means that the provider has ended the rental.
+fn ends_the_rental(error: &NoPromise) -> bool {
+    matches!(error, NoPromise::Refused(refusal) if matches!(refusal.code, RefusalCode::WrongState | RefusalCode::NoSuchRental))
+}
+
 /// Writes a record with the certainty that a promise needs.
 pub(crate) async fn write(store: &Store, record: Record) -> Result<(), StoreError> {
     store.run(move |store| store.put_sync::<Rentals>(&record.rental.id, &Json(record.clone()))).await
@@ -577,7 +598,7 @@ pub(crate) fn receipt(record: &Record) -> Option<Receipt> {
         ready_at: rental.ready.map(|(at, _)| at),
         stopped_at: rental.stopped_at,
         seconds: rental.quote.quote.rate.seconds_for(closing.paid).min(rental.seconds(stopped)),
-        frozen_seconds: 0,
+        frozen_seconds: u32::try_from(record.frozen_millis / 1_000).unwrap_or(u32::MAX),
         deposit: opening.deposit,
         paid: closing.paid,
         refunded: closing.refunded,

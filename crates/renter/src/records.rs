@@ -22,6 +22,8 @@ pub(crate) struct Record {
     pub(crate) session_key: B256,
     /// The run it serves.
     pub(crate) job: Job,
+    /// Milliseconds frozen, by the provider's last signed ack.
+    pub(crate) frozen_millis: u64,
 }
 
 /// What a run does with its rental, and how far it is.

@@ -290,7 +290,7 @@ async fn open(
         ended: None,
         fetched: None,
     };
-    let record = Record { rental, session_key: session.key(), job };
+    let record = Record { rental, session_key: session.key(), job, frozen_millis: 0 };
     driver::write(&context.parts.store, record.clone()).await.map_err(|error| failed(&error))?;
     let driver = driver::start(context.tools(account), record).map_err(|error| chain_error(&error))?;
     (context.register)(driver.clone());

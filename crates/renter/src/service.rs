@@ -19,7 +19,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use store::{Store, StoreError};
+use store::{Json, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -82,6 +82,7 @@ impl Renter {
         for record in self.records().await? {
             let rental = &record.rental;
             if rental.phase.is_over() {
+                self.complete(&record).await?;
                 continue;
             }
             let accounts = self.context.parts.accounts.iter().zip(&self.context.followers);
@@ -100,6 +101,16 @@ impl Renter {
             self.spawn(run::resume(context, driver, journal));
         }
         Ok(())
+    }
+
+    /// Writes the receipt of a closed rental, should an earlier run have died before it did.
+    async fn complete(&self, record: &Record) -> Result<(), StoreError> {
+        let Some(receipt) = driver::receipt(record) else { return Ok(()) };
+        let write = move |store: &Store| match store.contains::<Receipts>(&receipt.id)? {
+            true => Ok(()),
+            false => store.put_sync::<Receipts>(&receipt.id, &Json(receipt.clone())),
+        };
+        self.context.parts.store.run(write).await
     }
 
     async fn records(&self) -> Result<Vec<Record>, StoreError> {

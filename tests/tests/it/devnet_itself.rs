@@ -95,6 +95,23 @@ async fn a_devnet_that_is_told_to_end_stops_in_order_and_removes_its_directory()
 }
 
 #[tokio::test]
+async fn the_demonstration_of_a_job_of_ones_own_ends_as_the_job_did() -> Result<()> {
+    story(async {
+        let job = tempfile::tempdir()?;
+        std::fs::write(job.path().join("words"), "out of a file")?;
+        let mut demo = program("devnet")?;
+        demo.args(["demo", "--input"]).arg(job.path()).args(["--", "sh", "-c", "cat words; echo aside >&2; exit 3"]);
+        let output = demo.current_dir(job.path()).output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "out of a file");
+        ensure!(said.contains("aside") && said.contains("every balance adds up"), "{said}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn the_demonstration_holds() -> Result<()> {
     story(async {
         let output = program("devnet")?.arg("demo").output().await?;

@@ -207,7 +207,8 @@ impl Rental {
     /// What to do again after a restart.
     pub fn resume(&self) -> Vec<Effect> {
         match self.phase {
-            Phase::Held | Phase::Lapsed | Phase::Closed => vec![],
+            Phase::Held | Phase::Lapsed => vec![],
+            Phase::Closed => vec![Effect::Receipt, Effect::FreeSlot],
             Phase::Preparing => vec![Effect::Prepare],
             Phase::Serving => vec![Effect::Thaw],
             Phase::Frozen => vec![Effect::Freeze],
@@ -235,7 +236,8 @@ impl Rental {
 
     fn sandbox_ready(&mut self, signature: Signature, now: UnixMillis) -> Vec<Effect> {
         if self.phase != Phase::Preparing {
-            return if self.phase == Phase::Closing { vec![Effect::Destroy] } else { vec![] };
+            let serves = matches!(self.phase, Phase::Serving | Phase::Frozen);
+            return if serves { vec![] } else { vec![Effect::Destroy] };
         }
         self.ready = Some((now, signature));
         self.phase = Phase::Serving;

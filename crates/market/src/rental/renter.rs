@@ -148,6 +148,13 @@ pub struct Rental {
     pub ready: Option<(UnixMillis, Signature)>,
     /// Where the own meter starts: the signed start, never earlier than one increment before it was heard.
     pub metered_from: Option<UnixMillis>,
+    /// When the provider was last heard, by the wall clock: its `Ready` or an ack.
+    #[serde(default)]
+    pub heard_at: Option<UnixMillis>,
+    /// How far past that moment vouchers go: one increment, less what the start lay before it was heard. Backdating and silence cost
+    /// one increment together.
+    #[serde(default)]
+    pub ahead_millis: u64,
     /// The highest voucher signed.
     pub voucher: Option<SignedVoucher>,
     /// The highest total acknowledged.
@@ -184,6 +191,8 @@ impl Rental {
             opened_at: None,
             ready: None,
             metered_from: None,
+            heard_at: None,
+            ahead_millis: 0,
             voucher: None,
             acked: Amount::ZERO,
             missed_acks: 0,
@@ -216,6 +225,22 @@ impl Rental {
         self.voucher.map_or(Amount::ZERO, |voucher| voucher.cumulative)
     }
 
+    /// The total that may be signed for at `now`: what is owed for the time in which the provider was heard, and for one increment beyond.
+    /// So a renter that was away (a suspended laptop) does not sign for time that a provider which has long ended the rental did not
+    /// serve; one that is still there acknowledges, and with its ack the renter catches up.
+    fn payable(&self, meter: &Meter, now: UnixMillis) -> Amount {
+        let trusted = self.heard_at.map_or(now, |heard| now.min(heard.plus(self.ahead_millis)));
+        meter.owed(trusted).max(self.signed_total())
+    }
+
+    /// Whether the provider has been silent for so long that, by the terms, it has ended the rental: it served one increment beyond the
+    /// last voucher that may have reached it, itself one increment beyond its last word, and then waited frozen. Should it still answer,
+    /// it is not to be paid for that time.
+    fn is_given_up(&self, now: UnixMillis) -> bool {
+        let waited = 2 * u64::from(self.terms.increment_millis) + u64::from(self.terms.frozen_seconds) * 1_000;
+        self.heard_at.is_some_and(|heard| now.since(heard) > waited)
+    }
+
     /// Seconds billed so far.
     pub fn seconds(&self, now: UnixMillis) -> u32 {
         self.meter().map_or(0, |meter| meter.tariff.billed_seconds(meter.served(self.stopped_at.unwrap_or(now))))
@@ -229,7 +254,7 @@ impl Rental {
             Input::Opened(opening) => Ok(self.opened(opening, now)),
             Input::Ready(at, signature) => Ok(self.begin(at, signature, now)),
             Input::Signed(voucher) => Ok(self.signed(voucher)),
-            Input::Acked(total) => Ok(self.acknowledged(total)),
+            Input::Acked(total) => Ok(self.acknowledged(total, now)),
             Input::AckMissed => Ok(self.ack_missed(now)),
             Input::Finish => self.finish(now),
             Input::Released(release) => Ok(self.released(release, now)),
@@ -245,7 +270,9 @@ impl Rental {
     pub fn resume(&self) -> Vec<Effect> {
         match self.phase {
             Phase::Opening => vec![Effect::SendOpen],
-            Phase::Finishing => vec![Effect::TellFinish],
+            // before the opening is seen the provider has nothing to end
+            Phase::Finishing if self.opening.is_some() => vec![Effect::TellFinish],
+            Phase::Closed => vec![Effect::Receipt],
             Phase::Leaving if self.stop_time.is_none() => vec![Effect::SendStop],
             _ => vec![],
         }
@@ -285,9 +312,12 @@ impl Rental {
             return vec![];
         }
         // clocks differ and providers lie: what was served before we heard of it counts for one increment at most
-        let earliest = UnixMillis(now.0.saturating_sub(u64::from(self.terms.increment_millis)));
+        let increment = u64::from(self.terms.increment_millis);
+        let from = at.clamp(UnixMillis(now.0.saturating_sub(increment)), now);
         self.ready = Some((at, signature));
-        self.metered_from = Some(at.clamp(earliest, now));
+        self.metered_from = Some(from);
+        self.heard_at = Some(now);
+        self.ahead_millis = increment - now.since(from);
         self.phase = Phase::Serving;
         self.tick(now)
     }
@@ -299,8 +329,9 @@ impl Rental {
         vec![]
     }
 
-    fn acknowledged(&mut self, total: Amount) -> Vec<Effect> {
+    fn acknowledged(&mut self, total: Amount, now: UnixMillis) -> Vec<Effect> {
         self.missed_acks = 0;
+        self.heard_at = self.heard_at.max(Some(now));
         self.acked = self.acked.max(total.min(self.signed_total()));
         vec![]
     }
@@ -331,7 +362,8 @@ impl Rental {
             }
             Phase::Waiting | Phase::Serving => {
                 self.stopped_at = Some(now);
-                let last = self.meter().map(|meter| meter.owed(now)).filter(|total| *total > self.signed_total());
+                let last =
+                    self.meter().map(|meter| self.payable(&meter, now)).filter(|total| *total > self.signed_total());
                 self.phase = Phase::Finishing;
                 Ok(last.map(Effect::Sign).into_iter().chain([Effect::TellFinish]).collect())
             }
@@ -341,7 +373,11 @@ impl Rental {
     }
 
     fn released(&mut self, release: SignedRelease, now: UnixMillis) -> Vec<Effect> {
-        if self.phase == Phase::Finishing && release.id == self.id {
+        // the escrow pays what a release says, without a voucher: one for more than was signed is no answer to the end
+        if release.id != self.id || release.cumulative > self.signed_total() {
+            return self.finish_missed();
+        }
+        if self.phase == Phase::Finishing {
             self.release = Some(release);
             self.released_at = Some(now);
             self.phase = Phase::Settling;
@@ -391,11 +427,11 @@ impl Rental {
             }
             Phase::Serving => {
                 let Some(meter) = self.meter() else { return vec![] };
-                if now >= meter.ends_at() {
+                if now >= meter.ends_at() || self.is_given_up(now) {
                     return self.finish(now).unwrap_or_default();
                 }
                 // signing the same total again is the heartbeat
-                vec![Effect::Sign(meter.owed(now).max(self.signed_total()))]
+                vec![Effect::Sign(self.payable(&meter, now))]
             }
             Phase::Settling => {
                 let patient = self.released_at.is_none_or(|at| now.since(at) < CLOSE_PATIENCE);

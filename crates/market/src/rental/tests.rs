@@ -159,6 +159,21 @@ mod provider_side {
     }
 
     #[test]
+    fn a_sandbox_that_comes_up_after_the_end_is_removed() {
+        let mut rental = quoted();
+        rental.step(Input::Opened(opening()), at(0)).unwrap();
+        rental.step(Input::Closed(closing(0)), at(900)).unwrap();
+        assert_eq!(rental.step(Input::SandboxReady(signature()), at(1_000)), Ok(vec![Effect::Destroy]));
+    }
+
+    #[test]
+    fn a_receipt_that_a_crash_prevented_is_written_after_it() {
+        let mut rental = serving();
+        rental.step(Input::Closed(closing(1)), at(900)).unwrap();
+        assert_eq!(rental.resume(), vec![Effect::Receipt, Effect::FreeSlot]);
+    }
+
+    #[test]
     fn the_machine_survives_being_written_and_read() {
         let rental = serving();
         let text = serde_json::to_string(&rental).unwrap();
@@ -197,6 +212,50 @@ mod renter_side {
         rental.step(Input::Signed(voucher(rental.id, 2)), at(1_001)).unwrap();
         // a clock that jumps back does not take anything back
         assert_eq!(rental.step(Input::Tick, at(100)), Ok(vec![Effect::Sign(Amount::new(2).unwrap())]));
+    }
+
+    #[test]
+    fn a_renter_that_was_away_signs_one_increment_beyond_the_last_ack_and_catches_up_with_the_next() {
+        let mut rental = serving();
+        rental.step(Input::Signed(voucher(rental.id, 3)), at(3_000)).unwrap();
+        rental.step(Input::Acked(Amount::new(3).unwrap()), at(3_000)).unwrap();
+        assert_eq!(rental.step(Input::Tick, at(50_000)), Ok(vec![Effect::Sign(Amount::new(13).unwrap())]));
+        rental.step(Input::Signed(voucher(rental.id, 13)), at(50_000)).unwrap();
+        // unacknowledged, it goes no further; acknowledged, it does
+        assert_eq!(rental.step(Input::Tick, at(50_001)), Ok(vec![Effect::Sign(Amount::new(13).unwrap())]));
+        rental.step(Input::Acked(Amount::new(13).unwrap()), at(50_002)).unwrap();
+        assert_eq!(rental.step(Input::Tick, at(50_003)), Ok(vec![Effect::Sign(Amount::new(51).unwrap())]));
+    }
+
+    #[test]
+    fn a_renter_that_was_away_longer_than_a_frozen_sandbox_waits_ends_the_rental() {
+        let mut rental = serving();
+        rental.step(Input::Acked(Amount::ZERO), at(3_000)).unwrap();
+        // an increment that was covered, one that was not, and the wait
+        assert_eq!(rental.step(Input::Tick, at(83_000)), Ok(vec![Effect::Sign(Amount::new(13).unwrap())]));
+        let effects = rental.step(Input::Tick, at(83_001)).unwrap();
+        assert_eq!(effects, vec![Effect::Sign(Amount::new(13).unwrap()), Effect::TellFinish]);
+    }
+
+    #[test]
+    fn backdating_and_silence_cost_one_increment_together() {
+        let mut rental = opened();
+        // eight seconds before it was heard: two are left to go ahead
+        rental.step(Input::Ready(at(2_000), signature()), at(10_000)).unwrap();
+        assert_eq!(rental.step(Input::Tick, at(30_000)), Ok(vec![Effect::Sign(Amount::new(10).unwrap())]));
+    }
+
+    #[test]
+    fn a_release_of_more_than_was_signed_is_no_answer() {
+        let mut rental = serving();
+        rental.step(Input::Signed(voucher(rental.id, 3)), at(3_000)).unwrap();
+        rental.step(Input::Finish, at(3_000)).unwrap();
+        let release = SignedRelease { id: rental.id, cumulative: Amount::new(4).unwrap(), signature: signature() };
+        for _ in 1..MAX_FINISH_ATTEMPTS {
+            assert_eq!(rental.step(Input::Released(release), at(3_100)), Ok(vec![Effect::TellFinish]));
+        }
+        assert_eq!(rental.step(Input::Released(release), at(3_100)), Ok(vec![Effect::SendStop]));
+        assert_eq!(rental.release, None);
     }
 
     #[test]
@@ -250,6 +309,7 @@ mod renter_side {
     fn a_provider_that_does_not_close_is_closed_with_its_own_release() {
         let mut rental = serving();
         rental.step(Input::Finish, at(1_000)).unwrap();
+        rental.step(Input::Signed(voucher(rental.id, 1)), at(1_000)).unwrap();
         let release = SignedRelease { id: rental.id, cumulative: Amount::new(1).unwrap(), signature: signature() };
         rental.step(Input::Released(release), at(1_000)).unwrap();
         assert_eq!(rental.step(Input::Tick, at(1_000 + CLOSE_PATIENCE - 1)), Ok(vec![]));
@@ -263,6 +323,19 @@ mod renter_side {
         assert_eq!(rental.step(Input::Tick, at(31_000)), Ok(vec![]));
         assert_eq!(rental.step(Input::Tick, at(31_001)), Ok(vec![Effect::TellFinish]));
         assert_eq!(rental.signed_total(), Amount::ZERO);
+    }
+
+    #[test]
+    fn an_end_ordered_during_the_opening_is_not_told_after_a_restart_before_it_is_open() {
+        let (quote, terms) = agreed();
+        let mut rental = Rental::new(quote, terms, Bytes::new(), opening().deposit, 5);
+        rental.step(Input::Open, at(0)).unwrap();
+        rental.step(Input::Finish, at(1)).unwrap();
+        assert_eq!(rental.resume(), vec![]);
+        rental.step(Input::Opened(opening()), at(2)).unwrap();
+        assert_eq!(rental.resume(), vec![Effect::TellFinish]);
+        rental.step(Input::Closed(closing(0)), at(3)).unwrap();
+        assert_eq!(rental.resume(), vec![Effect::Receipt]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Shared {
             Ok(Ok(None) | Err(FrameError::Io(_))) | Err(_) => return self.counters.sessions_dropped.add(),
         };
         if !self.served.load(Ordering::Acquire) {
-            return refuse(stream, Refusal::new(RefusalCode::NoSuchRental, "this node serves no rentals")).await;
+            return refuse(stream, Refusal::new(RefusalCode::Draining, "this node does not serve rentals now")).await;
         }
         if !self.limiter.allow(&peer) {
             self.counters.rate_limited.add();

@@ -92,7 +92,7 @@ async fn the_provider_learns_who_opens_and_the_opener_why_not() {
 async fn a_stream_that_is_dropped_unanswered_and_a_node_without_sessions_are_told_apart() {
     let (provider, renter, peer) = pair(TCP).await;
     match renter.handle().open_session(peer, header(0)).await {
-        Err(OpenError::Refused(refusal)) => assert_eq!(refusal.code, RefusalCode::NoSuchRental),
+        Err(OpenError::Refused(refusal)) => assert_eq!(refusal.code, RefusalCode::Draining),
         other => panic!("{other:?}"),
     }
     let mut sessions = provider.handle().session_requests().unwrap();
