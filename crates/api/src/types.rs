@@ -358,6 +358,18 @@ pub struct Receipt {
     pub job: Option<JobSummary>,
 }
 
+/// How a rental was closed, by the number in its receipt, in words.
+pub const fn closing_words(kind: u8) -> &'static str {
+    match kind {
+        1 => "by the provider",
+        2 => "released",
+        3 => "finalized after a stop",
+        4 => "finalized after its term",
+        5 => "ruled by the arbiter",
+        _ => "in an unknown way",
+    }
+}
+
 /// A transaction on the rental's chain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TransactionRef {

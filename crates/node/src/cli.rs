@@ -13,6 +13,7 @@ Examples:
   node run --for 10m -- ./train.sh --epochs 3   rent, run, fetch the outputs, settle
   node ps                                       rentals that go on
   node receipts                                 rentals that are over
+  node receipts --verify                        prove what each of them cost, against the chain
 
 Exit codes:
   0 done, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 funds or gas, 6 refused, 7 chain, 8 timeout;
@@ -167,10 +168,27 @@ pub(crate) struct Stop {
 
 /// `node receipts`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+With --verify every receipt is proved: its hashes, signatures and sums, and then against the chain
+itself, which is asked directly and not through the daemon. Each check is a row of what was found
+and what was expected; the exit code is 0 if all hold, 1 if one does not, 7 if the chain cannot be
+asked.
+
+Examples:
+  node receipts
+  node receipts 0xabcd
+  node receipts --verify
+  node receipts 0xabcd --json > receipt.json && node receipts --verify --file receipt.json")]
 pub(crate) struct Receipts {
     /// Only the rental whose id begins so, in full
     #[arg(value_parser = parse_id_prefix)]
     pub(crate) id: Option<String>,
+    /// Prove each receipt by itself and against the chain
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Receipts that were saved with --json, instead of the daemon's
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 fn parse_role(text: &str) -> Result<Role, String> {
@@ -259,7 +277,13 @@ mod tests {
         assert!(matches!(parse("run -- x").unwrap().command, Some(Command::Run(Run { seconds: 3_600, .. }))));
         assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
         assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
-        assert!(matches!(parse("receipts").unwrap().command, Some(Command::Receipts(Receipts { id: None }))));
+        assert!(matches!(
+            parse("receipts").unwrap().command,
+            Some(Command::Receipts(Receipts { id: None, verify: false, .. }))
+        ));
+        let line = "receipts --verify 0xabcd --file r.json";
+        let Some(Command::Receipts(receipts)) = parse(line).unwrap().command else { panic!("not receipts") };
+        assert!(receipts.verify && receipts.id.as_deref() == Some("0xabcd") && receipts.file == Some("r.json".into()));
         let new = parse("wallet new spare").unwrap().command;
         assert!(matches!(new, Some(Command::Wallet(Wallet::New { name })) if name == "spare"));
         assert!(matches!(parse("wallet show").unwrap().command, Some(Command::Wallet(Wallet::Show))));
@@ -278,6 +302,7 @@ mod tests {
             "run --max-spend 1,5 -- x",
             "run --env =x -- x",
             "run --env GPULEASE_SURELY_NOT_SET -- x",
+            "receipts --file r.json",
             "stop",
             "stop 0xab",
             "stop xyzw",
@@ -299,7 +324,7 @@ mod tests {
 
     #[test]
     fn every_help_page_of_weight_has_examples() {
-        for command in ["", "init", "offers", "run"] {
+        for command in ["", "init", "offers", "run", "receipts"] {
             let page = parse(&format!("{command} --help")).unwrap_err().to_string();
             assert!(page.contains("Examples:"), "{command}: {page}");
         }

@@ -82,7 +82,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Run(args) => return run::run(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
         Command::Stop(args) => stop::stop(&context, args).await?,
-        Command::Receipts(args) => receipts::receipts(&context, args).await?,
+        Command::Receipts(args) => return Ok(receipts::receipts(&context, args).await?),
     }
     Ok(0)
 }
