@@ -12,6 +12,7 @@ Examples:
   node offers 'cpus>=4 price<=0.50'             what can be rented, cheapest first
   node run --for 10m -- ./train.sh --epochs 3   rent, run, fetch the outputs, settle
   node ps                                       rentals that go on
+  node show 0xabcd                              the whole story of one
   node receipts                                 rentals that are over
   node receipts --verify                        prove what each of them cost, against the chain
 
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Run(Run),
     /// List rentals
     Ps(Ps),
+    /// Tell the whole story of a rental, in order
+    Show(Show),
     /// End a rental and settle it
     Stop(Stop),
     /// Show receipts of closed rentals
@@ -156,6 +159,22 @@ pub(crate) struct Ps {
     /// Ended rentals too
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+/// `node show`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What this node has written down: the quote, the opening, the start of the meter, vouchers, freezes,
+the end and the receipt. A time is that of the block for what the chain did, and this machine's
+for the rest; `-` where none was written.
+
+Examples:
+  node show 0xabcd
+  node show 0xabcd --json")]
+pub(crate) struct Show {
+    /// The rental's id, or at least its first four digits
+    #[arg(value_parser = parse_id_prefix)]
+    pub(crate) id: String,
 }
 
 /// `node stop`
@@ -276,6 +295,7 @@ mod tests {
 
         assert!(matches!(parse("run -- x").unwrap().command, Some(Command::Run(Run { seconds: 3_600, .. }))));
         assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
+        assert!(matches!(parse("show abcd").unwrap().command, Some(Command::Show(Show { id })) if id == "abcd"));
         assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
         assert!(matches!(
             parse("receipts").unwrap().command,
@@ -303,6 +323,8 @@ mod tests {
             "run --env =x -- x",
             "run --env GPULEASE_SURELY_NOT_SET -- x",
             "receipts --file r.json",
+            "show",
+            "show 0xab",
             "stop",
             "stop 0xab",
             "stop xyzw",
@@ -324,7 +346,7 @@ mod tests {
 
     #[test]
     fn every_help_page_of_weight_has_examples() {
-        for command in ["", "init", "offers", "run", "receipts"] {
+        for command in ["", "init", "offers", "run", "show", "receipts"] {
             let page = parse(&format!("{command} --help")).unwrap_err().to_string();
             assert!(page.contains("Examples:"), "{command}: {page}");
         }

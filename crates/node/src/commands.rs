@@ -5,6 +5,7 @@ mod offers;
 mod ps;
 mod receipts;
 mod run;
+mod show;
 mod stop;
 mod wallet;
 
@@ -81,6 +82,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Offers(args) => offers::offers(&context, args).await?,
         Command::Run(args) => return run::run(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
+        Command::Show(args) => show::show(&context, args).await?,
         Command::Stop(args) => stop::stop(&context, args).await?,
         Command::Receipts(args) => return Ok(receipts::receipts(&context, args).await?),
     }
