@@ -57,8 +57,10 @@ pub(crate) enum Command {
     Show(Show),
     /// End a rental and settle it
     Stop(Stop),
-    /// Show receipts of closed rentals
+    /// Show receipts of closed rentals, or prove them
     Receipts(Receipts),
+    /// Print a script that lets a shell complete these commands
+    Completions(Completions),
 }
 
 /// `node init`
@@ -210,6 +212,42 @@ pub(crate) struct Receipts {
     pub(crate) file: Option<PathBuf>,
 }
 
+/// `node completions`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  node completions bash > ~/.local/share/bash-completion/completions/node
+  node completions zsh --name gpulease > ~/.zfunc/_gpulease
+  node completions fish > ~/.config/fish/completions/node.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+    /// What the program is called in that shell, since `node` may be another program there
+    #[arg(long, default_value = "node", value_parser = parse_program)]
+    pub(crate) name: String,
+}
+
+/// Shells that can complete commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Shell {
+    /// GNU Bash, with its completion package
+    Bash,
+    /// Z shell
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// A name that a shell needs no quotes for, since it goes into a script as it is.
+fn parse_program(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("a program's name has letters, digits, `-`, `_` and `.` only".to_owned())
+    }
+}
+
 fn parse_role(text: &str) -> Result<Role, String> {
     match text {
         "provider" => Ok(Role::Provider),
@@ -323,6 +361,9 @@ mod tests {
             "run --env =x -- x",
             "run --env GPULEASE_SURELY_NOT_SET -- x",
             "receipts --file r.json",
+            "completions",
+            "completions csh",
+            "completions bash --name $(x)",
             "show",
             "show 0xab",
             "stop",
@@ -346,7 +387,7 @@ mod tests {
 
     #[test]
     fn every_help_page_of_weight_has_examples() {
-        for command in ["", "init", "offers", "run", "show", "receipts"] {
+        for command in ["", "init", "offers", "run", "show", "receipts", "completions"] {
             let page = parse(&format!("{command} --help")).unwrap_err().to_string();
             assert!(page.contains("Examples:"), "{command}: {page}");
         }

@@ -1,5 +1,6 @@
 //! The commands: one file each. They fail with an [`ApiError`], which `main` prints and turns into the exit code.
 
+mod completions;
 mod init;
 mod offers;
 mod ps;
@@ -60,6 +61,11 @@ impl From<ApiError> for Failed {
 /// Does what the command line asks for, and says what to exit with.
 pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
     let output = Output::new(cli.json);
+    if let Some(Command::Completions(args)) = &cli.command {
+        // of the program alone: no data directory is needed
+        completions::completions(output, args)?;
+        return Ok(0);
+    }
     let dir = DataDir::find(cli.data_dir.as_deref()).map_err(ApiError::from)?;
     let context = Context { dir, output };
     let roles = distinct(cli.role);
@@ -82,6 +88,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Offers(args) => offers::offers(&context, args).await?,
         Command::Run(args) => return run::run(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
+        Command::Completions(args) => completions::completions(context.output, &args)?,
         Command::Show(args) => show::show(&context, args).await?,
         Command::Stop(args) => stop::stop(&context, args).await?,
         Command::Receipts(args) => return Ok(receipts::receipts(&context, args).await?),
