@@ -8,6 +8,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   node init --role renter                       make a wallet and a configuration
+  node doctor                                   what is wrong, and what to do about it
   node --role renter                            the daemon, in the foreground
   node offers 'cpus>=4 price<=0.50'             what can be rented, cheapest first
   node run --for 10m -- ./train.sh --epochs 3   rent, run, fetch the outputs, settle
@@ -20,6 +21,16 @@ Exit codes:
   0 done, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 funds or gas, 6 refused, 7 chain, 8 timeout;
   `run` exits as the program did (128+n after signal n), or with 125 when gpulease itself failed
   after the rental began.";
+
+const DOCTOR_HELP: &str = "\
+Works with and without a running daemon, and changes nothing: a provider's sandbox is tried once in
+a folder that is removed again, and ports are bound for a moment only. Each row says what was found,
+what is needed and how to mend it. The exit code is 0 when nothing is wrong (! is a warning only),
+else 1.
+
+Examples:
+  node doctor
+  node doctor --json | jq '.checks[] | select(.state != \"ok\")'";
 
 /// Rent compute by the second, peer to peer.
 #[derive(Debug, Parser)]
@@ -44,6 +55,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Make the data directory: keys, wallet and a documented configuration
     Init(Init),
+    /// Look whether everything is as it must be, and say what to do where it is not
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor,
     /// Make, show or weigh the wallets of this node
     #[command(subcommand)]
     Wallet(Wallet),
@@ -342,6 +356,7 @@ mod tests {
         let line = "receipts --verify 0xabcd --file r.json";
         let Some(Command::Receipts(receipts)) = parse(line).unwrap().command else { panic!("not receipts") };
         assert!(receipts.verify && receipts.id.as_deref() == Some("0xabcd") && receipts.file == Some("r.json".into()));
+        assert!(matches!(parse("doctor --json").unwrap().command, Some(Command::Doctor)));
         let new = parse("wallet new spare").unwrap().command;
         assert!(matches!(new, Some(Command::Wallet(Wallet::New { name })) if name == "spare"));
         assert!(matches!(parse("wallet show").unwrap().command, Some(Command::Wallet(Wallet::Show))));
@@ -387,7 +402,7 @@ mod tests {
 
     #[test]
     fn every_help_page_of_weight_has_examples() {
-        for command in ["", "init", "offers", "run", "show", "receipts", "completions"] {
+        for command in ["", "init", "doctor", "offers", "run", "show", "receipts", "completions"] {
             let page = parse(&format!("{command} --help")).unwrap_err().to_string();
             assert!(page.contains("Examples:"), "{command}: {page}");
         }

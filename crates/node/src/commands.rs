@@ -1,6 +1,7 @@
 //! The commands: one file each. They fail with an [`ApiError`], which `main` prints and turns into the exit code.
 
 mod completions;
+mod doctor;
 mod init;
 mod offers;
 mod ps;
@@ -84,6 +85,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
     }
     match command {
         Command::Init(args) => init::init(&context, &roles, args).await?,
+        Command::Doctor => return Ok(doctor::doctor(&context).await?),
         Command::Wallet(args) => wallet::wallet(&context, args).await?,
         Command::Offers(args) => offers::offers(&context, args).await?,
         Command::Run(args) => return run::run(&context, args).await,
