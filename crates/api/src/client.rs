@@ -2,8 +2,8 @@
 //! whether the daemon answered it or nobody did, so that the command line has one way to report and one exit code for each.
 
 use crate::types::{
-    ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RunEvent, RunRequest, RunStarted,
-    WalletView,
+    ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, RunEvent, RunRequest,
+    RunStarted, WalletView,
 };
 use futures::{
     StreamExt,
@@ -77,6 +77,11 @@ impl Client {
     /// Rentals of every role, newest first; ended ones too when `all`.
     pub async fn rentals(&self, all: bool) -> Result<Vec<RentalRow>, ApiError> {
         self.get(&format!("/v1/rentals?all={all}")).await
+    }
+
+    /// The whole story of a rental, named by its id or a prefix of it: one for each side that the node is on.
+    pub async fn story(&self, id: &str) -> Result<Vec<RentalStory>, ApiError> {
+        self.get(&format!("/v1/rentals/{}", encode(id))).await
     }
 
     /// Orders the end of a rental, named by its id or a prefix of it.

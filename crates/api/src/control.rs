@@ -2,7 +2,8 @@
 //! to the role that knows.
 
 use crate::types::{
-    ApiError, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RunEvent, RunRequest, RunStarted, WalletView,
+    ApiError, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, RunEvent, RunRequest, RunStarted,
+    WalletView,
 };
 use futures::{future::BoxFuture, stream::BoxStream};
 
@@ -18,6 +19,8 @@ pub trait Control: Send + Sync + 'static {
     fn run_events(&self, run: u64, from: u64) -> BoxFuture<'_, Result<BoxStream<'static, RunEvent>, ApiError>>;
     /// Rentals of every role of this node, newest first; ended ones too when `all`.
     fn rentals(&self, all: bool) -> BoxFuture<'_, Result<Vec<RentalRow>, ApiError>>;
+    /// The whole story of the rental named by its id or a prefix of it, as this node knows it: one for each side that it is on.
+    fn story(&self, id: String) -> BoxFuture<'_, Result<Vec<RentalStory>, ApiError>>;
     /// Ends a rental, named by its id or a prefix of it, and settles it. Returns when the end is ordered, not when it is settled.
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>>;
     /// Receipts, newest first; only those whose id begins with `prefix`, if it is not empty.

@@ -5,8 +5,8 @@
 use crate::{
     control::Control,
     types::{
-        ApiError, Balance, ErrorKind, JobSummary, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, Role, RunEvent,
-        RunRequest, RunStarted, RunStep, TransactionRef, WalletView,
+        ApiError, Balance, ErrorKind, JobSummary, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
+        Role, RunEvent, RunRequest, RunStarted, RunStep, StoryStep, TransactionRef, WalletView,
     },
 };
 use axum::{
@@ -175,6 +175,7 @@ fn router(shared: Shared, limit: Duration) -> Router {
         .route("/v1/runs", post(start_run))
         .route("/v1/runs/{run}/events", get(run_events))
         .route("/v1/rentals", get(rentals))
+        .route("/v1/rentals/{id}", get(story))
         .route("/v1/rentals/{id}/stop", post(stop_rental))
         .route("/v1/receipts", get(receipts))
         .route("/v1/wallets", get(wallets))
@@ -194,7 +195,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "gpulease control API", description = "What a local gpulease daemon can be asked to do."),
-    paths(node, offers, start_run, run_events, rentals, stop_rental, receipts, wallets, description),
+    paths(node, offers, start_run, run_events, rentals, story, stop_rental, receipts, wallets, description),
     components(schemas(
         ApiError,
         Balance,
@@ -205,11 +206,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         OfferRow,
         Receipt,
         RentalRow,
+        RentalStory,
         Role,
         RunEvent,
         RunRequest,
         RunStarted,
         RunStep,
+        StoryStep,
         TransactionRef,
         WalletView
     ))
@@ -355,6 +358,15 @@ struct All {
 async fn rentals(State(shared): State<Shared>, all: Result<Query<All>, QueryRejection>) -> Answer<Vec<RentalRow>> {
     let Query(All { all }) = all.map_err(|error| unreadable(&error))?;
     Ok(Json(shared.control.rentals(all).await?))
+}
+
+/// The whole story of a rental, as this node knows it: one for each side that it is on.
+#[utoipa::path(get, path = "/v1/rentals/{id}", params(("id" = String, Path, description = "Its id, or at least four digits of it.")),
+    responses((status = 200, body = [RentalStory]), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn story(State(shared): State<Shared>, id: Result<UrlPath<String>, PathRejection>) -> Answer<Vec<RentalStory>> {
+    let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.story(id).await?))
 }
 
 /// Orders the end of a rental.

@@ -306,6 +306,53 @@ pub struct RentalRow {
     pub ends_at: Option<UnixMillis>,
 }
 
+/// A rental as one side knows it, in the order of its life.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RentalStory {
+    /// The rental as it stands.
+    pub rental: RentalRow,
+    /// What happened, in order. What is not written down, such as the moment of each freeze, is not told.
+    pub steps: Vec<StoryStep>,
+    /// Its receipt, once it is closed.
+    pub receipt: Option<Receipt>,
+}
+
+/// One thing that happened to a rental.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoryStep {
+    /// `quoted`, `opened`, `ready`, `voucher`, `frozen`, `finished`, `released`, `closed`, ….
+    pub step: String,
+    /// When, where that is written down: block time for what the chain did, this node's clock else.
+    #[schema(value_type = Option<u64>)]
+    pub at: Option<UnixMillis>,
+    /// The particulars, in words.
+    pub detail: String,
+    /// The transaction that did it.
+    #[schema(value_type = Option<String>)]
+    pub tx: Option<alloy_primitives::B256>,
+    /// The block that transaction is in.
+    pub block: Option<u64>,
+}
+
+impl StoryStep {
+    /// Something that this node did or heard.
+    pub fn new(step: &str, at: Option<UnixMillis>, detail: impl Into<String>) -> Self {
+        Self { step: step.to_owned(), at, detail: detail.into(), tx: None, block: None }
+    }
+
+    /// Something that a transaction did, in a block of this time (Unix seconds).
+    pub fn on_chain(
+        step: &str,
+        block_time: u64,
+        tx: alloy_primitives::B256,
+        block: u64,
+        detail: impl Into<String>,
+    ) -> Self {
+        let at = UnixMillis(block_time.saturating_mul(1_000));
+        Self { tx: Some(tx), block: Some(block), ..Self::new(step, Some(at), detail) }
+    }
+}
+
 /// Everything both sides signed and the chain recorded of one rental. Enough to check every number without this program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
@@ -356,6 +403,18 @@ pub struct Receipt {
     pub release: Option<market::signed::SignedRelease>,
     /// What was run, on the renter's side.
     pub job: Option<JobSummary>,
+}
+
+/// How a rental was closed, by the number in its receipt, in words.
+pub const fn closing_words(kind: u8) -> &'static str {
+    match kind {
+        1 => "by the provider",
+        2 => "released",
+        3 => "finalized after a stop",
+        4 => "finalized after its term",
+        5 => "ruled by the arbiter",
+        _ => "in an unknown way",
+    }
 }
 
 /// A transaction on the rental's chain.

@@ -8,16 +8,29 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   node init --role renter                       make a wallet and a configuration
+  node doctor                                   what is wrong, and what to do about it
   node --role renter                            the daemon, in the foreground
   node offers 'cpus>=4 price<=0.50'             what can be rented, cheapest first
   node run --for 10m -- ./train.sh --epochs 3   rent, run, fetch the outputs, settle
   node ps                                       rentals that go on
+  node show 0xabcd                              the whole story of one
   node receipts                                 rentals that are over
+  node receipts --verify                        prove what each of them cost, against the chain
 
 Exit codes:
   0 done, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 funds or gas, 6 refused, 7 chain, 8 timeout;
   `run` exits as the program did (128+n after signal n), or with 125 when gpulease itself failed
   after the rental began.";
+
+const DOCTOR_HELP: &str = "\
+Works with and without a running daemon, and changes nothing: a provider's sandbox is tried once in
+a folder that is removed again, and ports are bound for a moment only. Each row says what was found,
+what is needed and how to mend it. The exit code is 0 when nothing is wrong (! is a warning only),
+else 1.
+
+Examples:
+  node doctor
+  node doctor --json | jq '.checks[] | select(.state != \"ok\")'";
 
 /// Rent compute by the second, peer to peer.
 #[derive(Debug, Parser)]
@@ -42,6 +55,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Make the data directory: keys, wallet and a documented configuration
     Init(Init),
+    /// Look whether everything is as it must be, and say what to do where it is not
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor,
     /// Make, show or weigh the wallets of this node
     #[command(subcommand)]
     Wallet(Wallet),
@@ -51,10 +67,14 @@ pub(crate) enum Command {
     Run(Run),
     /// List rentals
     Ps(Ps),
+    /// Tell the whole story of a rental, in order
+    Show(Show),
     /// End a rental and settle it
     Stop(Stop),
-    /// Show receipts of closed rentals
+    /// Show receipts of closed rentals, or prove them
     Receipts(Receipts),
+    /// Print a script that lets a shell complete these commands
+    Completions(Completions),
 }
 
 /// `node init`
@@ -157,6 +177,22 @@ pub(crate) struct Ps {
     pub(crate) all: bool,
 }
 
+/// `node show`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What this node has written down: the quote, the opening, the start of the meter, vouchers, freezes,
+the end and the receipt. A time is that of the block for what the chain did, and this machine's
+for the rest; `-` where none was written.
+
+Examples:
+  node show 0xabcd
+  node show 0xabcd --json")]
+pub(crate) struct Show {
+    /// The rental's id, or at least its first four digits
+    #[arg(value_parser = parse_id_prefix)]
+    pub(crate) id: String,
+}
+
 /// `node stop`
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
@@ -167,10 +203,63 @@ pub(crate) struct Stop {
 
 /// `node receipts`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+With --verify every receipt is proved: its hashes, signatures and sums, and then against the chain
+itself, which is asked directly and not through the daemon. Each check is a row of what was found
+and what was expected; the exit code is 0 if all hold, 1 if one does not, 7 if the chain cannot be
+asked.
+
+Examples:
+  node receipts
+  node receipts 0xabcd
+  node receipts --verify
+  node receipts 0xabcd --json > receipt.json && node receipts --verify --file receipt.json")]
 pub(crate) struct Receipts {
     /// Only the rental whose id begins so, in full
     #[arg(value_parser = parse_id_prefix)]
     pub(crate) id: Option<String>,
+    /// Prove each receipt by itself and against the chain
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Receipts that were saved with --json, instead of the daemon's
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// `node completions`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  node completions bash > ~/.local/share/bash-completion/completions/node
+  node completions zsh --name gpulease > ~/.zfunc/_gpulease
+  node completions fish > ~/.config/fish/completions/node.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+    /// What the program is called in that shell, since `node` may be another program there
+    #[arg(long, default_value = "node", value_parser = parse_program)]
+    pub(crate) name: String,
+}
+
+/// Shells that can complete commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Shell {
+    /// GNU Bash, with its completion package
+    Bash,
+    /// Z shell
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// A name that a shell needs no quotes for, since it goes into a script as it is.
+fn parse_program(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("a program's name has letters, digits, `-`, `_` and `.` only".to_owned())
+    }
 }
 
 fn parse_role(text: &str) -> Result<Role, String> {
@@ -258,8 +347,16 @@ mod tests {
 
         assert!(matches!(parse("run -- x").unwrap().command, Some(Command::Run(Run { seconds: 3_600, .. }))));
         assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
+        assert!(matches!(parse("show abcd").unwrap().command, Some(Command::Show(Show { id })) if id == "abcd"));
         assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
-        assert!(matches!(parse("receipts").unwrap().command, Some(Command::Receipts(Receipts { id: None }))));
+        assert!(matches!(
+            parse("receipts").unwrap().command,
+            Some(Command::Receipts(Receipts { id: None, verify: false, .. }))
+        ));
+        let line = "receipts --verify 0xabcd --file r.json";
+        let Some(Command::Receipts(receipts)) = parse(line).unwrap().command else { panic!("not receipts") };
+        assert!(receipts.verify && receipts.id.as_deref() == Some("0xabcd") && receipts.file == Some("r.json".into()));
+        assert!(matches!(parse("doctor --json").unwrap().command, Some(Command::Doctor)));
         let new = parse("wallet new spare").unwrap().command;
         assert!(matches!(new, Some(Command::Wallet(Wallet::New { name })) if name == "spare"));
         assert!(matches!(parse("wallet show").unwrap().command, Some(Command::Wallet(Wallet::Show))));
@@ -278,6 +375,12 @@ mod tests {
             "run --max-spend 1,5 -- x",
             "run --env =x -- x",
             "run --env GPULEASE_SURELY_NOT_SET -- x",
+            "receipts --file r.json",
+            "completions",
+            "completions csh",
+            "completions bash --name $(x)",
+            "show",
+            "show 0xab",
             "stop",
             "stop 0xab",
             "stop xyzw",
@@ -299,7 +402,7 @@ mod tests {
 
     #[test]
     fn every_help_page_of_weight_has_examples() {
-        for command in ["", "init", "offers", "run"] {
+        for command in ["", "init", "doctor", "offers", "run", "show", "receipts", "completions"] {
             let page = parse(&format!("{command} --help")).unwrap_err().to_string();
             assert!(page.contains("Examples:"), "{command}: {page}");
         }

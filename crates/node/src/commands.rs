@@ -1,10 +1,13 @@
 //! The commands: one file each. They fail with an [`ApiError`], which `main` prints and turns into the exit code.
 
+mod completions;
+mod doctor;
 mod init;
 mod offers;
 mod ps;
 mod receipts;
 mod run;
+mod show;
 mod stop;
 mod wallet;
 
@@ -59,6 +62,11 @@ impl From<ApiError> for Failed {
 /// Does what the command line asks for, and says what to exit with.
 pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
     let output = Output::new(cli.json);
+    if let Some(Command::Completions(args)) = &cli.command {
+        // of the program alone: no data directory is needed
+        completions::completions(output, args)?;
+        return Ok(0);
+    }
     let dir = DataDir::find(cli.data_dir.as_deref()).map_err(ApiError::from)?;
     let context = Context { dir, output };
     let roles = distinct(cli.role);
@@ -77,12 +85,15 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
     }
     match command {
         Command::Init(args) => init::init(&context, &roles, args).await?,
+        Command::Doctor => return Ok(doctor::doctor(&context).await?),
         Command::Wallet(args) => wallet::wallet(&context, args).await?,
         Command::Offers(args) => offers::offers(&context, args).await?,
         Command::Run(args) => return run::run(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
+        Command::Completions(args) => completions::completions(context.output, &args)?,
+        Command::Show(args) => show::show(&context, args).await?,
         Command::Stop(args) => stop::stop(&context, args).await?,
-        Command::Receipts(args) => receipts::receipts(&context, args).await?,
+        Command::Receipts(args) => return Ok(receipts::receipts(&context, args).await?),
     }
     Ok(0)
 }

@@ -5,11 +5,12 @@ use crate::commands::{chain_error, weigh};
 use api::{
     control::Control,
     types::{
-        ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, Role, RunEvent, RunRequest,
-        RunStarted, WalletView,
+        ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunEvent,
+        RunRequest, RunStarted, WalletView,
     },
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
+use market::id::RentalId;
 use settlement::Chain;
 
 /// The roles of this daemon, as the API sees them.
@@ -65,6 +66,17 @@ impl NodeControl {
         Ok(rows)
     }
 
+    async fn tell(&self, prefix: String) -> Result<Vec<RentalStory>, ApiError> {
+        let mut stories = match &self.renter {
+            Some(renter) => renter.stories(prefix.clone()).await?,
+            None => Vec::new(),
+        };
+        if let Some(provider) = &self.provider {
+            stories.extend(provider.stories(prefix.clone()).await);
+        }
+        of_one_rental(stories, &prefix)
+    }
+
     async fn stop_rental(&self, prefix: String) -> Result<RentalRow, ApiError> {
         let rows = self.all_rentals(false).await?;
         let row = the_one(&rows, &prefix)?;
@@ -108,12 +120,26 @@ fn the_one<'a>(rows: &'a [RentalRow], prefix: &str) -> Result<&'a RentalRow, Api
             Err(ApiError::new(ErrorKind::NoMatch, message, "see them: node ps"))
         }
         [first, ..] if found.iter().all(|row| row.id == first.id) => Ok(first),
-        _ => {
-            let ids: Vec<String> = found.iter().map(|row| row.id.to_string()).collect();
-            let message = format!("{prefix} is the beginning of several ids");
-            Err(ApiError::new(ErrorKind::Usage, message, format!("give more digits of one of {}", ids.join(", "))))
-        }
+        _ => Err(several(prefix, found.iter().map(|row| row.id))),
     }
+}
+
+/// The stories if they are of one rental, told by one side or by both.
+fn of_one_rental(stories: Vec<RentalStory>, prefix: &str) -> Result<Vec<RentalStory>, ApiError> {
+    let Some(first) = stories.first().map(|story| story.rental.id) else {
+        let message = format!("there is no rental whose id begins with {prefix}");
+        return Err(ApiError::new(ErrorKind::NoMatch, message, "see them: node ps --all"));
+    };
+    if stories.iter().any(|story| story.rental.id != first) {
+        return Err(several(prefix, stories.iter().map(|story| story.rental.id)));
+    }
+    Ok(stories)
+}
+
+fn several(prefix: &str, ids: impl Iterator<Item = RentalId>) -> ApiError {
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    let message = format!("{prefix} is the beginning of several ids");
+    ApiError::new(ErrorKind::Usage, message, format!("give more digits of one of {}", ids.join(", ")))
 }
 
 impl Control for NodeControl {
@@ -137,6 +163,10 @@ impl Control for NodeControl {
         self.all_rentals(all).boxed()
     }
 
+    fn story(&self, id: String) -> BoxFuture<'_, Result<Vec<RentalStory>, ApiError>> {
+        self.tell(id).boxed()
+    }
+
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
         self.stop_rental(id).boxed()
     }
@@ -154,7 +184,6 @@ impl Control for NodeControl {
 mod tests {
     use super::*;
     use alloy_primitives::B256;
-    use market::id::RentalId;
 
     fn row(role: Role, byte: u8, last: u8) -> RentalRow {
         let mut id = B256::repeat_byte(byte);
@@ -181,6 +210,17 @@ mod tests {
         let error = the_one(&rows, "cdcd").unwrap_err();
         assert_eq!(error.kind, ErrorKind::Usage);
         assert!(error.next.contains(&rows[1].id.to_string()) && error.next.contains(&rows[2].id.to_string()));
+    }
+
+    #[test]
+    fn a_story_is_of_one_rental_from_either_side_or_both() {
+        let story = |row| RentalStory { rental: row, steps: Vec::new(), receipt: None };
+        let own = || story(row(Role::Renter, 0xab, 1));
+        assert_eq!(of_one_rental(vec![own(), story(row(Role::Provider, 0xab, 1))], "abab").unwrap().len(), 2);
+        assert_eq!(of_one_rental(Vec::new(), "abab").unwrap_err().kind, ErrorKind::NoMatch);
+        let error = of_one_rental(vec![own(), story(row(Role::Renter, 0xab, 2))], "abab").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Usage);
+        assert!(error.next.contains(&row(Role::Renter, 0xab, 2).id.to_string()), "{error:?}");
     }
 
     #[test]

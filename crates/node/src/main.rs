@@ -11,6 +11,7 @@ mod output;
 mod receipt;
 mod run_view;
 mod secrets;
+mod verify;
 
 use clap::{CommandFactory, Parser};
 use std::{

@@ -58,6 +58,31 @@ impl Output {
     }
 }
 
+/// Says on standard error, to people at a terminal, what is being waited for; gone when dropped.
+pub(crate) struct Waiting(indicatif::ProgressBar);
+
+impl Waiting {
+    /// How often the sign of life moves.
+    const TICK: std::time::Duration = std::time::Duration::from_millis(120);
+
+    pub(crate) fn begin(what: &str) -> Self {
+        // draws nothing where standard error is no terminal
+        let bar = indicatif::ProgressBar::new_spinner().with_message(printable(what));
+        bar.enable_steady_tick(Self::TICK);
+        Self(bar)
+    }
+
+    pub(crate) fn now(&self, what: &str) {
+        self.0.set_message(printable(what));
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Prints to standard output. Whoever read it may have seen enough (`node offers | head`).
 pub(crate) fn print(text: &str) {
     let _ = writeln!(io::stdout().lock(), "{text}");

@@ -1,7 +1,7 @@
 //! Receipts as people read them: one in full with every number that can be checked on chain, or many as a table.
 
 use crate::output::{Output, Style, command_line, printable, role_name};
-use api::types::Receipt;
+use api::types::{Receipt, closing_words};
 use market::id::RentalId;
 
 /// One receipt in full, a line for each fact that can be checked on chain.
@@ -40,7 +40,7 @@ pub(crate) fn receipt_text(receipt: &Receipt, style: Style) -> String {
         ("paid", format!("{} to {}", show(receipt.paid), q.provider)),
         ("refunded", format!("{} to {}", show(receipt.refunded), q.renter)),
         ("opened", transaction(&receipt.opened)),
-        ("closed", format!("{}, {}", transaction(&receipt.closed), closing(receipt.kind))),
+        ("closed", format!("{}, {}", transaction(&receipt.closed), closing_words(receipt.kind))),
         ("escrow", format!("{} on chain {}", quote.escrow.address, quote.escrow.chain)),
     ]);
     if let Some(job) = &receipt.job
@@ -53,18 +53,6 @@ pub(crate) fn receipt_text(receipt: &Receipt, style: Style) -> String {
         text.push_str(&format!("\n  {} {value}", style.dim(&format!("{name:<9}"))));
     }
     text
-}
-
-/// How a rental was closed, by the number in its receipt.
-fn closing(kind: u8) -> &'static str {
-    match kind {
-        1 => "by the provider",
-        2 => "released",
-        3 => "finalized after a stop",
-        4 => "finalized after its term",
-        5 => "ruled by the arbiter",
-        _ => "in an unknown way",
-    }
 }
 
 /// Receipts as a table, one a row.

@@ -17,12 +17,13 @@ mod desk;
 mod inventory;
 mod keeper;
 mod records;
+mod story;
 mod supervisor;
 
 pub use config::{Config, Pricing, SlotConfig};
 pub use records::tables;
 
-use api::types::{ApiError, ErrorKind, Receipt, RentalRow};
+use api::types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory};
 use sandbox::Backend;
 use settlement::{EscrowAccount, SettlementError, Wallet};
 use std::sync::Arc;
@@ -106,6 +107,11 @@ impl Provider {
     /// Receipts whose id begins with `prefix`, newest first.
     pub async fn receipts(&self, prefix: String) -> Vec<Receipt> {
         self.ask(|reply| Command::Receipts { prefix, reply }).await.unwrap_or_default()
+    }
+
+    /// The whole story of each rental whose id begins with `prefix`.
+    pub async fn stories(&self, prefix: String) -> Vec<RentalStory> {
+        self.ask(|reply| Command::Stories { prefix, reply }).await.unwrap_or_default()
     }
 
     /// Ends the rental named by a prefix of its id.

@@ -14,7 +14,7 @@ use crate::{
     keeper::Keeper,
     records::{Receipts, Rentals},
 };
-use api::types::{ApiError, Receipt, RentalRow};
+use api::types::{ApiError, Receipt, RentalRow, RentalStory};
 use market::{
     id::{PeerId, RentalId},
     offer::{Binding, MAX_BINDING_LIFETIME},
@@ -70,6 +70,13 @@ pub(crate) enum Command {
         prefix: String,
         /// The answer.
         reply: oneshot::Sender<Vec<Receipt>>,
+    },
+    /// See [`crate::Provider::stories`].
+    Stories {
+        /// The beginning of the id.
+        prefix: String,
+        /// The answer.
+        reply: oneshot::Sender<Vec<RentalStory>>,
     },
     /// See [`crate::Provider::stop`].
     Evict {

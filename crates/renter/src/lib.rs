@@ -17,6 +17,7 @@ mod records;
 mod run;
 mod search;
 mod service;
+mod story;
 
 pub use config::{Config, Limits};
 pub use records::tables;

@@ -8,9 +8,10 @@ use crate::{
     records::{Receipts, Record, Rentals},
     run::{self, Context, Plan, describe},
     search::Search,
+    story,
 };
 use api::types::{
-    ApiError, ErrorKind, OfferQuery, OfferRow, Receipt, RentalRow, Role, RunEvent, RunRequest, RunStarted,
+    ApiError, ErrorKind, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunEvent, RunRequest, RunStarted,
 };
 use futures::stream::BoxStream;
 use market::{id::RentalId, money::Amount, rental::renter::Rental, time::UnixMillis};
@@ -187,6 +188,27 @@ impl Renter {
             .filter(|rental| all || !rental.phase.is_over())
             .map(|r| row(r, now))
             .collect())
+    }
+
+    /// The whole story of each rental whose id begins with `prefix`.
+    pub async fn stories(&self, prefix: String) -> Result<Vec<RentalStory>, ApiError> {
+        let read = move |store: &Store| {
+            let mut found = Vec::new();
+            for row in store.scan::<Rentals>(..)? {
+                let (id, record) = row?;
+                if id.matches_prefix(&prefix) {
+                    found.push((record.0, store.get::<Receipts>(&id)?.map(|receipt| receipt.0)));
+                }
+            }
+            Ok(found)
+        };
+        let found: Vec<(Record, Option<Receipt>)> = self.context.parts.store.run(read).await.map_err(store_error)?;
+        let now = UnixMillis::now();
+        let told = found.into_iter().map(|(record, receipt)| {
+            let steps = story::steps(&record, receipt.as_ref(), now);
+            RentalStory { rental: row(&record.rental, now), steps, receipt }
+        });
+        Ok(told.collect())
     }
 
     /// Ends the rental named by a prefix of its id, and settles it.

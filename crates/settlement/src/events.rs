@@ -123,6 +123,31 @@ impl Chain {
         Ok(found.and_then(|event| if let RentalEvent::Closed(closing) = event { Some(*closing) } else { None }))
     }
 
+    /// How the rental was opened, if that was in this block and the block counts by now. One question, however old the block is.
+    pub async fn opening_in(&self, id: RentalId, block: u64) -> Result<Option<Opening>, SettlementError> {
+        let found = self.event_in(id, RentalEscrow::Opened::SIGNATURE_HASH, block).await?;
+        Ok(found.and_then(|event| if let RentalEvent::Opened(opening) = event { Some(*opening) } else { None }))
+    }
+
+    /// How the rental ended, if that was in this block and the block counts by now.
+    pub async fn closing_in(&self, id: RentalId, block: u64) -> Result<Option<Closing>, SettlementError> {
+        let found = self.event_in(id, RentalEscrow::Closed::SIGNATURE_HASH, block).await?;
+        Ok(found.and_then(|event| if let RentalEvent::Closed(closing) = event { Some(*closing) } else { None }))
+    }
+
+    async fn event_in(
+        &self,
+        id: RentalId,
+        signature: B256,
+        block: u64,
+    ) -> Result<Option<RentalEvent>, SettlementError> {
+        // endpoints answer questions about blocks that do not exist yet with errors of many kinds
+        if block > self.confirmed_head().await?.number {
+            return Ok(None);
+        }
+        Ok(self.rental_events(&[signature], &[id], block, block).await?.pop())
+    }
+
     async fn latest_event(
         &self,
         id: RentalId,

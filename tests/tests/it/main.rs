@@ -3,6 +3,7 @@
 
 mod devnet_itself;
 mod limits;
+mod proofs;
 mod refusals;
 mod rentals;
 mod restarts;

@@ -67,6 +67,9 @@ impl Control for Fake {
     fn rentals(&self, all: bool) -> BoxFuture<'_, Result<Vec<RentalRow>, ApiError>> {
         self.answer(format!("rentals {all}"), vec![rental()])
     }
+    fn story(&self, id: String) -> BoxFuture<'_, Result<Vec<RentalStory>, ApiError>> {
+        self.answer(format!("story {id}"), vec![story()])
+    }
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
         self.answer(format!("stop {id}"), rental())
     }
@@ -138,6 +141,14 @@ fn rental() -> RentalRow {
         deposit: "0.09 tUSD".into(),
         ends_at: None,
     }
+}
+
+fn story() -> RentalStory {
+    let steps = vec![
+        StoryStep::new("quoted", None, "0.36 tUSD an hour"),
+        StoryStep::on_chain("opened", 1_795_284_726, B256::repeat_byte(0x11), 4, "0.09 tUSD locked"),
+    ];
+    RentalStory { rental: rental(), steps, receipt: None }
 }
 
 fn receipt() -> Receipt {
@@ -258,6 +269,7 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     let request = RunRequest { argv: vec!["/bin/true".into(), "a b".into()], seconds: 60, ..RunRequest::default() };
     assert_eq!(client.run(&request).await.unwrap().run, 7);
     assert_eq!(json(&client.rentals(true).await.unwrap()), json(&vec![rental()]));
+    assert_eq!(json(&client.story("0xab?c").await.unwrap()), json(&vec![story()]));
     assert_eq!(json(&client.stop("0xab/../cd?e").await.unwrap()), json(&rental()));
     let receipts = client.receipts("0xabab").await.unwrap();
     assert_eq!(receipts[0].id, receipt().id);
@@ -268,6 +280,7 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
         "offers gpu=H100 price<=2.50 region in [KR,JP] price,-vram 3",
         "run [\"/bin/true\", \"a b\"] 60",
         "rentals true",
+        "story 0xab?c",
         "stop 0xab/../cd?e",
         "receipts 0xabab",
         "wallets",
@@ -384,6 +397,7 @@ async fn the_description_lists_every_route_and_no_other() {
         "get /v1/offers",
         "get /v1/receipts",
         "get /v1/rentals",
+        "get /v1/rentals/{id}",
         "get /v1/runs/{run}/events",
         "get /v1/wallets",
         "post /v1/rentals/{id}/stop",

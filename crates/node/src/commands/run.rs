@@ -205,7 +205,7 @@ mod tests {
     use api::{
         control::Control,
         server::Server,
-        types::{NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, Role, RunStarted, WalletView},
+        types::{NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunStarted, WalletView},
     };
     use clap::Parser;
     use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
@@ -250,6 +250,9 @@ mod tests {
             std::future::ready(Ok(events)).boxed()
         }
         fn rentals(&self, _: bool) -> BoxFuture<'_, Result<Vec<RentalRow>, ApiError>> {
+            unasked()
+        }
+        fn story(&self, _: String) -> BoxFuture<'_, Result<Vec<RentalStory>, ApiError>> {
             unasked()
         }
         fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>> {

@@ -1,8 +1,11 @@
 //! What the owner asks through the control API: rentals, receipts, ending one.
 
 use super::{Command, Supervisor};
-use crate::records::{Receipts, Rentals};
-use api::types::{ApiError, ErrorKind, Receipt, RentalRow, Role};
+use crate::{
+    records::{Receipts, Rentals},
+    story,
+};
+use api::types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory, Role};
 use market::{
     money::Amount,
     rental::provider::{Input, Rental},
@@ -41,6 +44,18 @@ impl Supervisor {
                 receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.closed.time));
                 let _ = reply.send(receipts);
             }
+            Command::Stories { prefix, reply } => {
+                let (read, now) = (self.read_story(prefix).await, UnixMillis::now());
+                let stories = read.unwrap_or_else(|error| {
+                    tracing::error!(%error, "rentals cannot be read");
+                    vec![]
+                });
+                let told = stories.into_iter().map(|(rental, receipt)| {
+                    let steps = story::steps(&rental, receipt.as_ref(), now);
+                    RentalStory { rental: row(&rental, now), steps, receipt }
+                });
+                let _ = reply.send(told.collect());
+            }
             Command::Evict { prefix, reply } => {
                 let _ = reply.send(self.evict(&prefix).await);
             }
@@ -58,6 +73,23 @@ impl Supervisor {
             })
             .await;
         read.unwrap_or_default()
+    }
+
+    /// Rentals whose id begins with `prefix`, with their receipts: the disk knows as much as the live ones, since every step is written
+    /// before it is acted on.
+    async fn read_story(&self, prefix: String) -> Result<Vec<(Rental, Option<Receipt>)>, StoreError> {
+        self.store
+            .run(move |store| {
+                let mut found = Vec::new();
+                for row in store.scan::<Rentals>(..)? {
+                    let (id, rental) = row?;
+                    if id.matches_prefix(&prefix) {
+                        found.push((rental.0, store.get::<Receipts>(&id)?.map(|receipt| receipt.0)));
+                    }
+                }
+                Ok(found)
+            })
+            .await
     }
 
     async fn evict(&mut self, prefix: &str) -> Result<RentalRow, ApiError> {

@@ -1,0 +1,191 @@
+//! A rental told in the order of its life, from what this side has written down. What was never written, such as the moment of each
+//! freeze, is told as the sum that is kept.
+
+use api::types::{Receipt, StoryStep, closing_words};
+use market::{
+    rental::provider::{Phase, Rental},
+    time::UnixMillis,
+};
+
+/// The steps of a rental up to `now`.
+pub(crate) fn steps(rental: &Rental, receipt: Option<&Receipt>, now: UnixMillis) -> Vec<StoryStep> {
+    let (token, q) = (&rental.terms.token, &rental.quote.quote);
+    let mut steps = vec![StoryStep::new(
+        "quoted",
+        None,
+        format!(
+            "{} on {} at {} an hour for up to {} s, after block {}; to be opened by {}",
+            rental.terms.offer,
+            rental.terms.slot,
+            token.show(q.rate.hourly()),
+            q.max_seconds,
+            rental.quoted_at_block,
+            UnixMillis(u64::from(q.expiry) * 1_000),
+        ),
+    )];
+    if rental.phase == Phase::Lapsed {
+        steps.push(StoryStep::new("lapsed", None, "the quote was never opened; the slot is free again"));
+    }
+    if let Some(opening) = rental.opening {
+        let detail = format!("{} locked by {}", token.show(opening.deposit), q.renter);
+        steps.push(StoryStep::on_chain("opened", opening.start, opening.tx, opening.block, detail));
+    }
+    if let Some(at) = rental.preparing_since {
+        steps.push(StoryStep::new("preparing", Some(at), "the opening is confirmed; the sandbox is being made"));
+    }
+    if let Some((at, _)) = rental.ready {
+        steps.push(StoryStep::new("ready", Some(at), "the sandbox is up and the meter runs"));
+    }
+    if let Some(voucher) = rental.voucher {
+        let detail = format!("{} signed for, in {} vouchers taken", token.show(voucher.cumulative), rental.acks);
+        steps.push(StoryStep::new("voucher", None, detail));
+    }
+    let frozen = rental.frozen_total(now);
+    if frozen > 0 || rental.frozen_since.is_some() {
+        let state = if rental.phase == Phase::Frozen { "unpaid and frozen since then" } else { "unpaid for a while" };
+        let detail = format!("{state}; {}.{:03} s frozen in all", frozen / 1_000, frozen % 1_000);
+        steps.push(StoryStep::new("frozen", rental.frozen_since, detail));
+    }
+    if let Some(fault) = &rental.fault {
+        steps.push(StoryStep::new("failed", rental.stopped_at, fault.to_string()));
+    }
+    if let Some(at) = rental.stopped_at {
+        let served = rental.served_millis(now);
+        let detail = format!("served {}.{:03} s; the sandbox is removed", served / 1_000, served % 1_000);
+        steps.push(StoryStep::new("finished", Some(at), detail));
+    }
+    if let Some(release) = receipt.and_then(|receipt| receipt.release) {
+        steps.push(StoryStep::new(
+            "released",
+            None,
+            format!("{} signed as the final total", token.show(release.cumulative)),
+        ));
+    }
+    if let Some(closing) = rental.closing {
+        let (paid, back) = (token.show(closing.paid), token.show(closing.refunded));
+        let detail = format!("{}: {paid} paid, {back} returned", closing_words(closing.kind));
+        steps.push(StoryStep::on_chain("closed", closing.time, closing.tx, closing.block, detail));
+    }
+    if let Some(receipt) = receipt {
+        let detail = format!("{} s billed; in full: node receipts {}", receipt.seconds, rental.id.short());
+        steps.push(StoryStep::new("receipt", None, detail));
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{Address, B256, Bytes, Signature, U256};
+    use market::{
+        id::{DeviceId, PeerId},
+        money::{Amount, Rate, Token},
+        offer::Hardware,
+        quote::{Quote, SignedQuote},
+        rental::{
+            Closing, Opening,
+            provider::{Effect, Input},
+        },
+        signed::Escrow,
+        terms::Terms,
+    };
+
+    fn units(n: u128) -> Amount {
+        Amount::new(n).unwrap()
+    }
+
+    fn quoted() -> Rental {
+        let escrow = Escrow { chain: 31_337, address: Address::repeat_byte(9) };
+        let peer = PeerId::random();
+        let quote = Quote {
+            provider: Address::repeat_byte(2),
+            provider_key: Address::repeat_byte(4),
+            renter: Address::repeat_byte(1),
+            renter_key: Address::repeat_byte(5),
+            token: Address::repeat_byte(3),
+            rate: Rate::new(units(100_000_000)),
+            min_deposit: units(1),
+            max_seconds: 3_600,
+            window: 900,
+            expiry: 60,
+            arbiter: Address::ZERO,
+            device: DeviceId(B256::repeat_byte(6)),
+            spec: B256::repeat_byte(7),
+        };
+        let terms = Terms {
+            network: "devnet-00000000".into(),
+            provider_peer: peer,
+            renter_peer: peer,
+            escrow,
+            token: Token { chain: 31_337, address: Address::repeat_byte(3), symbol: "tUSD".into(), decimals: 6 },
+            offer: "small".into(),
+            slot: "small-0".into(),
+            hardware: Hardware::default(),
+            increment_millis: 1_000,
+            ready_seconds: 60,
+            frozen_seconds: 300,
+            notice_seconds: 0,
+            workload: Default::default(),
+            continues: None,
+            salt: [1; 16],
+        };
+        let signature = Signature::new(U256::from(5), U256::from(7), false);
+        Rental::new(SignedQuote { escrow, quote, signature }, terms, Bytes::new(), 3)
+    }
+
+    fn names(steps: &[StoryStep]) -> Vec<&str> {
+        steps.iter().map(|step| step.step.as_str()).collect()
+    }
+
+    #[test]
+    fn a_rental_is_told_in_the_order_of_its_life_with_the_moments_that_are_known() {
+        let mut rental = quoted();
+        let at = UnixMillis;
+        assert_eq!(names(&steps(&rental, None, at(0))), ["quoted"]);
+        let opening = Opening { deposit: units(90_000), start: 20, tx: B256::repeat_byte(0x11), block: 4 };
+        rental.step(Input::Opened(opening), at(21_000)).unwrap();
+        rental.step(Input::SandboxReady(rental.quote.signature), at(22_000)).unwrap();
+        assert_eq!(rental.step(Input::Tick, at(23_000)).unwrap(), [Effect::Freeze]);
+        let told = steps(&rental, None, at(24_500));
+        assert_eq!(names(&told), ["quoted", "opened", "preparing", "ready", "frozen"]);
+        assert_eq!(told[4].at, Some(at(23_000)));
+        assert!(told[4].detail.contains("1.500 s frozen in all"), "{}", told[4].detail);
+
+        rental.step(Input::Evict, at(25_000)).unwrap();
+        let closing = Closing {
+            paid: Amount::ZERO,
+            refunded: units(90_000),
+            elapsed: 6,
+            kind: 1,
+            tx: B256::repeat_byte(0x22),
+            block: 9,
+            time: 26,
+        };
+        rental.step(Input::Closed(closing), at(27_000)).unwrap();
+        let receipt = crate::closing::receipt(&rental, None).unwrap();
+        let told = steps(&rental, Some(&receipt), at(99_000));
+        assert_eq!(names(&told), ["quoted", "opened", "preparing", "ready", "frozen", "finished", "closed", "receipt"]);
+        let moments: Vec<_> = told.iter().filter_map(|step| step.at).collect();
+        assert!(moments.is_sorted(), "{moments:?}");
+        assert_eq!((told[1].tx, told[1].block, told[1].at), (Some(opening.tx), Some(4), Some(at(20_000))));
+        assert_eq!((told[6].tx, told[6].block, told[6].at), (Some(closing.tx), Some(9), Some(at(26_000))));
+        assert!(told[4].detail.contains("2.000 s frozen in all"), "what was frozen stops with the serving");
+        assert!(told[5].detail.contains("served 3.000 s"), "{}", told[5].detail);
+        assert!(told[6].detail.contains("by the provider: 0 tUSD paid, 0.09 tUSD returned"), "{}", told[6].detail);
+    }
+
+    #[test]
+    fn a_quote_that_nobody_opened_and_a_sandbox_that_did_not_come_up_say_so() {
+        let mut rental = quoted();
+        rental.step(Input::NotOpenAt(61), UnixMillis(0)).unwrap();
+        assert_eq!(names(&steps(&rental, None, UnixMillis(1))), ["quoted", "lapsed"]);
+
+        let mut rental = quoted();
+        let opening = Opening { deposit: units(1), start: 20, tx: B256::ZERO, block: 4 };
+        rental.step(Input::Opened(opening), UnixMillis(21_000)).unwrap();
+        rental.step(Input::SandboxFailed("the disk is full".into()), UnixMillis(22_000)).unwrap();
+        let told = steps(&rental, None, UnixMillis(30_000));
+        assert_eq!(names(&told), ["quoted", "opened", "preparing", "failed", "finished"]);
+        assert!(told[3].detail.contains("the disk is full"), "{}", told[3].detail);
+    }
+}

@@ -1,0 +1,242 @@
+//! A rental told in the order of its life, from what this side has written down: the order, the quote, the chain's part, the money that
+//! was signed for, and what became of the program.
+
+use crate::records::{Job, Record};
+use api::types::{Receipt, StoryStep, closing_words};
+use market::{
+    rental::renter::{Phase, Rental},
+    time::UnixMillis,
+};
+
+/// The steps of a rental up to `now`.
+pub(crate) fn steps(record: &Record, receipt: Option<&Receipt>, now: UnixMillis) -> Vec<StoryStep> {
+    let Record { rental, job, .. } = record;
+    let (token, q) = (&rental.terms.token, &rental.quote.quote);
+    // a run's number is the moment it was ordered
+    let mut steps = vec![StoryStep::new("ordered", Some(UnixMillis(job.run)), job.argv.join(" "))];
+    steps.push(StoryStep::new(
+        "quoted",
+        None,
+        format!(
+            "{} by {} at {} an hour for up to {} s, after block {}; to be opened by {}",
+            rental.terms.offer,
+            rental.provider,
+            token.show(q.rate.hourly()),
+            q.max_seconds,
+            rental.quoted_at_block,
+            UnixMillis(u64::from(q.expiry) * 1_000),
+        ),
+    ));
+    if rental.phase == Phase::Lapsed {
+        steps.push(StoryStep::new("lapsed", None, "the quote was not opened; nothing was locked"));
+    }
+    if let Some(opening) = rental.opening {
+        let detail = format!("{} locked", token.show(opening.deposit));
+        steps.push(StoryStep::on_chain("opened", opening.start, opening.tx, opening.block, detail));
+    }
+    if let Some(at) = rental.opened_at {
+        steps.push(StoryStep::new("waiting", Some(at), "the opening is confirmed; the sandbox is awaited"));
+    }
+    if let Some((at, _)) = rental.ready {
+        let detail = match rental.metered_from {
+            Some(from) if from != at => format!("the meter runs since {from}, by this node's clock"),
+            _ => "the sandbox is up and the meter runs".to_owned(),
+        };
+        steps.push(StoryStep::new("ready", Some(at), detail));
+    }
+    steps.extend(program(job));
+    if let Some(voucher) = rental.voucher {
+        let (signed, acked) = (token.show(voucher.cumulative), token.show(rental.acked));
+        let missed = match rental.missed_acks {
+            0 => String::new(),
+            missed => format!("; the last {missed} unanswered"),
+        };
+        let detail = format!("{signed} signed for, {acked} of it acknowledged{missed}");
+        steps.push(StoryStep::new("voucher", None, detail));
+    }
+    steps.extend(end(rental, now));
+    if let Some(receipt) = receipt {
+        let detail = format!("{} s billed; in full: node receipts {}", receipt.seconds, rental.id.short());
+        steps.push(StoryStep::new("receipt", None, detail));
+    }
+    steps
+}
+
+/// What became of the program. Its moments are in the log of the run, not in the record.
+fn program(job: &Job) -> Vec<StoryStep> {
+    let mut steps = Vec::new();
+    if let Some(hash) = job.uploaded.as_ref().filter(|hash| !hash.is_empty()) {
+        steps.push(StoryStep::new("uploaded", None, format!("sha256 {hash}")));
+    }
+    if let Some(ended) = &job.ended {
+        steps.push(StoryStep::new("exited", None, ended.how.clone()));
+    }
+    if let Some(hash) = &job.fetched {
+        steps.push(StoryStep::new("fetched", None, format!("sha256 {hash}, in {}", job.out.display())));
+    }
+    steps
+}
+
+fn end(rental: &Rental, now: UnixMillis) -> Vec<StoryStep> {
+    let token = &rental.terms.token;
+    let mut steps = Vec::new();
+    if let Some(at) = rental.stopped_at {
+        let told = match rental.missed_finishes {
+            0 => String::new(),
+            missed => format!("; the provider, told of it, did not answer {missed}×"),
+        };
+        let detail = format!("{} s on the meter{told}", rental.seconds(now));
+        steps.push(StoryStep::new("finished", Some(at), detail));
+    }
+    if let Some(release) = rental.release {
+        let detail = format!("{} signed by the provider as the final total", token.show(release.cumulative));
+        steps.push(StoryStep::new("released", rental.released_at, detail));
+    }
+    if let Some(time) = rental.stop_time {
+        let at = UnixMillis(time.saturating_mul(1_000));
+        steps.push(StoryStep::new("stopped", Some(at), "the meter was stopped on chain"));
+    }
+    if let Some(closing) = rental.closing {
+        let (paid, back) = (token.show(closing.paid), token.show(closing.refunded));
+        let detail = format!("{}: {paid} paid, {back} returned", closing_words(closing.kind));
+        steps.push(StoryStep::on_chain("closed", closing.time, closing.tx, closing.block, detail));
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Ended;
+    use alloy_primitives::{Address, B256, Bytes, Signature, U256};
+    use market::{
+        id::{DeviceId, PeerId},
+        money::{Amount, Rate, Token},
+        offer::Hardware,
+        quote::{Quote, SignedQuote},
+        rental::{Closing, Opening, renter::Input},
+        signed::{Escrow, SignedRelease, SignedVoucher},
+        terms::Terms,
+    };
+
+    fn units(n: u128) -> Amount {
+        Amount::new(n).unwrap()
+    }
+
+    fn quoted() -> Record {
+        let escrow = Escrow { chain: 31_337, address: Address::repeat_byte(9) };
+        let peer = PeerId::random();
+        let quote = Quote {
+            provider: Address::repeat_byte(2),
+            provider_key: Address::repeat_byte(4),
+            renter: Address::repeat_byte(1),
+            renter_key: Address::repeat_byte(5),
+            token: Address::repeat_byte(3),
+            rate: Rate::new(units(100_000_000)),
+            min_deposit: units(1),
+            max_seconds: 3_600,
+            window: 900,
+            expiry: 60,
+            arbiter: Address::ZERO,
+            device: DeviceId(B256::repeat_byte(6)),
+            spec: B256::repeat_byte(7),
+        };
+        let terms = Terms {
+            network: "devnet-00000000".into(),
+            provider_peer: peer,
+            renter_peer: peer,
+            escrow,
+            token: Token { chain: 31_337, address: Address::repeat_byte(3), symbol: "tUSD".into(), decimals: 6 },
+            offer: "small".into(),
+            slot: "small-0".into(),
+            hardware: Hardware::default(),
+            increment_millis: 1_000,
+            ready_seconds: 60,
+            frozen_seconds: 300,
+            notice_seconds: 0,
+            workload: Default::default(),
+            continues: None,
+            salt: [1; 16],
+        };
+        let signature = Signature::new(U256::from(5), U256::from(7), false);
+        let signed = SignedQuote { escrow, quote, signature };
+        Record {
+            rental: Rental::new(signed, terms, Bytes::new(), units(90_000), 3),
+            session_key: B256::repeat_byte(8),
+            job: Job {
+                run: 10_000,
+                argv: vec!["./job".into(), "-v".into()],
+                env: Default::default(),
+                input: None,
+                out: "/out".into(),
+                uploaded: None,
+                ended: None,
+                fetched: None,
+            },
+        }
+    }
+
+    fn names(steps: &[StoryStep]) -> Vec<&str> {
+        steps.iter().map(|step| step.step.as_str()).collect()
+    }
+
+    #[test]
+    fn a_run_is_told_from_its_order_to_its_receipt() {
+        let mut record = quoted();
+        let at = UnixMillis;
+        assert_eq!(names(&steps(&record, None, at(0))), ["ordered", "quoted"]);
+        let rental = &mut record.rental;
+        let (id, signature) = (rental.id, rental.quote.signature);
+        rental.step(Input::Open, at(19_000)).unwrap();
+        let opening = Opening { deposit: units(90_000), start: 20, tx: B256::repeat_byte(0x11), block: 4 };
+        rental.step(Input::Opened(opening), at(21_000)).unwrap();
+        rental.step(Input::Ready(at(22_000), signature), at(22_000)).unwrap();
+        let voucher = SignedVoucher { id, cumulative: units(200), signature };
+        rental.step(Input::Signed(voucher), at(24_000)).unwrap();
+        rental.step(Input::Acked(units(100)), at(24_000)).unwrap();
+        rental.step(Input::Finish, at(24_000)).unwrap();
+        rental.step(Input::Released(SignedRelease { id, cumulative: units(200), signature }), at(25_000)).unwrap();
+        let closing = Closing {
+            paid: units(200),
+            refunded: units(89_800),
+            elapsed: 4,
+            kind: 1,
+            tx: B256::repeat_byte(0x22),
+            block: 9,
+            time: 26,
+        };
+        rental.step(Input::Closed(closing), at(27_000)).unwrap();
+        record.job.ended = Some(Ended { code: 3, how: "exited with 3".into() });
+        record.job.fetched = Some("ab".into());
+        let told = steps(&record, None, at(99_000));
+        let expected = [
+            "ordered", "quoted", "opened", "waiting", "ready", "exited", "fetched", "voucher", "finished", "released",
+            "closed",
+        ];
+        assert_eq!(names(&told), expected);
+        let moments: Vec<_> = told.iter().filter_map(|step| step.at).collect();
+        assert_eq!(moments.len(), 7);
+        assert!(moments.is_sorted(), "{moments:?}");
+        let detail = |name: &str| told.iter().find(|step| step.step == name).unwrap().detail.as_str();
+        assert_eq!(detail("ordered"), "./job -v");
+        assert_eq!(detail("voucher"), "0.0002 tUSD signed for, 0.0001 tUSD of it acknowledged");
+        assert_eq!(detail("finished"), "2 s on the meter");
+        assert_eq!(detail("closed"), "by the provider: 0.0002 tUSD paid, 0.0898 tUSD returned");
+    }
+
+    #[test]
+    fn a_provider_that_went_away_shows_in_what_stayed_unanswered() {
+        let mut record = quoted();
+        let rental = &mut record.rental;
+        rental.step(Input::Open, UnixMillis(0)).unwrap();
+        let opening = Opening { deposit: units(1), start: 20, tx: B256::ZERO, block: 4 };
+        rental.step(Input::Opened(opening), UnixMillis(21_000)).unwrap();
+        rental.step(Input::Finish, UnixMillis(22_000)).unwrap();
+        rental.step(Input::FinishMissed, UnixMillis(23_000)).unwrap();
+        rental.step(Input::Stopping(30), UnixMillis(31_000)).unwrap();
+        let told = steps(&record, None, UnixMillis(40_000));
+        assert_eq!(names(&told), ["ordered", "quoted", "opened", "waiting", "finished", "stopped"]);
+        assert!(told[4].detail.ends_with("did not answer 1×"), "{}", told[4].detail);
+        assert_eq!(told[5].at, Some(UnixMillis(30_000)));
+    }
+}
