@@ -362,7 +362,13 @@ impl Supervisor {
     }
 
     async fn prepared(&mut self, id: RentalId, result: Result<Arc<dyn Sandbox>, sandbox::Error>, now: UnixMillis) {
-        let Some(live) = self.live.get_mut(&id) else { return };
+        let Some(live) = self.live.get_mut(&id) else {
+            // it came too late: nobody needs it any more
+            if let Ok(sandbox) = result {
+                self.destroy(sandbox);
+            }
+            return;
+        };
         live.preparing = false;
         let input = match result {
             Ok(sandbox) => {
