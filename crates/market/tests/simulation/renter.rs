@@ -209,10 +209,10 @@ impl Renter {
     fn settle(&mut self, s: &mut Shared, id: RentalId, purpose: Purpose, call: Call) -> Result<(), Crashed> {
         let Some(live) = self.live.get_mut(&id).filter(|live| live.on_chain.is_none()) else { return Ok(()) };
         live.on_chain = Some((Some(purpose), s.now + CHAIN_WAIT));
-        if self.sender.submit(s, &mut self.fuse, id, purpose, call)?.is_err() {
-            if let Some(live) = self.live.get_mut(&id) {
-                live.on_chain = Some((None, s.now + CHAIN_PAUSE));
-            }
+        if self.sender.submit(s, &mut self.fuse, id, purpose, call)?.is_err()
+            && let Some(live) = self.live.get_mut(&id)
+        {
+            live.on_chain = Some((None, s.now + CHAIN_PAUSE));
         }
         Ok(())
     }

@@ -131,6 +131,10 @@ impl Watcher {
     async fn poll(&mut self) -> Result<(), Stop> {
         self.take_wishes().await;
         let head = self.chain.confirmed_head().await?;
+        if head.number < self.cursor.number {
+            // an endpoint that lags behind, or a chain that went back: which of them shows when it has grown past the cursor
+            return Ok(());
+        }
         self.check_cursor(&head).await?;
         self.read_events(&head).await?;
         if self.reconciled.elapsed() >= self.reconcile_interval() {
@@ -161,10 +165,9 @@ impl Watcher {
         let stands = if self.cursor.number == head.number {
             self.cursor.hash == head.hash
         } else {
-            let number = self.cursor.number;
-            // an endpoint that lags behind does not know the block yet: that is no reorganisation
-            number > head.number
-                || self.chain.block_at(number).await?.is_none_or(|block| block.hash == self.cursor.hash)
+            // an endpoint that does not know the block yet lags behind: that is no reorganisation
+            let block = self.chain.block_at(self.cursor.number).await?;
+            block.is_none_or(|block| block.hash == self.cursor.hash)
         };
         if stands {
             return Ok(());

@@ -152,6 +152,8 @@ async fn an_opening_that_a_reorganisation_moves_is_told_again_with_its_new_place
         w.mine().await;
     }
     assert_eq!(w.chain.rental(quote.id()).await.unwrap(), None);
+    // the follower has seen that, however slow it is
+    nothing_until(&mut events, w.chain.head().await.unwrap().number).await;
     let fresh = crate::TransactionSender::start(w.chain.clone(), w.renter.clone(), w.store("fresh").await, &w.cancel)
         .await
         .unwrap();

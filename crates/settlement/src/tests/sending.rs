@@ -120,17 +120,22 @@ async fn a_transaction_that_the_chain_is_slow_to_take_gets_a_higher_fee_and_keep
 
 #[tokio::test]
 async fn a_nonce_taken_by_another_program_is_told_and_asking_again_sends_anew() {
-    let w = World::new().await;
-    let sender = w.sender(&w.renter).await;
-    w.automine(false).await;
-    sender.submit(payment("rent")).await.unwrap();
-    w.control("anvil_dropAllTransactions", json!([])).await;
-    w.automine(true).await;
-    deploy::send_coin(w.url(), &w.renter, Address::repeat_byte(0xdd), U256::from(1)).await.unwrap();
-    let error = sender.send(payment("rent")).await.unwrap_err();
-    assert!(matches!(error, SettlementError::Superseded { nonce: 0, .. }), "{error:?}");
-    sender.send(payment("rent")).await.unwrap();
-    assert_eq!((received(&w).await, w.mined(w.renter.address()).await), (5, 2));
+    // the sender repeats what was dropped, and on a busy machine it may be faster than the other program: then once more
+    for _ in 0..5 {
+        let w = World::new().await;
+        let sender = w.sender(&w.renter).await;
+        w.automine(false).await;
+        sender.submit(payment("rent")).await.unwrap();
+        w.control("anvil_dropAllTransactions", json!([])).await;
+        w.automine(true).await;
+        deploy::send_coin(w.url(), &w.renter, Address::repeat_byte(0xdd), U256::from(1)).await.unwrap();
+        let Err(error) = sender.send(payment("rent")).await else { continue };
+        assert!(matches!(error, SettlementError::Superseded { nonce: 0, .. }), "{error:?}");
+        sender.send(payment("rent")).await.unwrap();
+        assert_eq!((received(&w).await, w.mined(w.renter.address()).await), (5, 2));
+        return;
+    }
+    panic!("the other program was never faster");
 }
 
 #[tokio::test]
