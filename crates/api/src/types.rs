@@ -304,6 +304,9 @@ pub struct RentalRow {
     /// When it ends at the latest.
     #[schema(value_type = Option<u64>)]
     pub ends_at: Option<UnixMillis>,
+    /// What is wrong about its money and needs somebody's hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// A rental as one side knows it, in the order of its life.

@@ -69,12 +69,14 @@ pub struct Meter {
     pub tariff: Tariff,
     /// The provider's signed start.
     pub ready_at: UnixMillis,
+    /// Milliseconds since then that nobody pays for: those it stood frozen because its renter had not heard of the start yet.
+    pub forgiven_millis: u64,
 }
 
 impl Meter {
     /// Milliseconds served at `now`.
     pub fn served(&self, now: UnixMillis) -> u64 {
-        now.since(self.ready_at).min(self.tariff.longest_millis())
+        now.since(self.ready_at).min(self.tariff.longest_millis()).saturating_sub(self.forgiven_millis)
     }
 
     /// The total owed at `now`: what the renter's next voucher says.
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_sandbox_is_frozen_when_a_whole_increment_is_unpaid() {
-        let meter = Meter { tariff: tariff(1_000_000, 1 << 80), ready_at: UnixMillis(1_000) };
+        let meter = Meter { tariff: tariff(1_000_000, 1 << 80), ready_at: UnixMillis(1_000), forgiven_millis: 0 };
         let at = |millis: u64| UnixMillis(1_000 + millis);
         assert_eq!(meter.standing(Amount::ZERO, at(9_999)), Standing::Paid);
         assert_eq!(meter.standing(Amount::ZERO, at(10_000)), Standing::Unpaid);
@@ -156,7 +158,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_renter_that_signs_what_it_owes_is_never_behind(rate in 1u128..1 << 50, deposit in 0u128..1 << 90, millis in 0u64..4_000_000) {
-            let meter = Meter { tariff: tariff(rate, deposit), ready_at: UnixMillis(5) };
+            let meter = Meter { tariff: tariff(rate, deposit), ready_at: UnixMillis(5), forgiven_millis: 0 };
             let now = UnixMillis(5 + millis);
             prop_assert!(meter.standing(meter.owed(now), now) != Standing::Unpaid);
         }
@@ -170,7 +172,7 @@ mod tests {
 
         #[test]
         fn an_unpaid_provider_loses_at_most_one_increment(rate in 1u128..1 << 50, covered_ms in 0u64..3_600_000, more in 0u64..1_000_000) {
-            let meter = Meter { tariff: tariff(rate, 1 << 90), ready_at: UnixMillis(0) };
+            let meter = Meter { tariff: tariff(rate, 1 << 90), ready_at: UnixMillis(0), forgiven_millis: 0 };
             let covered = meter.owed(UnixMillis(covered_ms));
             let now = UnixMillis(covered_ms + more);
             if meter.standing(covered, now) == Standing::Paid {

@@ -199,6 +199,7 @@ mod tests {
             cost: String::new(),
             deposit: String::new(),
             ends_at: None,
+            warning: None,
         }
     }
 

@@ -1,8 +1,27 @@
-//! The end of a rental: cash the best voucher, and write down what the chain made of it.
+//! Cashing vouchers: part-way, and at the end of a rental; and what the chain made of it.
 
 use api::types::{Receipt, Role, TransactionRef};
-use market::{rental::provider::Rental, signed::SignedRelease};
+use market::{money::Amount, rental::provider::Rental, signed::SignedRelease};
 use settlement::{EscrowAccount, SettlementError};
+
+/// A claim is worth its gas when it is for this many times the least deposit, which the owner set to cover about a closing: the gas is
+/// then a twentieth of it at most.
+const WORTH: u128 = 20;
+
+/// From which unclaimed earnings on a part-way claim is worth its gas, by what the owner says the least deposit is. Without one nothing
+/// is known of the gas, and time alone decides.
+pub(crate) fn worth_claiming(min_deposit: Amount) -> Option<Amount> {
+    Amount::new(min_deposit.get().saturating_mul(WORTH)).filter(|worth| *worth > Amount::ZERO)
+}
+
+/// Takes what the voucher chosen for it is good for out of the escrow: what it has paid in all after that.
+pub(crate) async fn claim(account: EscrowAccount, rental: Rental) -> Result<Amount, SettlementError> {
+    let Some(voucher) = rental.claiming else { return Ok(rental.claimed) };
+    let confirmed = account.claim(&rental.quote.quote, &voucher).await?;
+    let claimed = account.sender().chain().rental(rental.id).await?.map_or(voucher.cumulative, |now| now.claimed);
+    tracing::info!(rental = %rental.id.short(), tx = %confirmed.transaction, %claimed, "claimed part-way");
+    Ok(claimed)
+}
 
 /// Closes the escrow with the best voucher. One transaction pays both sides; asked again, it goes on waiting for the same one.
 pub(crate) async fn close(account: EscrowAccount, rental: Rental) -> Result<(), SettlementError> {

@@ -3,6 +3,7 @@
 
 use api::types::{Receipt, StoryStep, closing_words};
 use market::{
+    money::Amount,
     rental::provider::{Phase, Rental},
     time::UnixMillis,
 };
@@ -39,6 +40,10 @@ pub(crate) fn steps(rental: &Rental, receipt: Option<&Receipt>, now: UnixMillis)
     if let Some(voucher) = rental.voucher {
         let detail = format!("{} signed for, in {} vouchers taken", token.show(voucher.cumulative), rental.acks);
         steps.push(StoryStep::new("voucher", None, detail));
+    }
+    if rental.claimed > Amount::ZERO {
+        let at = rental.claimed_at.map(|at| UnixMillis(at * 1_000));
+        steps.push(StoryStep::new("claimed", at, format!("{} claimed part-way", token.show(rental.claimed))));
     }
     let frozen = rental.frozen_total(now);
     if frozen > 0 || rental.frozen_since.is_some() {
@@ -79,7 +84,7 @@ mod tests {
     use alloy_primitives::{Address, B256, Bytes, Signature, U256};
     use market::{
         id::{DeviceId, PeerId},
-        money::{Amount, Rate, Token},
+        money::{Rate, Token},
         offer::Hardware,
         quote::{Quote, SignedQuote},
         rental::{
@@ -177,7 +182,7 @@ mod tests {
     #[test]
     fn a_quote_that_nobody_opened_and_a_sandbox_that_did_not_come_up_say_so() {
         let mut rental = quoted();
-        rental.step(Input::NotOpenAt(61), UnixMillis(0)).unwrap();
+        rental.step(Input::BlockTime(61), UnixMillis(0)).unwrap();
         assert_eq!(names(&steps(&rental, None, UnixMillis(1))), ["quoted", "lapsed"]);
 
         let mut rental = quoted();

@@ -4,19 +4,22 @@
 //! input to the rental's state machine; what the machine answers is written to disk and then done. Nothing here waits for a chain or a
 //! kernel: such work runs in [`Supervisor::work`] and comes back as [`Done`].
 
+mod chain;
 mod commands;
 mod questions;
 mod streams;
 
 use crate::{
-    Config, Error, Parts, closing,
+    Config, Error, Parts,
     inventory::{Inventory, Occupant},
     keeper::Keeper,
     records::{Receipts, Rentals},
 };
 use api::types::{ApiError, Receipt, RentalRow, RentalStory};
+use chain::{Heard, Trouble};
 use market::{
     id::{PeerId, RentalId},
+    money::Amount,
     offer::{Binding, MAX_BINDING_LIFETIME},
     rental::{
         StepError,
@@ -27,7 +30,7 @@ use market::{
 };
 use network::{AdDraft, Handle, Reply};
 use sandbox::{Backend, Rootfs, Sandbox, SandboxId, SandboxSpec};
-use settlement::{ChainEvent, EscrowAccount, Follower, SettlementError, Wallet};
+use settlement::{ChainEvent, EscrowAccount, Follower, Known, SettlementError, Wallet};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use store::{Json, Store, StoreError};
 use tokio::{
@@ -40,8 +43,6 @@ use wire::QuoteAsk;
 
 /// How often meters are looked at: a tenth of the shortest increment in use (1 s), so that a freeze is at most that late.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a closing that failed rests before it is tried again.
-const CLOSE_RETRY: u64 = 5_000;
 /// Chain events waiting for the supervisor; the followers wait beyond it.
 const EVENTS: usize = 64;
 /// Streams served at once for all rentals together.
@@ -97,12 +98,24 @@ struct Live {
     preparing: bool,
     /// A closing is under way, or rests until this moment.
     closing: Option<Option<UnixMillis>>,
+    /// A claim is under way.
+    claiming: bool,
+    /// Why its money was not cashed when that was tried last.
+    trouble: Option<Trouble>,
+}
+
+impl Live {
+    fn new(rental: Rental, keeper: Option<Keeper>) -> Self {
+        let sessions = CancellationToken::new();
+        Self { rental, keeper, sessions, preparing: false, closing: None, claiming: false, trouble: None }
+    }
 }
 
 /// A chain as the provider uses it.
 struct Settling {
     account: EscrowAccount,
     follower: Follower,
+    heard: Option<Heard>,
 }
 
 /// Finished work.
@@ -111,11 +124,13 @@ enum Done {
     Weighed { number: u64, result: Result<Weighed, SettlementError> },
     /// The sandbox of a rental.
     Prepared { id: RentalId, result: Result<Arc<dyn Sandbox>, sandbox::Error> },
+    /// A part-way claim: what the escrow has paid out in all.
+    Claim { id: RentalId, result: Result<Amount, SettlementError> },
     /// A closing, for better or worse.
     Closing { id: RentalId, result: Result<(), SettlementError> },
     /// The closing that an event reported, with its block's time.
     Closed { id: RentalId, closing: Option<market::rental::Closing> },
-    /// A receipt was written.
+    /// A receipt was written, or taken back.
     Receipt,
     /// A stream or a removal is over.
     Over,
@@ -177,7 +192,7 @@ impl Supervisor {
         for (index, account) in parts.accounts.into_iter().enumerate() {
             let chain = account.sender().chain().clone();
             let (follower, mut inbox) = Follower::start(chain, parts.store.clone(), "provider", &parts.cancel).await?;
-            settling.push(Settling { account, follower });
+            settling.push(Settling { account, follower, heard: None });
             let forward = forward.clone();
             tokio::spawn(async move {
                 while let Some(event) = inbox.recv().await {
@@ -225,30 +240,25 @@ impl Supervisor {
         }
         let now = UnixMillis::now();
         for rental in rentals {
-            if rental.phase == Phase::Closed && !self.store.contains::<Receipts>(&rental.id)? {
-                self.receipt(rental.clone());
-            }
-            if rental.phase.is_over() {
+            let (id, phase) = (rental.id, rental.phase);
+            if phase == Phase::Closed && !self.watch_ended(&rental).await? {
                 continue;
             }
-            let (id, block) = (rental.id, rental.quoted_at_block);
-            tracing::info!(rental = %id.short(), phase = rental.phase.name(), "taking the rental up again");
-            self.inventory.assign(&rental.terms.slot, Occupant::Rental(id));
-            let needed = matches!(rental.phase, Phase::Preparing | Phase::Serving | Phase::Frozen);
-            let sandbox = if needed { sandboxes.remove(&sandbox_name(&id)) } else { None };
-            let (preparing, effects) = (rental.phase == Phase::Preparing, rental.resume());
-            let frozen = rental.phase == Phase::Frozen;
-            if let Some(settling) =
-                self.chains.iter().find(|s| s.account.sender().chain().escrow() == rental.quote.escrow)
-            {
-                settling.follower.watch(id, block).await?;
+            tracing::info!(rental = %id.short(), phase = phase.name(), "taking the rental up again");
+            if rental.occupies_slot() {
+                self.inventory.assign(&rental.terms.slot, Occupant::Rental(id));
             }
+            let preparing = phase == Phase::Preparing;
+            let sandbox = if rental.keeps_sandbox() { sandboxes.remove(&sandbox_name(&id)) } else { None };
+            if let Some(settling) = self.settling(&rental) {
+                let known = Known::of(rental.opening.as_ref(), rental.closing.as_ref());
+                settling.follower.watch(id, rental.quoted_at_block, known).await?;
+            }
+            let frozen = phase != Phase::Serving;
             let keeper = sandbox.clone().filter(|_| !preparing).map(|sandbox| Keeper::new(sandbox, frozen));
-            let lost = needed && !preparing && keeper.is_none();
-            self.live.insert(
-                id,
-                Live { rental, keeper, sessions: CancellationToken::new(), preparing: false, closing: None },
-            );
+            let lost = rental.keeps_sandbox() && !preparing && keeper.is_none();
+            let effects = rental.resume();
+            self.live.insert(id, Live::new(rental, keeper));
             match sandbox {
                 // it was made, but the start of its meter was not written
                 Some(sandbox) if preparing => self.prepared(id, Ok(sandbox), now).await,
@@ -265,6 +275,18 @@ impl Supervisor {
             self.destroy(sandbox);
         }
         Ok(())
+    }
+
+    /// Whether a rental that has ended may still be taken back by the chain. One that cannot has its receipt by now, or gets it.
+    async fn watch_ended(&mut self, rental: &Rental) -> Result<bool, Error> {
+        let young = match (self.settling(rental), rental.closing) {
+            (Some(settling), Some(closing)) => settling.follower.may_be_taken_back(closing.block).await?,
+            _ => false,
+        };
+        if !young && !self.store.contains::<Receipts>(&rental.id)? {
+            self.receipt(rental);
+        }
+        Ok(young)
     }
 
     /// Serves until cancelled.
@@ -299,45 +321,6 @@ impl Supervisor {
         }
     }
 
-    // --- the chain ---
-
-    async fn chain_event(&mut self, chain: usize, event: ChainEvent) {
-        let now = UnixMillis::now();
-        if let Some(opening) = event.opening() {
-            if let Some(id) = event.rental() {
-                tracing::info!(rental = %id.short(), tx = %opening.tx, "opened on chain");
-                self.happened(id, Input::Opened(opening), now).await;
-            }
-            return;
-        }
-        match event {
-            ChainEvent::Stopping { id, .. } => {
-                tracing::info!(rental = %id.short(), "the renter stopped the rental on chain");
-                self.happened(id, Input::StoppedOnChain, now).await;
-            }
-            ChainEvent::Closed { id, .. } => {
-                let Some(settling) = self.chains.get(chain) else { return };
-                let chain = settling.account.sender().chain().clone();
-                self.work.spawn(async move { Done::Closed { id, closing: event.closing(&chain).await } });
-            }
-            ChainEvent::Head { timestamp, .. } => {
-                let held: Vec<_> = self.held_on(chain).collect();
-                for id in held {
-                    self.happened(id, Input::NotOpenAt(timestamp), now).await;
-                }
-            }
-            ChainEvent::Opened { .. } => {}
-        }
-    }
-
-    fn held_on(&self, chain: usize) -> impl Iterator<Item = RentalId> {
-        let escrow = self.chains.get(chain).map(|settling| settling.account.sender().chain().escrow());
-        self.live
-            .values()
-            .filter(move |live| live.rental.phase == Phase::Held && Some(live.rental.quote.escrow) == escrow)
-            .map(|live| live.rental.id)
-    }
-
     // --- finished work, and time ---
 
     async fn done(&mut self, done: Done) {
@@ -345,14 +328,8 @@ impl Supervisor {
         match done {
             Done::Weighed { number, result } => self.weighed(number, result).await,
             Done::Prepared { id, result } => self.prepared(id, result, now).await,
-            Done::Closing { id, result } => {
-                if let Err(error) = result {
-                    tracing::warn!(rental = %id.short(), %error, "closing did not succeed yet");
-                }
-                if let Some(live) = self.live.get_mut(&id) {
-                    live.closing = Some(Some(now.plus(CLOSE_RETRY)));
-                }
-            }
+            Done::Claim { id, result } => self.claim_ended(id, result, now).await,
+            Done::Closing { id, result } => self.closing_ended(id, result, now),
             Done::Closed { id, closing: Some(closing) } => {
                 self.happened(id, Input::Closed(closing), now).await;
             }
@@ -391,17 +368,15 @@ impl Supervisor {
 
     async fn tick(&mut self) {
         let now = UnixMillis::now();
-        let ids: Vec<_> =
-            self.live.values().filter(|live| live.rental.opening.is_some()).map(|live| live.rental.id).collect();
+        let runs = |live: &&Live| live.rental.opening.is_some() && !live.rental.phase.is_over();
+        let ids: Vec<_> = self.live.values().filter(runs).map(|live| live.rental.id).collect();
         for id in ids {
             self.happened(id, Input::Tick, now).await;
         }
-        let due =
-            |live: &Live| live.rental.phase == Phase::Closing && live.closing.flatten().is_some_and(|at| at <= now);
-        let retry: Vec<_> = self.live.values().filter(|live| due(live)).map(|live| live.rental.id).collect();
-        for id in retry {
+        for id in self.closings_due(now) {
             self.close(id);
         }
+        self.sound_alarms(now);
     }
 
     // --- the rule: step, write, act ---
@@ -431,12 +406,23 @@ impl Supervisor {
                 live.rental = next;
             }
         }
+        let freed = effects.contains(&Effect::FreeSlot);
         self.act(id, effects);
-        if self.live.get(&id).is_some_and(|live| live.rental.phase.is_over()) {
-            self.live.remove(&id);
+        if self.live.get(&id).is_some_and(|live| live.rental.phase == Phase::Lapsed) {
+            self.forget(id).await;
+        }
+        if freed {
             self.advertise().await;
         }
         Ok(())
+    }
+
+    /// A quote that was not opened in time leaves nothing behind.
+    async fn forget(&mut self, id: RentalId) {
+        let Some(live) = self.live.remove(&id) else { return };
+        if let Some(settling) = self.settling(&live.rental) {
+            settling.follower.unwatch(id).await;
+        }
     }
 
     async fn write(&self, rental: Rental) -> Result<(), StoreError> {
@@ -461,10 +447,11 @@ impl Supervisor {
                         }
                     }
                 }
+                Effect::Claim => self.claim(id),
                 Effect::Close => self.close(id),
-                Effect::Receipt => {
-                    if let Some(live) = self.live.get(&id) {
-                        self.receipt(live.rental.clone());
+                Effect::Receipt | Effect::Retract => {
+                    if let Some(rental) = self.live.get(&id).map(|live| live.rental.clone()) {
+                        self.receipt(&rental);
                     }
                 }
                 Effect::FreeSlot => self.inventory.free(Occupant::Rental(id)),
@@ -506,31 +493,6 @@ impl Supervisor {
         });
     }
 
-    fn close(&mut self, id: RentalId) {
-        let Some(live) = self.live.get_mut(&id).filter(|live| live.closing != Some(None)) else { return };
-        let rental = live.rental.clone();
-        let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == rental.quote.escrow)
-        else {
-            return;
-        };
-        live.closing = Some(None);
-        let account = settling.account.clone();
-        self.work.spawn(async move { Done::Closing { id, result: closing::close(account, rental).await } });
-    }
-
-    fn receipt(&mut self, rental: Rental) {
-        let id = rental.id;
-        let Some(receipt) = closing::receipt(&rental, self.release(&rental).ok()) else { return };
-        let store = self.store.clone();
-        self.work.spawn(async move {
-            match store.run(move |store| store.put_sync::<Receipts>(&id, &Json(receipt.clone()))).await {
-                Ok(()) => tracing::info!(rental = %id.short(), "the receipt is written"),
-                Err(error) => tracing::error!(rental = %id.short(), %error, "the receipt could not be written"),
-            }
-            Done::Receipt
-        });
-    }
-
     // --- offers ---
 
     /// When each rental is expected to give its slot back.
@@ -540,7 +502,8 @@ impl Supervisor {
             Some(meter) => meter.ends_at(),
             None => now.plus(u64::from(rental.quote.quote.max_seconds) * 1_000),
         };
-        self.live.values().map(|live| (live.rental.id, end(&live.rental))).collect()
+        let open = self.live.values().map(|live| &live.rental).filter(|rental| rental.occupies_slot());
+        open.map(|rental| (rental.id, end(rental))).collect()
     }
 
     /// Publishes the offers as they stand, if they changed.

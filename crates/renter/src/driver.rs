@@ -20,7 +20,7 @@ use market::{
     time::UnixMillis,
 };
 use network::Handle;
-use settlement::{ChainEvent, EscrowAccount, SettlementError, Wallet};
+use settlement::{ChainEvent, EscrowAccount, Follower, SettlementError, Wallet};
 use std::{sync::Arc, time::Duration};
 use store::{Json, Store, StoreError};
 use tokio::{
@@ -76,9 +76,14 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Whether nothing more will happen to the rental.
+    /// Whether the rental is over, unless the chain takes that back.
     pub(crate) fn is_over(&self) -> bool {
         self.state.borrow().record.rental.phase.is_over()
+    }
+
+    /// Whether nothing more can happen to the rental.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.orders.is_closed()
     }
 
     /// Ends the rental.
@@ -109,6 +114,7 @@ impl Driver {
 pub(crate) struct Tools {
     pub(crate) network: Handle,
     pub(crate) account: EscrowAccount,
+    pub(crate) follower: Follower,
     pub(crate) store: Store,
     pub(crate) cancel: CancellationToken,
 }
@@ -135,6 +141,8 @@ struct Task {
     asking: bool,
     finishing: bool,
     on_chain: bool,
+    /// The end lies so deep that the chain will not take it back.
+    settled: bool,
 }
 
 /// Starts the driver of a rental whose record is on disk.
@@ -156,6 +164,7 @@ pub(crate) fn start(tools: Tools, record: Record) -> Result<Driver, SettlementEr
         asking: false,
         finishing: false,
         on_chain: false,
+        settled: false,
     };
     tokio::spawn(task.run(inbox));
     Ok(Driver { id, orders, state })
@@ -199,12 +208,13 @@ impl Task {
                 _ = tick.tick() => self.tick().await,
             }
         }
+        self.tools.follower.unwatch(self.rental().id).await;
         tracing::debug!(rental = %self.rental().id.short(), "the driver has nothing left to do");
     }
 
     fn is_over(&self) -> bool {
         match self.rental().phase {
-            Phase::Closed => self.receipt.is_some(),
+            Phase::Closed => self.settled && self.receipt.is_some(),
             Phase::Lapsed => !self.opening,
             _ => false,
         }
@@ -228,23 +238,19 @@ impl Task {
             return self.input(Input::Opened(opening)).await;
         }
         match event {
+            ChainEvent::OpeningUndone { .. } => self.input(Input::OpeningUndone).await,
+            ChainEvent::ClosingUndone { .. } => self.input(Input::ClosingUndone).await,
+            ChainEvent::Settled { .. } => self.settled = true,
             ChainEvent::Stopping { stop_at, .. } => self.input(Input::Stopping(u64::from(stop_at))).await,
             ChainEvent::Closed { .. } => {
                 let chain = self.tools.account.sender().chain().clone();
                 self.work.spawn(async move { Done::Closed(event.closing(&chain).await) });
             }
             ChainEvent::Head { timestamp, .. } => {
-                let unopened = matches!(self.rental().phase, Phase::Quoted | Phase::Opening)
-                    || (self.rental().phase == Phase::Finishing && self.rental().opening.is_none());
-                if unopened && timestamp > u64::from(self.rental().quote.quote.expiry) {
-                    self.error.get_or_insert_with(|| {
-                        ApiError::new(
-                            ErrorKind::Timeout,
-                            "the quote expired before the chain took the opening",
-                            "try again",
-                        )
-                    });
-                    return self.input(Input::NotOpened).await;
+                let (expiry, opened) = (u64::from(self.rental().quote.quote.expiry), self.rental().opening.is_some());
+                if !opened && timestamp > expiry {
+                    let why = "the quote expired before the chain took the opening";
+                    self.error.get_or_insert_with(|| ApiError::new(ErrorKind::Timeout, why, "try again"));
                 }
                 self.input(Input::BlockTime(timestamp)).await;
             }
@@ -438,6 +444,7 @@ impl Task {
                     self.settle(move |account| async move { account.finalize(&quote).await.map(|_| ()) });
                 }
                 Effect::Receipt => self.write_receipt().await,
+                Effect::Retract => self.retract_receipt().await,
             }
         }
     }
@@ -548,6 +555,16 @@ impl Task {
             tracing::error!(rental = %self.rental().id.short(), %error, "the receipt cannot be written");
         }
         self.receipt = Some(Arc::new(receipt));
+        self.announce();
+    }
+
+    async fn retract_receipt(&mut self) {
+        let id = self.rental().id;
+        let deleted = self.tools.store.run(move |store| store.delete::<Receipts>(&id)).await;
+        if let Err(error) = deleted {
+            tracing::error!(rental = %id.short(), %error, "a receipt that does not hold any more cannot be removed");
+        }
+        self.receipt = None;
         self.announce();
     }
 }

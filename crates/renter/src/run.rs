@@ -23,7 +23,7 @@ use market::{
     rental::renter::{Input, Phase, Rental},
     time::UnixMillis,
 };
-use settlement::{Chain, EscrowAccount, Follower, GAS_TO_APPROVE, GAS_TO_OPEN, Purpose};
+use settlement::{Chain, EscrowAccount, Follower, GAS_TO_APPROVE, GAS_TO_OPEN, Known, Purpose};
 use std::{
     convert::Infallible,
     path::PathBuf,
@@ -71,10 +71,11 @@ impl Context {
             .find(|(account, _)| account.sender().chain().escrow() == *rental_escrow)
     }
 
-    pub(crate) fn tools(&self, account: &EscrowAccount) -> Tools {
+    pub(crate) fn tools(&self, account: &EscrowAccount, follower: &Follower) -> Tools {
         Tools {
             network: self.parts.network.clone(),
             account: account.clone(),
+            follower: follower.clone(),
             store: self.parts.store.clone(),
             cancel: self.parts.cancel.clone(),
         }
@@ -292,9 +293,9 @@ async fn open(
     };
     let record = Record { rental, session_key: session.key(), job, frozen_millis: 0 };
     driver::write(&context.parts.store, record.clone()).await.map_err(|error| failed(&error))?;
-    let driver = driver::start(context.tools(account), record).map_err(|error| chain_error(&error))?;
+    let driver = driver::start(context.tools(account, follower), record).map_err(|error| chain_error(&error))?;
     (context.register)(driver.clone());
-    follower.watch(id, block).await.map_err(|error| chain_error(&error))?;
+    follower.watch(id, block, Known::Quoted).await.map_err(|error| chain_error(&error))?;
 
     let mut watched = driver.clone();
     let opened =

@@ -14,8 +14,13 @@ use api::types::{
     ApiError, ErrorKind, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunEvent, RunRequest, RunStarted,
 };
 use futures::stream::BoxStream;
-use market::{id::RentalId, money::Amount, rental::renter::Rental, time::UnixMillis};
-use settlement::{ChainEvent, EscrowAccount, Follower};
+use market::{
+    id::RentalId,
+    money::Amount,
+    rental::renter::{Phase, Rental},
+    time::UnixMillis,
+};
+use settlement::{ChainEvent, EscrowAccount, Follower, Known};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -70,7 +75,7 @@ impl Renter {
             started: tokio::time::Instant::now(),
             register: Box::new(move |driver| {
                 let drivers = &mut lock(&register).drivers;
-                drivers.retain(|_, driver| !driver.is_over());
+                drivers.retain(|_, driver| !driver.has_ended());
                 drivers.insert(driver.id, driver);
             }),
         });
@@ -84,6 +89,8 @@ impl Renter {
             let rental = &record.rental;
             if rental.phase.is_over() {
                 self.complete(&record).await?;
+            }
+            if rental.phase == Phase::Lapsed {
                 continue;
             }
             let accounts = self.context.parts.accounts.iter().zip(&self.context.followers);
@@ -93,11 +100,21 @@ impl Renter {
                 tracing::warn!(rental = %describe(rental), "its chain is not configured any more: it is left alone");
                 continue;
             };
-            tracing::info!(rental = %describe(rental), phase = rental.phase.name(), "taking the rental up again");
             let (id, block, run) = (rental.id, rental.quoted_at_block, record.job.run);
-            let driver = driver::start(self.context.tools(account), record)?;
+            let known = Known::of(rental.opening.as_ref(), rental.closing.as_ref());
+            if let Some(closing) = rental.closing
+                && !follower.may_be_taken_back(closing.block).await?
+            {
+                continue;
+            }
+            let over = rental.phase.is_over();
+            tracing::info!(rental = %describe(rental), phase = rental.phase.name(), "taking the rental up again");
+            let driver = driver::start(self.context.tools(account, follower), record)?;
             (self.context.register)(driver.clone());
-            follower.watch(id, block).await?;
+            follower.watch(id, block, known).await?;
+            if over {
+                continue;
+            }
             let (context, journal) = (Arc::clone(&self.context), self.journal(run));
             self.spawn(run::resume(context, driver, journal));
         }
@@ -290,5 +307,6 @@ fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
         cost: token.show(rental.closing.map_or(rental.signed_total(), |closing| closing.paid)),
         deposit: token.show(rental.opening.map_or(Amount::ZERO, |opening| opening.deposit)),
         ends_at: rental.meter().map(|meter| meter.ends_at()),
+        warning: None,
     }
 }

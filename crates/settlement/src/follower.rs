@@ -3,12 +3,19 @@
 //! New events are read in the order of the chain from a cursor that is kept on disk; and every watched rental is compared with the
 //! escrow's own state, when it is first watched and from time to time after. So nothing depends on an endpoint delivering every
 //! event, and a node that was away learns what it missed: events are hints, the chain's state is the truth.
+//!
+//! A chain that goes back further than the confirmation depth takes back what was reported. The follower then says so, and it watches a
+//! rental until its end lies [`REORG_DEPTH`] blocks deep.
 
 mod watcher;
 
 use crate::{chain::Chain, error::SettlementError, events::ClosingKind};
 use alloy::primitives::{Address, B256};
-use market::{id::RentalId, money::Amount};
+use market::{
+    id::RentalId,
+    money::Amount,
+    rental::{Closing, Opening},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 use store::{Json, Store, Table};
@@ -20,6 +27,10 @@ use watcher::Watcher;
 const EVENTS: usize = 256;
 /// Rentals watched at once on one chain: each costs a call now and then, and a thousand are more than a machine's slots.
 const MAX_WATCHED: usize = 4_096;
+
+/// How deep a closing must lie before its rental is forgotten, and how far the follower goes back when the last block it read has been
+/// replaced: deeper than chains that pay have been seen to go.
+pub(crate) const REORG_DEPTH: u64 = 64;
 
 /// What happened, as deep in the chain as configured. An event may come twice around a restart of the node, never in a wrong order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +47,11 @@ pub enum ChainEvent {
         transaction: B256,
         /// Its block.
         block: u64,
+    },
+    /// The opening that was reported is not part of the chain any more, nor is anything that came after it.
+    OpeningUndone {
+        /// Which.
+        id: RentalId,
     },
     /// Its meter was frozen and the challenge window runs.
     Stopping {
@@ -61,6 +77,16 @@ pub enum ChainEvent {
         /// Its block.
         block: u64,
     },
+    /// The end that was reported is not part of the chain any more: the rental is open.
+    ClosingUndone {
+        /// Which.
+        id: RentalId,
+    },
+    /// Its end lies so deep that it stands; the rental is not watched any more.
+    Settled {
+        /// Which.
+        id: RentalId,
+    },
     /// Everything up to this block has been reported.
     Head {
         /// The block's number.
@@ -85,16 +111,47 @@ pub(crate) struct Cursor {
     pub(crate) hash: B256,
 }
 
+/// What the asker believes of a rental already, so that it is told when that is not so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing.
+    #[default]
+    Quoted,
+    /// That it was opened.
+    Opened,
+    /// That it was opened and closed.
+    Closed,
+}
+
+impl Known {
+    /// What a rental's state machine holds.
+    pub const fn of(opening: Option<&Opening>, closing: Option<&Closing>) -> Self {
+        match (opening, closing) {
+            (None, _) => Self::Quoted,
+            (Some(_), None) => Self::Opened,
+            (Some(_), Some(_)) => Self::Closed,
+        }
+    }
+}
+
+/// A rental that is to be watched.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    since: u64,
+    known: Known,
+}
+
 /// Watches rentals. Clones share the task behind it, which ends with the last of them or when its events are no longer read.
 #[derive(Clone)]
 pub struct Follower {
+    chain: Chain,
     wanted: Wanted,
     _alive: Arc<DropGuard>,
 }
 
-/// The rentals that are to be watched, each with the block from which on it matters. Shared, and never locked for long, so that asking
+/// The rentals that are to be watched. Shared, and never locked for long, so that asking
 /// does not wait for the task: that may be waiting for the asker to read its events.
-type Wanted = Arc<Mutex<BTreeMap<RentalId, u64>>>;
+type Wanted = Arc<Mutex<BTreeMap<RentalId, Wish>>>;
 
 impl fmt::Debug for Follower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,23 +170,29 @@ impl Follower {
         let (events, outbox) = mpsc::channel(EVENTS);
         let cancel = cancel.child_token();
         let wanted = Wanted::default();
-        let watcher = Watcher::load(chain, store, name.to_owned(), events, wanted.clone()).await?;
+        let watcher = Watcher::load(chain.clone(), store, name.to_owned(), events, wanted.clone()).await?;
         tokio::spawn(watcher.run(cancel.clone()));
-        Ok((Self { wanted, _alive: Arc::new(cancel.drop_guard()) }, outbox))
+        Ok((Self { chain, wanted, _alive: Arc::new(cancel.drop_guard()) }, outbox))
     }
 
     /// Watches a rental. What happened to it from block `since` on is reported first: an opening, a stop, its end, as far as they
-    /// exist. Give the newest block at the time its quote was signed; zero searches the whole chain. Watching it already is no change.
-    pub async fn watch(&self, id: RentalId, since: u64) -> Result<(), SettlementError> {
+    /// exist; or that what is `known` is no longer so. Give the newest block at the time its quote was signed; zero searches the whole
+    /// chain. Watching it already is no change.
+    pub async fn watch(&self, id: RentalId, since: u64, known: Known) -> Result<(), SettlementError> {
         let mut wanted = self.wanted.lock().await;
         if wanted.len() >= MAX_WATCHED && !wanted.contains_key(&id) {
             return Err(SettlementError::TooManyWatched { limit: MAX_WATCHED });
         }
-        wanted.entry(id).or_insert(since);
+        wanted.entry(id).or_insert(Wish { since, known });
         Ok(())
     }
 
-    /// Stops watching a rental. One whose end was reported is forgotten by itself.
+    /// Whether something that happened in this block lies so high that the chain may take it back.
+    pub async fn may_be_taken_back(&self, block: u64) -> Result<bool, SettlementError> {
+        Ok(self.chain.confirmed_head().await?.number < block + REORG_DEPTH)
+    }
+
+    /// Stops watching a rental. One that is settled is forgotten by itself.
     pub async fn unwatch(&self, id: RentalId) {
         self.wanted.lock().await.remove(&id);
     }

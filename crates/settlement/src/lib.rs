@@ -31,7 +31,7 @@ pub use chain::{Chain, Fees, GAS_TO_APPROVE, GAS_TO_CLOSE, GAS_TO_OPEN, Head, On
 pub use config::{ChainConfig, escrow_address, escrow_code_hash};
 pub use error::SettlementError;
 pub use events::{Closing, ClosingKind, Opening};
-pub use follower::{ChainEvent, Follower};
+pub use follower::{ChainEvent, Follower, Known};
 pub use sender::TransactionSender;
 pub use transactions::{Call, Confirmed, Purpose, TABLES, TransactionRecord, TransactionState};
 pub use wallet::{Keystore, Passphrase, Wallet};

@@ -25,7 +25,12 @@ impl ChainEvent {
     /// The rental it is about, if it is about one.
     pub const fn rental(&self) -> Option<RentalId> {
         match self {
-            Self::Opened { id, .. } | Self::Stopping { id, .. } | Self::Closed { id, .. } => Some(*id),
+            Self::Opened { id, .. }
+            | Self::OpeningUndone { id }
+            | Self::Stopping { id, .. }
+            | Self::Closed { id, .. }
+            | Self::ClosingUndone { id }
+            | Self::Settled { id } => Some(*id),
             Self::Head { .. } => None,
         }
     }

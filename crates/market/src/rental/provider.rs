@@ -1,4 +1,5 @@
-//! The provider's side: hold the slot, prepare the sandbox, serve while covered, freeze when not, close with the best voucher.
+//! The provider's side: hold the slot, prepare the sandbox, serve while covered, freeze when not, claim part-way, close with the best
+//! voucher.
 
 use super::{Closing, Opening, StepError};
 use crate::{
@@ -14,11 +15,14 @@ use crate::{
 use alloy_primitives::{Bytes, Signature};
 use serde::{Deserialize, Serialize};
 
+/// How long a part-way claim that failed rests before it is tried again, in seconds of block time.
+const CLAIM_REST: u64 = 60;
+
 /// Where the rental stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Quoted; the slot is reserved until the chain's time passes the quote's expiry.
+    /// Quoted and not open; the slot is reserved until the chain's time passes the quote's expiry.
     Held,
     /// Opened; the sandbox is being made.
     Preparing,
@@ -59,24 +63,54 @@ impl Phase {
 pub enum Input {
     /// The chain shows it open, at the confirmation depth.
     Opened(Opening),
-    /// A confirmed block has this time (Unix seconds), and the rental is not open in it.
-    NotOpenAt(u64),
+    /// The chain went back, and the opening that it showed is no part of it any more.
+    OpeningUndone,
+    /// A confirmed block has this time (Unix seconds); everything up to it has been told.
+    BlockTime(u64),
     /// The sandbox is up; with the signature over this moment.
     SandboxReady(Signature),
     /// The sandbox could not be made.
     SandboxFailed(String),
     /// The renter's statement of what it owes.
     Voucher(SignedVoucher),
+    /// The escrow has paid out this much in all, part-way.
+    Claimed(Amount),
+    /// A part-way claim did not succeed.
+    ClaimFailed,
     /// The renter ends the rental, with its last voucher if anything was served.
     Finish(Option<SignedVoucher>),
-    /// The renter stopped it on chain.
-    StoppedOnChain,
+    /// The renter stopped it on chain, at this block time (Unix seconds).
+    StoppedOnChain(u64),
     /// The owner of the machine ends it.
     Evict,
     /// Time passes.
     Tick,
     /// The chain shows it closed, at the confirmation depth.
     Closed(Closing),
+    /// The chain went back, and shows it open again.
+    ClosingUndone,
+}
+
+impl Input {
+    /// What happened, in a word.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Opened(_) => "opened",
+            Self::OpeningUndone => "opening_undone",
+            Self::BlockTime(_) => "block_time",
+            Self::SandboxReady(_) => "sandbox_ready",
+            Self::SandboxFailed(_) => "sandbox_failed",
+            Self::Voucher(_) => "voucher",
+            Self::Claimed(_) => "claimed",
+            Self::ClaimFailed => "claim_failed",
+            Self::Finish(_) => "finish",
+            Self::StoppedOnChain(_) => "stopped_on_chain",
+            Self::Evict => "evict",
+            Self::Tick => "tick",
+            Self::Closed(_) => "closed",
+            Self::ClosingUndone => "closing_undone",
+        }
+    }
 }
 
 /// What the driver must do. Each may be done twice.
@@ -90,10 +124,14 @@ pub enum Effect {
     Thaw,
     /// Remove the sandbox and everything in it.
     Destroy,
+    /// Take what the voucher in [`Rental::claiming`] is good for out of the escrow, and go on.
+    Claim,
     /// Close the escrow with the best voucher held.
     Close,
     /// Write the receipt.
     Receipt,
+    /// Take the receipt back: what it says is not so any more.
+    Retract,
     /// The slot can be offered again.
     FreeSlot,
 }
@@ -111,6 +149,8 @@ pub struct Rental {
     pub terms_bytes: Bytes,
     /// The newest block when it was quoted: nothing happened to it on chain before.
     pub quoted_at_block: u64,
+    /// Unclaimed earnings from which on a part-way claim is worth its gas to the owner. Without it, time alone decides.
+    pub worth_claiming: Option<Amount>,
     /// Where it stands.
     pub phase: Phase,
     /// The opening, once seen.
@@ -123,12 +163,28 @@ pub struct Rental {
     pub voucher: Option<SignedVoucher>,
     /// Counts acks.
     pub acks: u64,
+    /// What the escrow has paid out part-way.
+    pub claimed: Amount,
+    /// When that was, in Unix seconds of block time.
+    pub claimed_at: Option<u64>,
+    /// The voucher of the claim that is under way.
+    pub claiming: Option<SignedVoucher>,
+    /// No claim is tried before this block time.
+    pub claim_rests_until: u64,
     /// Since when it is frozen.
     pub frozen_since: Option<UnixMillis>,
     /// Milliseconds of earlier freezes.
     pub frozen_millis: u64,
+    /// Milliseconds of them before anything was paid, which are not billed.
+    pub forgiven_millis: u64,
+    /// When the deposit or the agreed time was used up.
+    pub exhausted_at: Option<UnixMillis>,
+    /// When the renter stopped it on chain, in Unix seconds of block time.
+    pub stop_time: Option<u64>,
     /// When serving ended.
     pub stopped_at: Option<UnixMillis>,
+    /// The slot was given back: should the chain open the rental again, it is only closed again.
+    pub slot_freed: bool,
     /// Why it failed, for the renter to know.
     pub fault: Option<Refusal>,
     /// The closing, once seen.
@@ -144,15 +200,24 @@ impl Rental {
             terms,
             terms_bytes,
             quoted_at_block,
+            worth_claiming: None,
             phase: Phase::Held,
             opening: None,
             ready: None,
             preparing_since: None,
             voucher: None,
             acks: 0,
+            claimed: Amount::ZERO,
+            claimed_at: None,
+            claiming: None,
+            claim_rests_until: 0,
             frozen_since: None,
             frozen_millis: 0,
+            forgiven_millis: 0,
+            exhausted_at: None,
+            stop_time: None,
             stopped_at: None,
+            slot_freed: false,
             fault: None,
             closing: None,
         }
@@ -171,7 +236,7 @@ impl Rental {
 
     /// The meter, once it runs.
     pub fn meter(&self) -> Option<Meter> {
-        Some(Meter { tariff: self.tariff()?, ready_at: self.ready?.0 })
+        Some(Meter { tariff: self.tariff()?, ready_at: self.ready?.0, forgiven_millis: self.forgiven_millis })
     }
 
     /// The total of the best voucher held.
@@ -189,49 +254,147 @@ impl Rental {
         self.frozen_millis + self.frozen_since.map_or(0, |since| self.stopped_at.unwrap_or(now).since(since))
     }
 
+    /// What was earned and is not taken out of the escrow yet.
+    pub fn unclaimed(&self) -> Amount {
+        self.covered().saturating_sub(self.claimed)
+    }
+
+    /// The block time from which on anybody may close the rental with no more than what was claimed, in Unix seconds: by then what is
+    /// unclaimed must be cashed.
+    pub fn forfeit_at(&self) -> Option<u64> {
+        let opening = self.opening?;
+        let term = opening.start + u64::from(self.quote.quote.max_seconds);
+        Some(self.stop_time.map_or(term, |stop| stop.min(term)) + u64::from(self.quote.quote.window))
+    }
+
+    /// Whether no other rental may have its slot.
+    pub const fn occupies_slot(&self) -> bool {
+        !self.slot_freed
+    }
+
+    /// Whether its sandbox is kept: it is served, or will be again when the chain takes the opening back in.
+    pub fn keeps_sandbox(&self) -> bool {
+        match self.phase {
+            Phase::Preparing | Phase::Serving | Phase::Frozen => true,
+            Phase::Held => self.ready.is_some() && self.stopped_at.is_none(),
+            Phase::Closing | Phase::Closed | Phase::Lapsed => false,
+        }
+    }
+
     /// Takes an input and says what must be done about it.
     pub fn step(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, StepError> {
         match input {
             Input::Opened(opening) => Ok(self.opened(opening, now)),
-            Input::NotOpenAt(block_time) => Ok(self.not_open_at(block_time)),
+            Input::OpeningUndone => Ok(self.opening_undone(now)),
+            Input::BlockTime(time) => Ok(self.block_time(time)),
             Input::SandboxReady(signature) => Ok(self.sandbox_ready(signature, now)),
             Input::SandboxFailed(why) => Ok(self.sandbox_failed(why, now)),
             Input::Voucher(voucher) => self.take_voucher(voucher, now),
+            Input::Claimed(total) => Ok(self.claimed(total)),
+            Input::ClaimFailed => Ok(self.claim_failed()),
             Input::Finish(voucher) => self.finish(voucher, now),
-            Input::StoppedOnChain | Input::Evict => Ok(self.wind_down(now)),
+            Input::StoppedOnChain(time) => Ok(self.stopped_on_chain(time, now)),
+            Input::Evict => Ok(self.wind_down(now)),
             Input::Tick => Ok(self.tick(now)),
             Input::Closed(closing) => Ok(self.closed(closing, now)),
+            Input::ClosingUndone => Ok(self.closing_undone()),
         }
     }
 
     /// What to do again after a restart.
     pub fn resume(&self) -> Vec<Effect> {
-        match self.phase {
-            Phase::Held | Phase::Lapsed => vec![],
-            Phase::Closed => vec![Effect::Receipt, Effect::FreeSlot],
-            Phase::Preparing => vec![Effect::Prepare],
-            Phase::Serving => vec![Effect::Thaw],
-            Phase::Frozen => vec![Effect::Freeze],
-            Phase::Closing => vec![Effect::Destroy, Effect::Close],
-        }
+        let claim = self.claiming.map(|_| Effect::Claim);
+        // one that was closed before has a receipt that does not hold any more
+        let retract = self.slot_freed.then_some(Effect::Retract);
+        let [first, second] = match self.phase {
+            Phase::Held => [retract, self.keeps_sandbox().then_some(Effect::Freeze)],
+            Phase::Lapsed => [None, None],
+            Phase::Closed => [Some(Effect::Receipt), Some(Effect::FreeSlot)],
+            Phase::Preparing => [Some(Effect::Prepare), None],
+            Phase::Serving => [Some(Effect::Thaw), claim],
+            Phase::Frozen => [Some(Effect::Freeze), claim],
+            Phase::Closing => return retract.into_iter().chain([Effect::Destroy, Effect::Close]).collect(),
+        };
+        first.into_iter().chain(second).collect()
     }
 
     fn opened(&mut self, opening: Opening, now: UnixMillis) -> Vec<Effect> {
+        if self.opening.is_some() {
+            // the chain went back and took it into another block
+            let moved = self.opening.replace(opening) != Some(opening);
+            return if moved && self.phase == Phase::Closed { vec![Effect::Receipt] } else { vec![] };
+        }
         if self.phase != Phase::Held {
             return vec![];
         }
         self.opening = Some(opening);
+        if self.stopped_at.is_some() {
+            self.phase = Phase::Closing;
+            return vec![Effect::Close];
+        }
+        if self.ready.is_some() {
+            // it was frozen since the opening was undone
+            self.phase = Phase::Frozen;
+            return if self.is_paid(now) { self.thaw(now) } else { vec![] };
+        }
         self.preparing_since = Some(now);
         self.phase = Phase::Preparing;
         vec![Effect::Prepare]
     }
 
-    fn not_open_at(&mut self, block_time: u64) -> Vec<Effect> {
-        if self.phase != Phase::Held || block_time <= u64::from(self.quote.quote.expiry) {
+    /// Nothing is locked any more, so nothing is served: what runs is frozen until the chain has the opening again, or can have it no more.
+    fn opening_undone(&mut self, now: UnixMillis) -> Vec<Effect> {
+        if self.opening.take().is_none() {
             return vec![];
         }
-        self.phase = Phase::Lapsed;
-        vec![Effect::FreeSlot]
+        let retract = self.closing.take().map(|_| Effect::Retract);
+        (self.claimed, self.claimed_at, self.claiming, self.stop_time) = (Amount::ZERO, None, None, None);
+        let freeze = matches!(self.phase, Phase::Serving | Phase::Frozen).then_some(Effect::Freeze);
+        if freeze.is_some() {
+            self.frozen_since.get_or_insert(now);
+        }
+        self.phase = Phase::Held;
+        retract.into_iter().chain(freeze).collect()
+    }
+
+    fn block_time(&mut self, time: u64) -> Vec<Effect> {
+        match self.phase {
+            Phase::Held if time > u64::from(self.quote.quote.expiry) => {
+                let destroy = self.keeps_sandbox().then_some(Effect::Destroy);
+                self.phase = Phase::Lapsed;
+                self.slot_freed = true;
+                destroy.into_iter().chain([Effect::FreeSlot]).collect()
+            }
+            Phase::Serving | Phase::Frozen if self.is_claim_due(time) => {
+                self.claiming = self.voucher;
+                self.claim_rests_until = time + CLAIM_REST;
+                vec![Effect::Claim]
+            }
+            _ => vec![],
+        }
+    }
+
+    /// Half a window after the last claim at the latest, so that what a provider loses by being away for long stays within what it
+    /// earned in that time; and earlier when so much is unclaimed that the gas does not matter.
+    fn is_claim_due(&self, time: u64) -> bool {
+        let Some(opening) = self.opening else { return false };
+        let unclaimed = self.unclaimed();
+        let last = self.claimed_at.unwrap_or(opening.start);
+        let late = time >= last + u64::from(self.quote.quote.window) / 2;
+        let worth = self.worth_claiming.is_some_and(|worth| unclaimed >= worth);
+        unclaimed > Amount::ZERO && (late || worth) && self.claiming.is_none() && time >= self.claim_rests_until
+    }
+
+    fn claimed(&mut self, total: Amount) -> Vec<Effect> {
+        // taken when it was ordered; a claim was tried no earlier than the rest before it ends
+        self.claimed_at = self.claiming.take().map(|_| self.claim_rests_until - CLAIM_REST).or(self.claimed_at);
+        self.claimed = self.claimed.max(total);
+        vec![]
+    }
+
+    fn claim_failed(&mut self) -> Vec<Effect> {
+        self.claiming = None;
+        vec![]
     }
 
     fn sandbox_ready(&mut self, signature: Signature, now: UnixMillis) -> Vec<Effect> {
@@ -272,14 +435,29 @@ impl Rental {
         if !matches!(self.phase, Phase::Serving | Phase::Frozen) {
             return Err(StepError::WrongPhase { phase: self.phase.name() });
         }
+        let unpaid_so_far = self.covered() == Amount::ZERO;
         self.accept(voucher)?;
         self.acks += 1;
-        let paid = self.meter().is_some_and(|meter| meter.standing(self.covered(), now) == Standing::Paid);
-        if self.phase == Phase::Frozen && paid {
-            self.thaw(now);
-            return Ok(vec![Effect::Thaw]);
+        if self.phase != Phase::Frozen {
+            return Ok(vec![]);
         }
-        Ok(vec![])
+        if unpaid_so_far && self.covered() > Amount::ZERO {
+            // the renter heard late of the start, and had nothing of the time since
+            self.forgiven_millis = self.frozen_total(now);
+        }
+        if self.exhausted_at.is_some() {
+            return Ok(if self.is_paid_up(now) { self.wind_down(now) } else { vec![] });
+        }
+        Ok(if self.is_paid(now) { self.thaw(now) } else { vec![] })
+    }
+
+    fn is_paid(&self, now: UnixMillis) -> bool {
+        self.meter().is_some_and(|meter| meter.standing(self.covered(), now) == Standing::Paid)
+    }
+
+    /// Whether the last second that was served is paid for.
+    fn is_paid_up(&self, now: UnixMillis) -> bool {
+        self.meter().is_none_or(|meter| self.covered() >= meter.owed(now))
     }
 
     fn finish(&mut self, voucher: Option<SignedVoucher>, now: UnixMillis) -> Result<Vec<Effect>, StepError> {
@@ -307,9 +485,21 @@ impl Rental {
         vec![Effect::Destroy, Effect::Close]
     }
 
-    fn thaw(&mut self, now: UnixMillis) {
+    fn stopped_on_chain(&mut self, time: u64, now: UnixMillis) -> Vec<Effect> {
+        self.stop_time = Some(time);
+        self.wind_down(now)
+    }
+
+    fn freeze(&mut self, now: UnixMillis) -> Vec<Effect> {
+        self.phase = Phase::Frozen;
+        self.frozen_since = Some(now);
+        vec![Effect::Freeze]
+    }
+
+    fn thaw(&mut self, now: UnixMillis) -> Vec<Effect> {
         self.frozen_millis += self.frozen_since.take().map_or(0, |since| now.since(since));
         self.phase = Phase::Serving;
+        vec![Effect::Thaw]
     }
 
     fn tick(&mut self, now: UnixMillis) -> Vec<Effect> {
@@ -323,12 +513,8 @@ impl Rental {
         }
         let Some(meter) = self.meter() else { return vec![] };
         match (self.phase, meter.standing(self.covered(), now)) {
-            (Phase::Serving | Phase::Frozen, Standing::Exhausted) => self.wind_down(now),
-            (Phase::Serving, Standing::Unpaid) => {
-                self.phase = Phase::Frozen;
-                self.frozen_since = Some(now);
-                vec![Effect::Freeze]
-            }
+            (Phase::Serving | Phase::Frozen, Standing::Exhausted) => self.exhausted(now),
+            (Phase::Serving, Standing::Unpaid) => self.freeze(now),
             (Phase::Frozen, Standing::Unpaid) => {
                 let frozen = self.frozen_since.map_or(0, |since| now.since(since));
                 if frozen >= u64::from(self.terms.frozen_seconds) * 1_000 { self.wind_down(now) } else { vec![] }
@@ -337,15 +523,34 @@ impl Rental {
         }
     }
 
+    /// Serving is over. The voucher for the last seconds is on its way: it is waited for as long as the renter has for signing one.
+    fn exhausted(&mut self, now: UnixMillis) -> Vec<Effect> {
+        let since = *self.exhausted_at.get_or_insert(now);
+        if self.is_paid_up(now) || now.since(since) >= u64::from(self.terms.increment_millis) {
+            return self.wind_down(now);
+        }
+        if self.phase == Phase::Serving { self.freeze(now) } else { vec![] }
+    }
+
     fn closed(&mut self, closing: Closing, now: UnixMillis) -> Vec<Effect> {
-        if self.phase.is_over() {
+        if self.phase == Phase::Lapsed || self.closing == Some(closing) {
             return vec![];
         }
         let mut effects = self.wind_down(now);
         effects.retain(|effect| *effect != Effect::Close);
         self.closing = Some(closing);
         self.phase = Phase::Closed;
+        self.slot_freed = true;
         effects.extend([Effect::Receipt, Effect::FreeSlot]);
         effects
+    }
+
+    /// Open again: it is closed again.
+    fn closing_undone(&mut self) -> Vec<Effect> {
+        if self.closing.take().is_none() {
+            return vec![];
+        }
+        self.phase = Phase::Closing;
+        vec![Effect::Retract, Effect::Close]
     }
 }

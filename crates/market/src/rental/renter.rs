@@ -73,10 +73,12 @@ impl Phase {
 pub enum Input {
     /// The renter decides to open.
     Open,
-    /// The opening cannot succeed any more: reverted, or the quote expired unopened.
+    /// The opening cannot succeed: it was refused.
     NotOpened,
     /// The chain shows it open, at the confirmation depth.
     Opened(Opening),
+    /// The chain went back, and the opening that it showed is no part of it any more.
+    OpeningUndone,
     /// The provider's signed start of the meter.
     Ready(UnixMillis, Signature),
     /// A voucher was signed and is about to be sent.
@@ -93,12 +95,38 @@ pub enum Input {
     FinishMissed,
     /// The chain shows it stopping since this time (Unix seconds).
     Stopping(u64),
-    /// A confirmed block has this time (Unix seconds).
+    /// A confirmed block has this time (Unix seconds); everything up to it has been told.
     BlockTime(u64),
     /// Time passes.
     Tick,
     /// The chain shows it closed, at the confirmation depth.
     Closed(Closing),
+    /// The chain went back, and shows it open again.
+    ClosingUndone,
+}
+
+impl Input {
+    /// What happened, in a word.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::NotOpened => "not_opened",
+            Self::Opened(_) => "opened",
+            Self::OpeningUndone => "opening_undone",
+            Self::Ready(..) => "ready",
+            Self::Signed(_) => "signed",
+            Self::Acked(_) => "acked",
+            Self::AckMissed => "ack_missed",
+            Self::Finish => "finish",
+            Self::Released(_) => "released",
+            Self::FinishMissed => "finish_missed",
+            Self::Stopping(_) => "stopping",
+            Self::BlockTime(_) => "block_time",
+            Self::Tick => "tick",
+            Self::Closed(_) => "closed",
+            Self::ClosingUndone => "closing_undone",
+        }
+    }
 }
 
 /// What the driver must do. Each may be done twice.
@@ -118,6 +146,8 @@ pub enum Effect {
     SendFinalize,
     /// Write the receipt.
     Receipt,
+    /// Take the receipt back, if there is one: what it says is not so any more.
+    Retract,
 }
 
 /// A renter's rental.
@@ -217,7 +247,7 @@ impl Rental {
 
     /// The meter, once it runs.
     pub fn meter(&self) -> Option<Meter> {
-        Some(Meter { tariff: self.tariff(), ready_at: self.metered_from? })
+        Some(Meter { tariff: self.tariff(), ready_at: self.metered_from?, forgiven_millis: 0 })
     }
 
     /// The highest total signed for.
@@ -252,6 +282,7 @@ impl Rental {
             Input::Open => self.open(),
             Input::NotOpened => Ok(self.not_opened()),
             Input::Opened(opening) => Ok(self.opened(opening, now)),
+            Input::OpeningUndone => Ok(self.opening_undone()),
             Input::Ready(at, signature) => Ok(self.begin(at, signature, now)),
             Input::Signed(voucher) => Ok(self.signed(voucher)),
             Input::Acked(total) => Ok(self.acknowledged(total, now)),
@@ -263,18 +294,20 @@ impl Rental {
             Input::BlockTime(time) => Ok(self.block_time(time)),
             Input::Tick => Ok(self.tick(now)),
             Input::Closed(closing) => Ok(self.closed(closing, now)),
+            Input::ClosingUndone => Ok(self.closing_undone(now)),
         }
     }
 
     /// What to do again after a restart.
     pub fn resume(&self) -> Vec<Effect> {
         match self.phase {
-            Phase::Opening => vec![Effect::SendOpen],
+            Phase::Opening => vec![Effect::Retract, Effect::SendOpen],
             // before the opening is seen the provider has nothing to end
-            Phase::Finishing if self.opening.is_some() => vec![Effect::TellFinish],
+            Phase::Finishing if self.opening.is_some() => vec![Effect::Retract, Effect::TellFinish],
             Phase::Closed => vec![Effect::Receipt],
-            Phase::Leaving if self.stop_time.is_none() => vec![Effect::SendStop],
-            _ => vec![],
+            Phase::Leaving if self.stop_time.is_none() => vec![Effect::Retract, Effect::SendStop],
+            Phase::Finishing | Phase::Settling | Phase::Leaving => vec![Effect::Retract],
+            Phase::Quoted | Phase::Waiting | Phase::Serving | Phase::Lapsed => vec![],
         }
     }
 
@@ -294,17 +327,43 @@ impl Rental {
     }
 
     fn opened(&mut self, opening: Opening, now: UnixMillis) -> Vec<Effect> {
-        // a finish that was ordered while the opening was under way takes effect now
-        let finish_ordered = self.phase == Phase::Finishing && self.opening.is_none();
-        if matches!(self.phase, Phase::Quoted | Phase::Opening | Phase::Lapsed) || finish_ordered {
-            self.opening = Some(opening);
-            self.opened_at = Some(now);
-            if finish_ordered {
-                return vec![Effect::TellFinish];
-            }
-            self.phase = Phase::Waiting;
+        if self.opening.is_some() {
+            // the chain went back and took it into another block
+            let moved = self.opening.replace(opening) != Some(opening);
+            return if moved && self.phase == Phase::Closed { vec![Effect::Receipt] } else { vec![] };
         }
+        if !matches!(self.phase, Phase::Quoted | Phase::Opening | Phase::Lapsed | Phase::Finishing) {
+            return vec![];
+        }
+        self.opening = Some(opening);
+        self.opened_at = Some(now);
+        // a finish that was ordered while the opening was under way takes effect now
+        if self.phase == Phase::Finishing {
+            return vec![Effect::TellFinish];
+        }
+        self.phase = if self.ready.is_some() { Phase::Serving } else { Phase::Waiting };
         vec![]
+    }
+
+    /// Nothing is locked any more. The opening is sent again while the quote holds; until it is seen, nothing is signed.
+    fn opening_undone(&mut self) -> Vec<Effect> {
+        if self.opening.take().is_none() {
+            return vec![];
+        }
+        let retract = self.closing.take().map(|_| Effect::Retract);
+        (self.stop_time, self.release, self.released_at) = (None, None, None);
+        (self.missed_acks, self.missed_finishes) = (0, 0);
+        let resend = match self.stopped_at {
+            Some(_) => {
+                self.phase = Phase::Finishing;
+                None
+            }
+            None => {
+                self.phase = Phase::Opening;
+                Some(Effect::SendOpen)
+            }
+        };
+        retract.into_iter().chain(resend).collect()
     }
 
     fn begin(&mut self, at: UnixMillis, signature: Signature, now: UnixMillis) -> Vec<Effect> {
@@ -386,7 +445,7 @@ impl Rental {
     }
 
     fn finish_missed(&mut self) -> Vec<Effect> {
-        if self.phase != Phase::Finishing {
+        if self.phase != Phase::Finishing || self.opening.is_none() {
             return vec![];
         }
         self.missed_finishes += 1;
@@ -398,9 +457,8 @@ impl Rental {
     }
 
     fn stopping(&mut self, time: u64) -> Vec<Effect> {
-        if self.stop_time.is_none() {
-            self.stop_time = Some(time);
-        }
+        // a second time it was said because the chain went back and took the stop into another block
+        self.stop_time = Some(time);
         if !self.phase.is_over() {
             self.phase = Phase::Leaving;
         }
@@ -408,6 +466,9 @@ impl Rental {
     }
 
     fn block_time(&mut self, time: u64) -> Vec<Effect> {
+        if self.opening.is_none() {
+            return if time > u64::from(self.quote.quote.expiry) { self.not_opened() } else { vec![] };
+        }
         let window = u64::from(self.quote.quote.window);
         let term = self.opening.map(|opening| opening.start + u64::from(self.quote.quote.max_seconds));
         let ends = match (self.stop_time, term) {
@@ -443,12 +504,31 @@ impl Rental {
     }
 
     fn closed(&mut self, closing: Closing, now: UnixMillis) -> Vec<Effect> {
-        if self.phase == Phase::Closed {
+        if self.phase == Phase::Closed && self.closing == Some(closing) {
             return vec![];
         }
         self.stopped_at.get_or_insert(now);
         self.closing = Some(closing);
         self.phase = Phase::Closed;
         vec![Effect::Receipt]
+    }
+
+    /// Open again: it is ended as it was before, by whatever the renter holds.
+    fn closing_undone(&mut self, now: UnixMillis) -> Vec<Effect> {
+        if self.closing.take().is_none() {
+            return vec![];
+        }
+        if self.stop_time.is_some() {
+            self.phase = Phase::Leaving;
+            return vec![Effect::Retract];
+        }
+        if self.release.is_some() {
+            self.released_at = Some(now);
+            self.phase = Phase::Settling;
+            return vec![Effect::Retract];
+        }
+        self.missed_finishes = 0;
+        self.phase = Phase::Finishing;
+        vec![Effect::Retract, Effect::TellFinish]
     }
 }

@@ -81,6 +81,7 @@ fn at(millis: u64) -> UnixMillis {
 mod provider_side {
     use super::*;
     use provider::{Effect, Input, Phase, Rental};
+    use secp256k1::{Message, SECP256K1, SecretKey};
 
     fn quoted() -> Rental {
         let (quote, terms) = agreed();
@@ -98,8 +99,8 @@ mod provider_side {
     #[test]
     fn a_quote_lapses_only_when_the_chains_own_time_is_past_its_expiry() {
         let mut rental = quoted();
-        assert_eq!(rental.step(Input::NotOpenAt(2_000), at(9_999_999)), Ok(vec![]));
-        assert_eq!(rental.step(Input::NotOpenAt(2_001), at(0)), Ok(vec![Effect::FreeSlot]));
+        assert_eq!(rental.step(Input::BlockTime(2_000), at(9_999_999)), Ok(vec![]));
+        assert_eq!(rental.step(Input::BlockTime(2_001), at(0)), Ok(vec![Effect::FreeSlot]));
         assert_eq!(rental.phase, Phase::Lapsed);
     }
 
@@ -171,6 +172,118 @@ mod provider_side {
         let mut rental = serving();
         rental.step(Input::Closed(closing(1)), at(900)).unwrap();
         assert_eq!(rental.resume(), vec![Effect::Receipt, Effect::FreeSlot]);
+    }
+
+    /// With the session's key, for vouchers that count.
+    fn payable() -> (Rental, SecretKey) {
+        let session = SecretKey::from_byte_array([7; 32]).unwrap();
+        let (mut quote, terms) = agreed();
+        let public = session.public_key(SECP256K1).serialize_uncompressed();
+        quote.quote.renter_key = Address::from_raw_public_key(&public[1..]);
+        let mut rental = Rental::new(quote, terms, Bytes::new(), 5);
+        rental.step(Input::Opened(opening()), at(0)).unwrap();
+        rental.step(Input::SandboxReady(signature()), at(0)).unwrap();
+        (rental, session)
+    }
+
+    fn pay(rental: &mut Rental, session: &SecretKey, total: u128, now: u64) -> Vec<Effect> {
+        let cumulative = Amount::new(total).unwrap();
+        let digest = rental.quote.escrow.digest(&SignedVoucher::statement(rental.id, cumulative));
+        let signed = SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest.0), session);
+        let (parity, bytes) = signed.serialize_compact();
+        let signature = Signature::from_bytes_and_parity(&bytes, i32::from(parity) == 1);
+        rental.step(Input::Voucher(SignedVoucher { id: rental.id, cumulative, signature }), at(now)).unwrap()
+    }
+
+    #[test]
+    fn a_renter_that_heard_late_of_the_start_goes_on_without_paying_for_the_frozen_time() {
+        let (mut rental, session) = payable();
+        assert_eq!(rental.step(Input::Tick, at(10_000)), Ok(vec![Effect::Freeze]));
+        // it heard of the start 35 s late, and counts from one increment before that
+        assert_eq!(pay(&mut rental, &session, 10, 35_000), vec![Effect::Thaw]);
+        assert_eq!((rental.served_millis(at(35_000)), rental.forgiven_millis), (10_000, 25_000));
+        // later freezes are paid for
+        assert_eq!(rental.step(Input::Tick, at(45_000)), Ok(vec![Effect::Freeze]));
+        assert_eq!(pay(&mut rental, &session, 15, 50_000), vec![]);
+        assert_eq!(pay(&mut rental, &session, 20, 50_000), vec![Effect::Thaw]);
+        assert_eq!(rental.served_millis(at(50_000)), 25_000);
+    }
+
+    #[test]
+    fn the_voucher_for_the_last_seconds_is_waited_for_frozen() {
+        let (mut rental, session) = payable();
+        pay(&mut rental, &session, 3_598, 3_599_000);
+        assert_eq!(rental.step(Input::Tick, at(3_600_000)), Ok(vec![Effect::Freeze]));
+        assert_eq!(rental.step(Input::Tick, at(3_601_000)), Ok(vec![]));
+        assert_eq!(pay(&mut rental, &session, 3_600, 3_602_000), vec![Effect::Destroy, Effect::Close]);
+        // and no longer than an increment
+        let (mut rental, session) = payable();
+        pay(&mut rental, &session, 3_598, 3_599_000);
+        rental.step(Input::Tick, at(3_600_000)).unwrap();
+        assert_eq!(rental.step(Input::Tick, at(3_609_999)), Ok(vec![]));
+        assert_eq!(rental.step(Input::Tick, at(3_610_000)), Ok(vec![Effect::Destroy, Effect::Close]));
+    }
+
+    #[test]
+    fn what_is_unclaimed_is_claimed_after_half_a_window_of_the_chains_time_or_when_it_is_worth_it() {
+        let (mut rental, session) = payable();
+        let (start, half) = (opening().start, 43_200);
+        assert_eq!(rental.step(Input::BlockTime(start + half), at(0)), Ok(vec![]), "nothing was earned");
+        pay(&mut rental, &session, 5, 5_000);
+        assert_eq!(rental.step(Input::BlockTime(start + half - 1), at(5_000)), Ok(vec![]));
+        assert_eq!(rental.step(Input::BlockTime(start + half), at(5_000)), Ok(vec![Effect::Claim]));
+        assert_eq!(rental.step(Input::BlockTime(start + half), at(5_000)), Ok(vec![]), "one at a time");
+        // a voucher that comes meanwhile is for the next claim, also after a restart
+        pay(&mut rental, &session, 9, 9_000);
+        assert_eq!(rental.claiming.unwrap().cumulative, Amount::new(5).unwrap());
+        assert_eq!(rental.resume(), vec![Effect::Thaw, Effect::Claim]);
+        rental.step(Input::Claimed(Amount::new(5).unwrap()), at(9_000)).unwrap();
+        assert_eq!(rental.unclaimed(), Amount::new(4).unwrap());
+        assert_eq!(rental.step(Input::BlockTime(start + 2 * half - 1), at(9_000)), Ok(vec![]));
+        rental.worth_claiming = Amount::new(4);
+        assert_eq!(rental.step(Input::BlockTime(start + 2 * half - 1), at(9_000)), Ok(vec![Effect::Claim]));
+        // one that fails rests
+        rental.step(Input::ClaimFailed, at(9_000)).unwrap();
+        assert_eq!(rental.step(Input::BlockTime(start + 2 * half), at(9_000)), Ok(vec![]));
+        assert_eq!(rental.step(Input::BlockTime(start + 2 * half + 60), at(9_000)), Ok(vec![Effect::Claim]));
+    }
+
+    #[test]
+    fn nothing_is_served_while_the_chain_has_taken_the_opening_back() {
+        let (mut rental, session) = payable();
+        pay(&mut rental, &session, 5, 5_000);
+        assert_eq!(rental.step(Input::OpeningUndone, at(6_000)), Ok(vec![Effect::Freeze]));
+        assert_eq!((rental.phase, rental.keeps_sandbox(), rental.occupies_slot()), (Phase::Held, true, true));
+        assert_eq!(rental.resume(), vec![Effect::Freeze]);
+        // it comes back in another block
+        let again = Opening { block: 12, start: opening().start + 5, ..opening() };
+        assert_eq!(rental.step(Input::Opened(again), at(8_000)), Ok(vec![Effect::Thaw]));
+        assert_eq!((rental.phase, rental.opening), (Phase::Serving, Some(again)));
+        // or not in time
+        rental.step(Input::OpeningUndone, at(9_000)).unwrap();
+        assert_eq!(rental.step(Input::BlockTime(2_001), at(9_000)), Ok(vec![Effect::Destroy, Effect::FreeSlot]));
+        assert_eq!(rental.phase, Phase::Lapsed);
+    }
+
+    #[test]
+    fn an_end_that_the_chain_takes_back_is_made_again() {
+        let mut rental = serving();
+        rental.step(Input::Finish(None), at(500)).unwrap();
+        rental.step(Input::Closed(closing(0)), at(900)).unwrap();
+        assert_eq!(rental.step(Input::ClosingUndone, at(950)), Ok(vec![Effect::Retract, Effect::Close]));
+        assert_eq!((rental.phase, rental.occupies_slot()), (Phase::Closing, false));
+        let moved = Closing { block: 11, ..closing(0) };
+        assert_eq!(rental.step(Input::Closed(moved), at(990)), Ok(vec![Effect::Receipt, Effect::FreeSlot]));
+        assert_eq!(rental.closing, Some(moved));
+    }
+
+    #[test]
+    fn what_is_not_cashed_can_be_lost_from_the_end_of_the_window_on() {
+        let mut rental = serving();
+        let term = opening().start + 3_630;
+        assert_eq!(rental.forfeit_at(), Some(term + 86_400));
+        rental.step(Input::StoppedOnChain(opening().start + 10), at(10_000)).unwrap();
+        assert_eq!(rental.forfeit_at(), Some(opening().start + 10 + 86_400));
     }
 
     #[test]
@@ -331,11 +444,43 @@ mod renter_side {
         let mut rental = Rental::new(quote, terms, Bytes::new(), opening().deposit, 5);
         rental.step(Input::Open, at(0)).unwrap();
         rental.step(Input::Finish, at(1)).unwrap();
-        assert_eq!(rental.resume(), vec![]);
+        assert_eq!(rental.resume(), vec![Effect::Retract]);
         rental.step(Input::Opened(opening()), at(2)).unwrap();
-        assert_eq!(rental.resume(), vec![Effect::TellFinish]);
+        assert_eq!(rental.resume(), vec![Effect::Retract, Effect::TellFinish]);
         rental.step(Input::Closed(closing(0)), at(3)).unwrap();
         assert_eq!(rental.resume(), vec![Effect::Receipt]);
+    }
+
+    #[test]
+    fn nothing_is_signed_while_the_chain_has_taken_the_opening_back() {
+        let mut rental = serving();
+        rental.step(Input::Signed(voucher(rental.id, 3)), at(3_000)).unwrap();
+        assert_eq!(rental.step(Input::OpeningUndone, at(4_000)), Ok(vec![Effect::SendOpen]));
+        assert_eq!(rental.step(Input::Tick, at(5_000)), Ok(vec![]));
+        assert_eq!(rental.step(Input::Opened(opening()), at(6_000)), Ok(vec![]));
+        assert_eq!(rental.phase, Phase::Serving);
+        // or it comes back no more
+        rental.step(Input::OpeningUndone, at(7_000)).unwrap();
+        rental.step(Input::NotOpened, at(60_000)).unwrap();
+        assert_eq!(rental.phase, Phase::Lapsed);
+    }
+
+    #[test]
+    fn an_end_that_the_chain_takes_back_is_sought_again_as_before() {
+        let mut rental = serving();
+        rental.step(Input::Signed(voucher(rental.id, 1)), at(1_000)).unwrap();
+        rental.step(Input::Finish, at(1_000)).unwrap();
+        let release = SignedRelease { id: rental.id, cumulative: Amount::new(1).unwrap(), signature: signature() };
+        rental.step(Input::Released(release), at(1_000)).unwrap();
+        rental.step(Input::Closed(closing(1)), at(2_000)).unwrap();
+        assert_eq!(rental.step(Input::ClosingUndone, at(3_000)), Ok(vec![Effect::Retract]));
+        assert_eq!(rental.step(Input::Tick, at(3_000 + CLOSE_PATIENCE)), Ok(vec![Effect::SendRelease]));
+
+        let mut left = serving();
+        left.step(Input::Stopping(1_010), at(1_000)).unwrap();
+        left.step(Input::Closed(closing(0)), at(2_000)).unwrap();
+        assert_eq!(left.step(Input::ClosingUndone, at(3_000)), Ok(vec![Effect::Retract]));
+        assert_eq!(left.step(Input::BlockTime(1_011 + 86_400), at(4_000)), Ok(vec![Effect::SendFinalize]));
     }
 
     #[test]

@@ -35,10 +35,14 @@ pub(crate) enum Bug {
     TrustUnconfirmed,
     /// The end of a rental is not written down.
     NoReceipt,
+    /// Nobody tells the provider that the chain went back.
+    UndoneUnheard,
+    /// A receipt stays when the chain takes back what it says.
+    ReceiptKept,
 }
 
 /// All of them.
-pub(crate) const BUGS: [Bug; 16] = [
+pub(crate) const BUGS: [Bug; 18] = [
     Bug::AckBeforeStore,
     Bug::VoucherNotStored,
     Bug::FreezeTooLate,
@@ -55,4 +59,6 @@ pub(crate) const BUGS: [Bug; 16] = [
     Bug::CloseWithFirstVoucher,
     Bug::TrustUnconfirmed,
     Bug::NoReceipt,
+    Bug::UndoneUnheard,
+    Bug::ReceiptKept,
 ];

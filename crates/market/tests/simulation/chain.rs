@@ -141,6 +141,8 @@ pub(crate) struct Chain {
     pub(crate) state: State,
     pub(crate) blocks: Vec<Block>,
     pub(crate) pool: Vec<Transaction>,
+    /// How often it went back.
+    pub(crate) forks: u64,
     confirmations: u64,
 }
 
@@ -152,6 +154,7 @@ impl Chain {
             state: State::default(),
             blocks: vec![genesis],
             pool: vec![],
+            forks: 0,
             confirmations,
         }
     }
@@ -232,13 +235,21 @@ impl Chain {
         self.blocks.push(block);
     }
 
-    /// Takes the newest blocks back; their transactions wait again, or are forgotten.
+    /// A rental as the escrow had it after a block.
+    pub(crate) fn rental_at(&self, block: u64, id: RentalId) -> Option<&Escrowed> {
+        let next = self.blocks.get(block as usize + 1);
+        next.map_or(&self.state, |next| &next.before).rentals.get(&id)
+    }
+
+    /// Takes the newest blocks back; their transactions wait again, or are forgotten: more of them the deeper it goes.
     pub(crate) fn undo(&mut self, depth: u64, random: &mut Random) {
+        let kept = if depth < self.confirmations { 70 } else { 20 };
+        self.forks += 1;
         for _ in 0..depth.min(self.head()) {
             let Some(block) = self.blocks.pop() else { return };
             self.state = block.before;
             for (transaction, _) in block.mined {
-                if random.percent(70) {
+                if random.percent(kept) {
                     self.pool.push(transaction);
                 }
             }

@@ -15,18 +15,14 @@
 //!
 //! **Promise 2.** After the faults end, every rental is over on chain and for every honest side that is there, within the sum of all the
 //! waits that the terms and the programs name (see `World::deadline`); for a provider that is long before the window ends. Without such
-//! a side, a stranger's `finalize` ends it. Paid and refunded are the deposit.
+//! a side, a stranger's `finalize` ends it. Paid and refunded are the deposit. What the chain took back has no receipt.
 
 use crate::{
-    chain::{Happening, Transaction},
+    chain::{Happening, Purpose, Transaction},
     plan::Side,
     world::{Shared, World},
 };
-use market::{
-    id::RentalId,
-    money::Amount,
-    rental::provider::{Phase, Rental},
-};
+use market::{id::RentalId, money::Amount, rental::provider::Rental};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a schedule went through, to see that schedules are not all trivial.
@@ -37,6 +33,9 @@ pub(crate) struct Tally {
     pub(crate) finalized: u64,
     pub(crate) crashes: u64,
     pub(crate) reorganisations: u64,
+    pub(crate) deep_reorganisations: u64,
+    pub(crate) undone: u64,
+    pub(crate) claims: u64,
 }
 
 impl Tally {
@@ -47,6 +46,9 @@ impl Tally {
             finalized: self.finalized + other.finalized,
             crashes: self.crashes + other.crashes,
             reorganisations: self.reorganisations + other.reorganisations,
+            deep_reorganisations: self.deep_reorganisations + other.deep_reorganisations,
+            undone: self.undone + other.undone,
+            claims: self.claims + other.claims,
         }
     }
 }
@@ -60,6 +62,8 @@ pub(crate) struct Facts {
     /// When the renter first and last heard of the provider, by its own clock.
     heard: BTreeMap<RentalId, (u64, u64)>,
     lapsed: BTreeSet<RentalId>,
+    /// The latest expiry of a quote that the provider saw lapse.
+    pub(crate) last_lapse: u64,
     /// How long each sandbox ran since it was ready, under a provider's eyes, and when that was last added up; by the provider's clock.
     ran: BTreeMap<RentalId, (u64, Option<u64>)>,
     /// The highest total that was on the provider's disk.
@@ -88,8 +92,9 @@ impl Facts {
 
 impl Shared {
     /// The provider gives the slot of a quote away.
-    pub(crate) fn lapsed(&mut self, id: RentalId) {
+    pub(crate) fn lapsed(&mut self, id: RentalId, expiry: u32) {
         self.facts.lapsed.insert(id);
+        self.facts.last_lapse = self.facts.last_lapse.max(u64::from(expiry));
         if self.chain.state.rentals.get(&id).is_some_and(|rental| rental.closing.is_none()) {
             self.fail(format!("{}: its slot is given away while it is open", id.short()));
         }
@@ -140,9 +145,13 @@ impl World {
                 faults.push(format!("{}: ran {unpaid} ms unfrozen and unpaid", id.short()));
             }
         }
+        for id in self.provider.receipts.keys().filter(|_| self.provider.up) {
+            if self.provider.disk.get(id).is_some_and(|rental| rental.closing.is_none()) {
+                faults.push(format!("{}: there is a receipt of what the chain took back", id.short()));
+            }
+        }
         self.s.facts.held.extend(held);
-        let alive = |phase: Phase| !phase.is_over();
-        if self.provider.disk.values().filter(|rental| alive(rental.phase)).count() > 1 {
+        if self.provider.disk.values().filter(|rental| rental.occupies_slot()).count() > 1 {
             faults.push("the slot is given to two".to_owned());
         }
         if let Some(fault) = faults.pop() {
@@ -156,6 +165,9 @@ impl World {
         let skew = self.s.clock(Side::Renter).since(self.s.clock(Side::Provider));
         let mut faults = Vec::new();
         for (id, rental) in &self.renter.disk {
+            if self.renter.up && self.renter.receipts.contains_key(id) && rental.closing.is_none() {
+                faults.push(format!("{}: there is a receipt of what the chain took back", id.short()));
+            }
             let Some(voucher) = rental.voucher else { continue };
             let seconds = |millis: u64| rental.quote.quote.rate.for_seconds(millis.div_ceil(1_000) as u32);
             let Some((first, last)) = self.s.facts.heard.get(id) else {
@@ -190,6 +202,7 @@ impl World {
             let block = &s.chain.blocks[number as usize];
             for (transaction, success) in &block.mined {
                 story.push(format!("block {number}: {:?} {:?} {success}", transaction.from, transaction.purpose));
+                s.facts.tally.claims += u64::from(*success && matches!(transaction.purpose, Purpose::Claim(_)));
                 let twice = |(other, went): &&(Transaction, bool), at: u64| {
                     other.hash != transaction.hash
                         && other.from == transaction.from

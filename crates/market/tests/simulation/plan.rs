@@ -116,7 +116,7 @@ pub(crate) struct Plan {
     /// How often the provider looks at its meters.
     pub(crate) provider_tick: u64,
     pub(crate) block_millis: u64,
-    /// Blocks until one counts, itself included. A reorganisation is never as deep.
+    /// Blocks until one counts, itself included. Only in schedules that say so is a reorganisation as deep.
     pub(crate) confirmations: u64,
     pub(crate) reorg_percent: u64,
     /// The chance that a block takes a waiting transaction.
@@ -130,6 +130,10 @@ pub(crate) struct Plan {
     /// Does not come back from its first crash.
     pub(crate) dies: Option<Side>,
     pub(crate) outages: Vec<(Side, Outage)>,
+    /// Whether the chain takes back what counted, now and then.
+    pub(crate) deep: bool,
+    /// Unclaimed earnings that the provider finds worth a claim, in seconds of service.
+    pub(crate) worth_claiming: Option<u64>,
     /// From here on messages arrive, nobody crashes, and the chain does not go back.
     pub(crate) calm: u64,
 }
@@ -192,6 +196,8 @@ impl Plan {
             dies: leaves,
             outages,
             calm,
+            deep: rough && r.percent(20),
+            worth_claiming: r.percent(30).then(|| r.range(1, 20)),
         }
     }
 

@@ -52,6 +52,7 @@ pub(crate) struct Provider {
     /// Whether this process has looked at its meters.
     pub(crate) ticked: bool,
     cursor: u64,
+    forks: u64,
     first_vouchers: BTreeMap<RentalId, SignedVoucher>,
 }
 
@@ -69,6 +70,7 @@ impl Provider {
             sandboxes: BTreeMap::new(),
             ticked: false,
             cursor: 0,
+            forks: 0,
             first_vouchers: BTreeMap::new(),
         }
     }
@@ -101,8 +103,8 @@ impl Provider {
                 self.receipts.extend(closing.filter(|_| !s.plan.has(Bug::NoReceipt)).map(|closing| (id, closing)));
                 continue;
             }
-            self.slot = Some(id);
-            let lost = matches!(phase, Phase::Serving | Phase::Frozen) && !self.sandboxes.contains_key(&id);
+            self.slot = self.slot.or(rental.occupies_slot().then_some(id));
+            let lost = phase != Phase::Preparing && rental.keeps_sandbox() && !self.sandboxes.contains_key(&id);
             let effects = rental.resume();
             self.live.insert(id, Live { rental, preparing: false, close_at: None });
             self.act(s, id, effects)?;
@@ -112,7 +114,7 @@ impl Provider {
         }
         let live = &self.live;
         self.sandboxes.retain(|id, _| {
-            live.get(id).is_some_and(|live| matches!(live.rental.phase, Phase::Serving | Phase::Frozen))
+            live.get(id).is_some_and(|live| live.rental.phase != Phase::Preparing && live.rental.keeps_sandbox())
         });
         Ok(())
     }
@@ -122,7 +124,9 @@ impl Provider {
         if self.slot.is_some() {
             return Ok(None);
         }
-        let rental = promise(&s.plan, number, s.chain.time() + HOLD, s.chain.head());
+        let mut rental = promise(&s.plan, number, s.chain.time() + HOLD, s.chain.head());
+        rental.worth_claiming =
+            s.plan.worth_claiming.map(|seconds| rental.quote.quote.rate.for_seconds(seconds as u32));
         let promised = rental.clone();
         let id = rental.id;
         self.fuse.point()?;
@@ -167,7 +171,7 @@ impl Provider {
             match next.phase {
                 Phase::Lapsed => {
                     self.disk.remove(&id);
-                    s.lapsed(id);
+                    s.lapsed(id, next.quote.quote.expiry);
                 }
                 _ if keep => {
                     self.disk.insert(id, next.clone());
@@ -187,7 +191,8 @@ impl Provider {
     fn act(&mut self, s: &mut Shared, id: RentalId, effects: Vec<Effect>) -> Result<(), Crashed> {
         for effect in effects {
             s.note(|| format!("provider: {} does {effect:?}", id.short()));
-            if effect == Effect::Freeze && s.plan.is_smooth() {
+            let exhausted = self.live.get(&id).is_some_and(|live| live.rental.exhausted_at.is_some());
+            if effect == Effect::Freeze && s.plan.is_smooth() && !exhausted {
                 s.fail(format!("{}: a renter that pays is frozen", id.short()));
             }
             match effect {
@@ -199,11 +204,16 @@ impl Provider {
                 Effect::Destroy => {
                     self.sandboxes.remove(&id);
                 }
+                Effect::Claim => self.claim(s, id)?,
                 Effect::Close => self.close(s, id)?,
                 Effect::Receipt if s.plan.has(Bug::NoReceipt) => {}
                 Effect::Receipt => {
                     let closing = self.live.get(&id).and_then(|live| live.rental.closing);
                     self.receipts.extend(closing.map(|closing| (id, closing)));
+                }
+                Effect::Retract if s.plan.has(Bug::ReceiptKept) => {}
+                Effect::Retract => {
+                    self.receipts.remove(&id);
                 }
                 Effect::FreeSlot => self.slot = self.slot.filter(|taken| *taken != id),
             }
@@ -266,7 +276,45 @@ impl Provider {
         Ok(())
     }
 
+    /// Takes part of the pay out, or hears what became of that.
+    fn claim(&mut self, s: &mut Shared, id: RentalId) -> Result<(), Crashed> {
+        let Some(voucher) = self.live.get(&id).and_then(|live| live.rental.claiming) else { return Ok(()) };
+        let purpose = Purpose::Claim(voucher.cumulative);
+        if self.sender.submit(s, &mut self.fuse, id, purpose, Call::Claim(voucher))?.is_err() {
+            return self.happened(s, id, Input::ClaimFailed);
+        }
+        match self.sender.outcome(id, purpose) {
+            Some(true) => self.happened(s, id, Input::Claimed(voucher.cumulative)),
+            Some(false) => self.happened(s, id, Input::ClaimFailed),
+            None => Ok(()),
+        }
+    }
+
     // --- the chain, and time ---
+
+    /// Hears what counted on chain and does not any more.
+    fn hear_undone(&mut self, s: &mut Shared, until: u64) -> Result<(), Crashed> {
+        if std::mem::replace(&mut self.forks, s.chain.forks) != s.chain.forks {
+            self.cursor = 0;
+        }
+        for rental in self.disk.values().cloned().collect::<Vec<_>>() {
+            let id = rental.id;
+            let Some(opening) = rental.opening.filter(|_| !s.plan.has(Bug::UndoneUnheard)) else { continue };
+            let input = match s.chain.rental_at(until, id) {
+                None => Input::OpeningUndone,
+                Some(shown) if shown.opening != opening => Input::Opened(shown.opening),
+                Some(shown) => match (rental.closing, shown.closing) {
+                    (Some(_), None) => Input::ClosingUndone,
+                    (Some(ours), Some(closing)) if ours != closing => Input::Closed(closing),
+                    _ => continue,
+                },
+            };
+            s.facts.tally.undone += 1;
+            self.live.entry(id).or_insert(Live { rental, preparing: false, close_at: None });
+            self.happened(s, id, input)?;
+        }
+        Ok(())
+    }
 
     /// Hears what counts on chain.
     pub(crate) fn poll(&mut self, s: &mut Shared) -> Result<(), Crashed> {
@@ -274,11 +322,12 @@ impl Provider {
         s.later(pause, Event::Poll(Side::Provider, self.epoch));
         self.sender.watch(s);
         let until = s.trusted_head();
+        self.hear_undone(s, until)?;
         for number in self.cursor + 1..=until {
             for (id, happening) in s.chain.blocks[number as usize].happened.clone() {
                 let input = match happening {
                     Happening::Opened(opening) => Input::Opened(opening),
-                    Happening::Stopping(_) => Input::StoppedOnChain,
+                    Happening::Stopping(time) => Input::StoppedOnChain(time),
                     Happening::Closed(closing) => Input::Closed(closing),
                 };
                 self.happened(s, id, input)?;
@@ -289,10 +338,9 @@ impl Provider {
         if s.plan.has(Bug::LapseByWallClock) {
             time = Self::now(s).seconds();
         }
-        let held: Vec<_> =
-            self.live.values().filter(|live| live.rental.phase == Phase::Held).map(|live| live.rental.id).collect();
-        for id in held {
-            self.happened(s, id, Input::NotOpenAt(time))?;
+        for id in self.live.keys().copied().collect::<Vec<_>>() {
+            self.happened(s, id, Input::BlockTime(time))?;
+            self.claim(s, id)?;
         }
         Ok(())
     }

@@ -56,6 +56,7 @@ pub(crate) struct Renter {
     pub(crate) receipts: BTreeMap<RentalId, Closing>,
     pub(crate) live: BTreeMap<RentalId, Live>,
     cursor: u64,
+    forks: u64,
     first_vouchers: BTreeMap<RentalId, SignedVoucher>,
 }
 
@@ -70,6 +71,7 @@ impl Renter {
             receipts: BTreeMap::new(),
             live: BTreeMap::new(),
             cursor: 0,
+            forks: 0,
             first_vouchers: BTreeMap::new(),
         }
     }
@@ -178,6 +180,9 @@ impl Renter {
                     let closing = live.rental.closing;
                     self.receipts.extend(closing.map(|closing| (id, closing)));
                 }
+                Effect::Retract => {
+                    self.receipts.remove(&id);
+                }
             }
             self.fuse.point()?;
         }
@@ -285,12 +290,38 @@ impl Renter {
 
     // --- the chain, and time ---
 
+    /// Hears what counted on chain and does not any more.
+    fn hear_undone(&mut self, s: &mut Shared, until: u64) -> Result<(), Crashed> {
+        if std::mem::replace(&mut self.forks, s.chain.forks) != s.chain.forks {
+            self.cursor = 0;
+        }
+        for rental in self.disk.values().cloned().collect::<Vec<_>>() {
+            let id = rental.id;
+            let Some(opening) = rental.opening else { continue };
+            let input = match s.chain.rental_at(until, id) {
+                None => Input::OpeningUndone,
+                Some(shown) if shown.opening != opening => Input::Opened(shown.opening),
+                Some(shown) => match (rental.closing, shown.closing) {
+                    (Some(_), None) => Input::ClosingUndone,
+                    (Some(ours), Some(closing)) if ours != closing => Input::Closed(closing),
+                    _ => continue,
+                },
+            };
+            if !self.live.contains_key(&id) {
+                self.adopt(rental);
+            }
+            self.input(s, id, input)?;
+        }
+        Ok(())
+    }
+
     /// Hears what counts on chain.
     pub(crate) fn poll(&mut self, s: &mut Shared) -> Result<(), Crashed> {
         let pause = s.random.range(300, 2_500);
         s.later(pause, Event::Poll(Side::Renter, self.epoch));
         self.sender.watch(s);
         let until = s.trusted_head();
+        self.hear_undone(s, until)?;
         for number in self.cursor + 1..=until {
             for (id, happening) in s.chain.blocks[number as usize].happened.clone() {
                 let input = match happening {
@@ -305,14 +336,7 @@ impl Renter {
         let time = s.chain.blocks[until as usize].time;
         let ids: Vec<_> = self.live.keys().copied().collect();
         for id in ids {
-            let Some(rental) = self.live.get(&id).map(|live| &live.rental) else { continue };
-            let unopened = matches!(rental.phase, Phase::Quoted | Phase::Opening)
-                || (rental.phase == Phase::Finishing && rental.opening.is_none());
-            if unopened && time > u64::from(rental.quote.quote.expiry) {
-                self.input(s, id, Input::NotOpened)?;
-            } else {
-                self.input(s, id, Input::BlockTime(time))?;
-            }
+            self.input(s, id, Input::BlockTime(time))?;
         }
         Ok(())
     }

@@ -86,10 +86,12 @@ impl Sender {
     /// Looks after everything under way.
     pub(crate) fn watch(&mut self, s: &mut Shared) {
         let mut again = Vec::new();
-        for record in self.disk.iter_mut().filter(|record| record.outcome.is_none()) {
+        for record in &mut self.disk {
             match s.chain.receipt(record.transaction.hash) {
                 Some((block, success)) if block <= s.chain.confirmed() => record.outcome = Some(success),
                 Some(_) => {}
+                // the chain went back
+                None if record.outcome.is_some() => record.outcome = None,
                 None if s.now >= record.sent_at + RESEND => {
                     record.sent_at = s.now;
                     if s.plan.has(Bug::NonceNotPinned) {

@@ -313,29 +313,51 @@ impl World {
         let pause = if quiet { 30_000 } else { s.plan.block_millis };
         s.later(pause, Event::Block);
         let (time, included) = (s.now / 1_000, if s.calm() { 100 } else { s.plan.inclusion_percent });
-        let first = if !s.calm() && s.random.percent(s.plan.reorg_percent) {
-            let depth = s.random.range(1, s.plan.confirmations.max(2));
-            s.chain.undo(depth, &mut s.random);
-            s.facts.tally.reorganisations += 1;
-            let first = s.chain.head() + 1;
-            for _ in 0..depth {
-                // its twin had a time that was not in the future either
-                let earlier = s.chain.time() + 1;
-                s.chain.mine(earlier.min(time), included, &mut s.random);
-            }
-            s.note(|| format!("the last {depth} blocks are replaced"));
-            first
-        } else {
-            s.chain.head() + 1
-        };
+        let goes_back = !s.calm() && s.random.percent(s.plan.reorg_percent);
+        let first = if goes_back { self.go_back(time, included) } else { s.chain.head() + 1 };
+        let s = &mut self.s;
         s.chain.mine(time, included, &mut s.random);
         self.check_blocks(first);
+    }
+
+    /// Replaces the newest blocks: the number of the first of them.
+    fn go_back(&mut self, time: u64, included: u64) -> u64 {
+        let depth = self.depth_of_reorganisation();
+        let s = &mut self.s;
+        s.chain.undo(depth, &mut s.random);
+        s.facts.tally.reorganisations += 1;
+        let first = s.chain.head() + 1;
+        for _ in 0..depth {
+            // its twin had a time that was not in the future either
+            let earlier = s.chain.time() + 1;
+            s.chain.mine(earlier.min(time), included, &mut s.random);
+        }
+        s.note(|| format!("the last {depth} blocks are replaced"));
+        first
+    }
+
+    /// How many blocks are replaced. Those that count are replaced in some schedules only; and what the sides have seen expire does not
+    /// come back to life: then the programs have forgotten it.
+    fn depth_of_reorganisation(&mut self) -> u64 {
+        let s = &mut self.s;
+        if !s.plan.deep || s.random.percent(60) {
+            return s.random.range(1, s.plan.confirmations.max(2));
+        }
+        s.facts.tally.deep_reorganisations += 1;
+        let given_up = self.renter.disk.values().filter(|rental| rental.phase == renter::Phase::Lapsed);
+        let given_up = given_up.map(|rental| u64::from(rental.quote.quote.expiry)).max().unwrap_or(0);
+        let stands = given_up.max(s.facts.last_lapse);
+        let mut depth = s.random.range(1, s.plan.confirmations + 10).min(s.chain.head());
+        while depth > 1 && s.chain.blocks[(s.chain.head() - depth) as usize].time <= stands {
+            depth -= 1;
+        }
+        depth
     }
 
     /// When an honest provider has closed everything, whatever its renter does: it served, froze, waited, and its closing was mined.
     fn deadline_of_provider(&self) -> u64 {
         let plan = &self.s.plan;
-        let seconds = plan.rental_seconds + plan.ready_seconds + plan.frozen_seconds;
+        let seconds = plan.rental_seconds + plan.ready_seconds + plan.frozen_seconds + plan.increment_millis / 1_000;
         plan.calm + u64::from(seconds) * 1_000 + 60_000 + 30 * plan.block_millis
     }
 

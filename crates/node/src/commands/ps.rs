@@ -42,5 +42,9 @@ pub(super) fn table(output: &Output, rows: &[RentalRow]) -> String {
             rental.ends_at.map_or_else(|| "-".to_owned(), |at| at.to_string()),
         ]
     };
-    output.table(&columns, rows.iter().map(row).collect())
+    let mut text = output.table(&columns, rows.iter().map(row).collect());
+    for (id, warning) in rows.iter().filter_map(|rental| Some((rental.id, rental.warning.as_ref()?))) {
+        text.push_str(&format!("\n! {}: {warning}", id.short()));
+    }
+    text
 }

@@ -271,6 +271,7 @@ mod tests {
                 cost: String::new(),
                 deposit: String::new(),
                 ends_at: None,
+                warning: None,
             };
             std::future::ready(Ok(row)).boxed()
         }

@@ -58,6 +58,7 @@ mod tests {
             cost: "0.01 tUSD".into(),
             deposit: "0.09 tUSD".into(),
             ends_at: None,
+            warning: None,
         };
         let steps = vec![
             StoryStep::new("quoted", None, "cpu\x1b[2J"),

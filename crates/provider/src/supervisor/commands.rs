@@ -19,7 +19,9 @@ impl Supervisor {
         match command {
             Command::Rentals { all, reply } => {
                 let now = UnixMillis::now();
-                let mut rows: Vec<_> = self.live.values().map(|live| row(&live.rental, now)).collect();
+                let live = self.live.values().map(|live| &live.rental).filter(|rental| !rental.phase.is_over());
+                let mut rows: Vec<_> =
+                    live.map(|rental| RentalRow { warning: self.warning(rental, now), ..row(rental, now) }).collect();
                 if all {
                     let shown: HashSet<_> = rows.iter().map(|row| row.id).collect();
                     rows.extend(
@@ -93,8 +95,9 @@ impl Supervisor {
     }
 
     async fn evict(&mut self, prefix: &str) -> Result<RentalRow, ApiError> {
-        let mut matching = self.live.keys().filter(|id| id.matches_prefix(prefix));
-        let (first, second) = (matching.next().copied(), matching.next());
+        let running = self.live.values().map(|live| &live.rental).filter(|rental| !rental.phase.is_over());
+        let mut matching = running.map(|rental| rental.id).filter(|id| id.matches_prefix(prefix));
+        let (first, second) = (matching.next(), matching.next());
         let id = match (first, second) {
             (Some(id), None) => id,
             (None, _) => {
@@ -135,5 +138,6 @@ fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
         cost: token.show(rental.closing.map_or(rental.covered(), |closing| closing.paid)),
         deposit: token.show(rental.opening.map_or(Amount::ZERO, |opening| opening.deposit)),
         ends_at: rental.meter().map(|meter| meter.ends_at()),
+        warning: None,
     }
 }

@@ -1,7 +1,7 @@
 //! What renters ask: a quote, how it stands, a voucher taken, the end. Each answer that promises something is on disk before it leaves.
 
 use super::{Asking, Done, Live, MAX_ASKING, StepFailure, Supervisor, Weighed};
-use crate::{desk, inventory::Occupant, keeper::Keeper};
+use crate::{closing, desk, inventory::Occupant, keeper::Keeper};
 use alloy_primitives::{Bytes, keccak256};
 use market::{
     id::PeerId,
@@ -17,8 +17,7 @@ use market::{
 };
 use network::{IncomingRental, Reply};
 use prost::Message as _;
-use settlement::SettlementError;
-use tokio_util::sync::CancellationToken;
+use settlement::{Known, SettlementError};
 use wire::{AckStatement, QuoteAsk, proto};
 
 impl Supervisor {
@@ -167,18 +166,16 @@ impl Supervisor {
         };
         let signature = self.provider_key.sign_digest(&quote.id(&ask.escrow).0).map_err(|error| internal(&error))?;
         let signed = SignedQuote { escrow: ask.escrow, quote, signature };
-        let rental = Rental::new(signed.clone(), terms, Bytes::from(bytes.clone()), weighed.block);
+        let mut rental = Rental::new(signed.clone(), terms, Bytes::from(bytes.clone()), weighed.block);
+        rental.worth_claiming = closing::worth_claiming(price.min_deposit);
         let id = rental.id;
         self.write(rental.clone()).await.map_err(|error| internal(&error))?;
         let settling = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow);
         if let Some(settling) = settling {
-            settling.follower.watch(id, weighed.block).await.map_err(|error| internal(&error))?;
+            settling.follower.watch(id, weighed.block, Known::Quoted).await.map_err(|error| internal(&error))?;
         }
         self.inventory.assign(&asking.slot, Occupant::Rental(id));
-        self.live.insert(
-            id,
-            Live { rental, keeper: None, sessions: CancellationToken::new(), preparing: false, closing: None },
-        );
+        self.live.insert(id, Live::new(rental, None));
         tracing::info!(rental = %id.short(), peer = %asking.peer, slot = asking.slot, "quoted");
         Ok((signed, bytes))
     }

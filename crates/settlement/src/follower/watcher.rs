@@ -1,11 +1,12 @@
 //! The task behind a [`super::Follower`].
 
-use super::{ChainEvent, Cursor, Cursors, Wanted};
+use super::{ChainEvent, Cursor, Cursors, Known, REORG_DEPTH, Wanted, Wish};
 use crate::{
     chain::{Chain, Head},
     error::SettlementError,
     events::{Closing, LIFE, LOG_RANGE, Opening, RentalEvent},
 };
+use alloy::primitives::B256;
 use market::id::RentalId;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,8 +17,6 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// How far back is read again when the last block read has been replaced: deeper than chains that pay have been seen to go.
-const REORG_DEPTH: u64 = 64;
 /// How much is read event by event after an absence; beyond it the state of each watched rental tells all there is.
 const CATCH_UP: u64 = 20 * LOG_RANGE;
 /// With more rentals than this all of the escrow's events are read and sorted out here, since endpoints limit the size of a question.
@@ -29,12 +28,37 @@ const RECONCILE_AT_LEAST: Duration = Duration::from_secs(5);
 /// Rentals compared in one go, so that many of them do not hold up the news.
 const RECONCILED_AT_ONCE: usize = 32;
 
+/// Where something happened: the same transaction in another block is news.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    transaction: B256,
+    block: u64,
+}
+
 /// What has been reported of a rental.
 #[derive(Clone, Copy, Debug)]
 struct Watched {
     since: u64,
-    opened: bool,
+    opened: Option<Place>,
     stopping: bool,
+    closed: Option<Place>,
+    /// What was reported may not be so any more, or is not known to be: to be looked up from the beginning.
+    suspect: bool,
+}
+
+impl Watched {
+    fn of(wish: Wish) -> Self {
+        // nowhere: wherever it is found, that is news
+        let nowhere = Some(Place::default());
+        Self {
+            // a chain that goes back may take it into a block before the one that was the newest then
+            since: wish.since.saturating_sub(REORG_DEPTH),
+            opened: nowhere.filter(|_| wish.known != Known::Quoted),
+            stopping: false,
+            closed: nowhere.filter(|_| wish.known == Known::Closed),
+            suspect: true,
+        }
+    }
 }
 
 /// The receiver of the events is gone.
@@ -119,10 +143,10 @@ impl Watcher {
     async fn take_wishes(&mut self) {
         let wanted = self.wanted.lock().await;
         self.watched.retain(|id, _| wanted.contains_key(id));
-        for (id, since) in wanted.iter() {
+        for (id, wish) in wanted.iter() {
             self.watched.entry(*id).or_insert_with(|| {
                 self.due.push_front(*id);
-                Watched { since: *since, opened: false, stopping: false }
+                Watched::of(*wish)
             });
         }
     }
@@ -139,7 +163,8 @@ impl Watcher {
         self.read_events(&head).await?;
         if self.reconciled.elapsed() >= self.reconcile_interval() {
             self.reconciled = Instant::now();
-            self.due = self.watched.keys().copied().collect();
+            let open = |watched: &Watched| watched.closed.is_none() || watched.suspect;
+            self.due = self.watched.iter().filter(|(_, watched)| open(watched)).map(|(id, _)| *id).collect();
         }
         for _ in 0..self.due.len().min(RECONCILED_AT_ONCE) {
             let Some(id) = self.due.pop_front() else { break };
@@ -148,6 +173,7 @@ impl Watcher {
                 return Err(stop);
             }
         }
+        self.settle(&head).await?;
         if self.announced != Some(head.number) {
             self.emit(ChainEvent::Head { number: head.number, timestamp: head.timestamp }).await?;
             self.announced = Some(head.number);
@@ -176,9 +202,8 @@ impl Watcher {
         info!(chain = ?self.chain, from = self.cursor.number, to = number, "the chain was reorganised; reading again");
         if let Some(block) = self.chain.block_at(number).await? {
             self.cursor = Cursor { number, hash: block.hash };
-            // what was reported may have been undone and may happen again
             for watched in self.watched.values_mut() {
-                (watched.opened, watched.stopping) = (false, false);
+                (watched.suspect, watched.stopping) = (true, false);
             }
             self.due = self.watched.keys().copied().collect();
         }
@@ -210,24 +235,59 @@ impl Watcher {
     async fn reconcile(&mut self, id: RentalId, head: &Head) -> Result<(), Stop> {
         let Some(watched) = self.watched.get(&id).copied() else { return Ok(()) };
         let state = self.chain.rental_at(id, head.number).await?;
-        if !watched.opened {
+        if watched.opened.is_none() || watched.suspect {
             // Open or over, or never opened: only the event tells the last two apart.
             match self.chain.opening(id, watched.since).await? {
                 Some(opening) => self.report(RentalEvent::Opened(Box::new(opening))).await?,
+                None if watched.opened.is_some() => return Ok(self.opening_undone(id).await?),
                 None => return Ok(()),
             }
         }
         match state {
             Some(rental) => {
+                if watched.closed.is_some() {
+                    self.closing_undone(id).await?;
+                }
                 if let Some(stop_at) = rental.stop_at {
                     self.report(RentalEvent::Stopping { id, stop_at }).await?;
                 }
             }
-            None => {
-                if let Some(closing) = self.chain.closing(id, watched.since).await? {
-                    self.report(RentalEvent::Closed(Box::new(closing))).await?;
-                }
-            }
+            None => match self.chain.closing(id, watched.since).await? {
+                Some(closing) => self.report(RentalEvent::Closed(Box::new(closing))).await?,
+                // between two answers of the chain: looked at again
+                None => return Ok(()),
+            },
+        }
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.suspect = false;
+        }
+        Ok(())
+    }
+
+    async fn opening_undone(&mut self, id: RentalId) -> Result<(), Unread> {
+        warn!(chain = ?self.chain, rental = %id.short(), "the chain went back: the rental is not open any more");
+        if let Some(watched) = self.watched.get_mut(&id) {
+            (watched.opened, watched.stopping, watched.closed) = (None, false, None);
+        }
+        self.emit(ChainEvent::OpeningUndone { id }).await
+    }
+
+    async fn closing_undone(&mut self, id: RentalId) -> Result<(), Unread> {
+        warn!(chain = ?self.chain, rental = %id.short(), "the chain went back: the rental is open again");
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.closed = None;
+        }
+        self.emit(ChainEvent::ClosingUndone { id }).await
+    }
+
+    /// Forgets the rentals whose end is so deep that it stands.
+    async fn settle(&mut self, head: &Head) -> Result<(), Unread> {
+        let deep = |w: &Watched| !w.suspect && w.closed.is_some_and(|end| head.number >= end.block + REORG_DEPTH);
+        let settled: Vec<_> = self.watched.iter().filter(|(_, watched)| deep(watched)).map(|(id, _)| *id).collect();
+        for id in settled {
+            self.emit(ChainEvent::Settled { id }).await?;
+            self.watched.remove(&id);
+            self.wanted.lock().await.remove(&id);
         }
         Ok(())
     }
@@ -236,7 +296,7 @@ impl Watcher {
     async fn report(&mut self, event: RentalEvent) -> Result<(), Unread> {
         let id = event.id();
         let Some(watched) = self.watched.get_mut(&id) else { return Ok(()) };
-        if !watched.opened && !matches!(event, RentalEvent::Opened(_)) {
+        if watched.opened.is_none() && !matches!(event, RentalEvent::Opened(_)) {
             // the opening lies before the cursor: the comparison reports both in their order
             self.due.push_front(id);
             return Ok(());
@@ -244,7 +304,8 @@ impl Watcher {
         match event {
             RentalEvent::Opened(opening) => {
                 let Opening { id, deposit, start, transaction, block, .. } = *opening;
-                if !std::mem::replace(&mut watched.opened, true) {
+                let place = Some(Place { transaction, block });
+                if std::mem::replace(&mut watched.opened, place) != place {
                     self.emit(ChainEvent::Opened { id, deposit, start, transaction, block }).await?;
                 }
             }
@@ -255,9 +316,10 @@ impl Watcher {
             }
             RentalEvent::Closed(closing) => {
                 let Closing { id, paid, refunded, elapsed, kind, transaction, block, .. } = *closing;
-                self.emit(ChainEvent::Closed { id, paid, refunded, elapsed, kind, transaction, block }).await?;
-                self.watched.remove(&id);
-                self.wanted.lock().await.remove(&id);
+                let place = Some(Place { transaction, block });
+                if std::mem::replace(&mut watched.closed, place) != place {
+                    self.emit(ChainEvent::Closed { id, paid, refunded, elapsed, kind, transaction, block }).await?;
+                }
             }
         }
         Ok(())

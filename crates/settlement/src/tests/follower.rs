@@ -1,7 +1,8 @@
 //! What a follower tells of rentals, and when.
 
 use super::world::{DOLLAR, World, amount};
-use crate::{Chain, ChainEvent, ClosingKind, Follower};
+use crate::Wallet;
+use crate::{Chain, ChainEvent, ClosingKind, EscrowAccount, Follower, Known, TransactionSender, follower::REORG_DEPTH};
 use market::id::RentalId;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
@@ -46,7 +47,7 @@ async fn a_rental_is_told_from_its_opening_to_its_end() {
     let (renter, provider) = (w.account(&w.renter).await, w.account(&w.provider).await);
     let (follower, mut events) = follow(&w).await;
     let (quote, other) = (w.quote(w.dollar).await, w.quote(w.dollar).await);
-    follower.watch(quote.id(), w.chain.head().await.unwrap().number).await.unwrap();
+    follower.watch(quote.id(), w.chain.head().await.unwrap().number, Known::Quoted).await.unwrap();
     renter.open(&other, amount(DOLLAR)).await.unwrap();
     let opened = renter.open(&quote, amount(2 * DOLLAR)).await.unwrap();
     let start = w.chain.rental(quote.id()).await.unwrap().unwrap().start;
@@ -84,7 +85,7 @@ async fn a_restarted_follower_tells_what_happened_meanwhile() {
     let (quote, late) = (w.quote(w.dollar).await, w.quote(w.dollar).await);
     {
         let (follower, mut events) = follow(&w).await;
-        follower.watch(quote.id(), since).await.unwrap();
+        follower.watch(quote.id(), since, Known::Quoted).await.unwrap();
         renter.open(&quote, amount(DOLLAR)).await.unwrap();
         assert!(is_opened(&next(&mut events).await, quote.id()));
     }
@@ -92,14 +93,14 @@ async fn a_restarted_follower_tells_what_happened_meanwhile() {
     renter.open(&late, amount(DOLLAR)).await.unwrap();
 
     let (follower, mut events) = follow(&w).await;
-    follower.watch(quote.id(), since).await.unwrap();
+    follower.watch(quote.id(), since, Known::Quoted).await.unwrap();
     assert!(
         is_opened(&next(&mut events).await, quote.id()),
         "an event may come twice, but never without the one before"
     );
     assert!(matches!(next(&mut events).await, ChainEvent::Closed { id, .. } if id == quote.id()));
     // one that nobody watched while it happened
-    follower.watch(late.id(), since).await.unwrap();
+    follower.watch(late.id(), since, Known::Quoted).await.unwrap();
     assert!(is_opened(&next(&mut events).await, late.id()));
 }
 
@@ -111,7 +112,7 @@ async fn nothing_is_told_before_it_is_deep_enough() {
     w.chain = Chain::connect(w.config.clone()).await.unwrap();
     let (follower, mut events) = follow(&w).await;
     let quote = w.quote(w.dollar).await;
-    follower.watch(quote.id(), w.chain.head().await.unwrap().number).await.unwrap();
+    follower.watch(quote.id(), w.chain.head().await.unwrap().number, Known::Quoted).await.unwrap();
     let opened = renter.open(&quote, amount(DOLLAR)).await.unwrap();
     w.mine().await;
     nothing_until(&mut events, opened.block_number - 1).await;
@@ -128,38 +129,85 @@ async fn a_rental_that_is_no_longer_watched_is_not_told() {
     let renter = w.account(&w.renter).await;
     let (follower, mut events) = follow(&w).await;
     let quote = w.quote(w.dollar).await;
-    follower.watch(quote.id(), 0).await.unwrap();
+    follower.watch(quote.id(), 0, Known::Quoted).await.unwrap();
     follower.unwatch(quote.id()).await;
     let opened = renter.open(&quote, amount(DOLLAR)).await.unwrap();
     nothing_until(&mut events, opened.block_number).await;
 }
 
+/// An account whose sender remembers nothing: what a chain that went back has forgotten, it sends again.
+async fn forgetful(w: &World, wallet: &Wallet, name: &str) -> EscrowAccount {
+    let store = w.store(name).await;
+    EscrowAccount::new(TransactionSender::start(w.chain.clone(), wallet.clone(), store, &w.cancel).await.unwrap())
+}
+
+/// Takes the chain back to a snapshot, and on for more blocks than it had.
+async fn go_back(w: &World, snapshot: serde_json::Value) {
+    let before = w.chain.head().await.unwrap().number;
+    w.control("evm_revert", serde_json::json!([snapshot])).await;
+    while w.chain.head().await.unwrap().number <= before {
+        w.mine().await;
+    }
+}
+
 #[tokio::test]
-async fn an_opening_that_a_reorganisation_moves_is_told_again_with_its_new_place() {
+async fn an_opening_that_the_chain_takes_back_is_told_as_undone_and_again_when_it_returns() {
     let w = World::new().await;
     let renter = w.account(&w.renter).await;
     let (follower, mut events) = follow(&w).await;
     let quote = w.quote(w.dollar).await;
-    follower.watch(quote.id(), 0).await.unwrap();
-    // allowed beforehand, so that the opening is a single transaction
+    follower.watch(quote.id(), 0, Known::Quoted).await.unwrap();
     let snapshot = w.control("evm_snapshot", serde_json::json!([])).await;
     renter.open(&quote, amount(DOLLAR)).await.unwrap();
     assert!(is_opened(&next(&mut events).await, quote.id()));
 
-    // the chain goes back to before the opening and on without it, then another account's view of it is opened anew
-    w.control("evm_revert", serde_json::json!([snapshot])).await;
-    for _ in 0..4 {
-        w.mine().await;
-    }
+    go_back(&w, snapshot).await;
     assert_eq!(w.chain.rental(quote.id()).await.unwrap(), None);
-    // the follower has seen that, however slow it is
-    nothing_until(&mut events, w.chain.head().await.unwrap().number).await;
-    let fresh = crate::TransactionSender::start(w.chain.clone(), w.renter.clone(), w.store("fresh").await, &w.cancel)
-        .await
-        .unwrap();
-    let opened = crate::EscrowAccount::new(fresh).open(&quote, amount(DOLLAR)).await.unwrap();
+    assert_eq!(next(&mut events).await, ChainEvent::OpeningUndone { id: quote.id() });
+    let opened = forgetful(&w, &w.renter, "fresh").await.open(&quote, amount(DOLLAR)).await.unwrap();
     match next(&mut events).await {
         ChainEvent::Opened { id, block, .. } => assert_eq!((id, block), (quote.id(), opened.block_number)),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn an_end_that_the_chain_takes_back_is_told_as_undone() {
+    let w = World::new().await;
+    let (renter, provider) = (w.account(&w.renter).await, w.account(&w.provider).await);
+    let (follower, mut events) = follow(&w).await;
+    let quote = w.quote(w.dollar).await;
+    follower.watch(quote.id(), 0, Known::Quoted).await.unwrap();
+    renter.open(&quote, amount(DOLLAR)).await.unwrap();
+    assert!(is_opened(&next(&mut events).await, quote.id()));
+    let snapshot = w.control("evm_snapshot", serde_json::json!([])).await;
+    provider.close(&quote.quote, None).await.unwrap();
+    assert!(matches!(next(&mut events).await, ChainEvent::Closed { id, .. } if id == quote.id()));
+
+    go_back(&w, snapshot).await;
+    assert_eq!(next(&mut events).await, ChainEvent::ClosingUndone { id: quote.id() });
+    let closed = forgetful(&w, &w.provider, "fresh").await.close(&quote.quote, None).await.unwrap();
+    match next(&mut events).await {
+        ChainEvent::Closed { id, block, .. } => assert_eq!((id, block), (quote.id(), closed.block_number)),
+        other => panic!("{other:?}"),
+    }
+    // and once it lies deep enough the rental is forgotten
+    for _ in 0..REORG_DEPTH {
+        w.mine().await;
+    }
+    assert_eq!(next(&mut events).await, ChainEvent::Settled { id: quote.id() });
+}
+
+#[tokio::test]
+async fn what_was_undone_while_nobody_followed_is_told_to_those_who_believe_it() {
+    let w = World::new().await;
+    let renter = w.account(&w.renter).await;
+    let (never, open) = (w.quote(w.dollar).await, w.quote(w.dollar).await);
+    renter.open(&open, amount(DOLLAR)).await.unwrap();
+    let (follower, mut events) = follow(&w).await;
+    follower.watch(never.id(), 0, Known::Closed).await.unwrap();
+    assert_eq!(next(&mut events).await, ChainEvent::OpeningUndone { id: never.id() });
+    follower.watch(open.id(), 0, Known::Closed).await.unwrap();
+    assert!(is_opened(&next(&mut events).await, open.id()));
+    assert_eq!(next(&mut events).await, ChainEvent::ClosingUndone { id: open.id() });
 }

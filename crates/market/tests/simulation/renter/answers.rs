@@ -48,9 +48,7 @@ impl Renter {
             }
             Some(Response::Status { .. }) => Ok(()),
             Some(Response::Ack(total, true)) => {
-                if live.rental.phase == Phase::Serving {
-                    s.facts.heard(id, s.clock(Side::Renter));
-                }
+                s.facts.heard(id, s.clock(Side::Renter));
                 self.input(s, id, Input::Acked(total))
             }
             Some(Response::Final(release)) if release.id == id && release.is_signed_by(key, &ESCROW) => {
