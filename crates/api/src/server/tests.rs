@@ -140,6 +140,7 @@ fn rental() -> RentalRow {
         cost: "0.0009 tUSD".into(),
         deposit: "0.09 tUSD".into(),
         ends_at: None,
+        warning: None,
     }
 }
 
