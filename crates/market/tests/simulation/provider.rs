@@ -347,7 +347,7 @@ impl Provider {
 
     /// Looks at every meter.
     pub(crate) fn tick(&mut self, s: &mut Shared) -> Result<(), Crashed> {
-        let metered = |live: &Live| matches!(live.rental.phase, Phase::Preparing | Phase::Serving | Phase::Frozen);
+        let metered = |live: &Live| live.rental.keeps_sandbox();
         let pause = if self.live.values().any(metered) { s.plan.provider_tick } else { IDLE_TICK };
         s.later(pause, Event::Tick(Side::Provider, self.epoch));
         let ids: Vec<_> = self.live.keys().copied().collect();
