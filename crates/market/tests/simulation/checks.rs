@@ -209,6 +209,8 @@ impl World {
                         && other.id == transaction.id
                         && other.purpose == transaction.purpose
                         && (*went || at > s.chain.confirmed())
+                        // one that counted as failed was sent anew, and then the chain took the failure back: the second one fails
+                        && (*success || !s.plan.deep)
                 };
                 let before = s.chain.blocks[..=number as usize].iter().zip(0u64..);
                 let mut all = before.flat_map(|(block, at)| block.mined.iter().map(move |mined| (mined, at)));
