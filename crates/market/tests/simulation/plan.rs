@@ -217,7 +217,7 @@ impl Plan {
     /// Whether nothing goes wrong but clocks that differ: then nobody who pays may be frozen.
     pub(crate) fn is_smooth(&self) -> bool {
         let stay = self.stays(Side::Provider) && self.stays(Side::Renter);
-        stay && self.outages.is_empty() && self.loss_percent == 0 && self.delay <= SHORT_DELAY
+        stay && !self.deep && self.outages.is_empty() && self.loss_percent == 0 && self.delay <= SHORT_DELAY
     }
 
     pub(crate) fn has(&self, bug: Bug) -> bool {

@@ -52,7 +52,8 @@ pub(crate) struct Provider {
     /// Whether this process has looked at its meters.
     pub(crate) ticked: bool,
     cursor: u64,
-    forks: u64,
+    /// How often the chain had gone back when it was last looked at.
+    pub(crate) forks: Option<u64>,
     first_vouchers: BTreeMap<RentalId, SignedVoucher>,
 }
 
@@ -70,7 +71,7 @@ impl Provider {
             sandboxes: BTreeMap::new(),
             ticked: false,
             cursor: 0,
-            forks: 0,
+            forks: None,
             first_vouchers: BTreeMap::new(),
         }
     }
@@ -88,7 +89,7 @@ impl Provider {
     /// Takes up what an earlier process left.
     pub(crate) fn start(&mut self, s: &mut Shared) -> Result<(), Crashed> {
         self.up = true;
-        self.cursor = 0;
+        self.forks = None;
         s.later(s.plan.provider_tick, Event::Tick(Side::Provider, self.epoch));
         s.later(300, Event::Poll(Side::Provider, self.epoch));
         if s.random.percent(3) {
@@ -294,7 +295,7 @@ impl Provider {
 
     /// Hears what counted on chain and does not any more.
     fn hear_undone(&mut self, s: &mut Shared, until: u64) -> Result<(), Crashed> {
-        if std::mem::replace(&mut self.forks, s.chain.forks) != s.chain.forks {
+        if self.forks.replace(s.chain.forks) != Some(s.chain.forks) {
             self.cursor = 0;
         }
         for rental in self.disk.values().cloned().collect::<Vec<_>>() {

@@ -56,7 +56,8 @@ pub(crate) struct Renter {
     pub(crate) receipts: BTreeMap<RentalId, Closing>,
     pub(crate) live: BTreeMap<RentalId, Live>,
     cursor: u64,
-    forks: u64,
+    /// How often the chain had gone back when it was last looked at.
+    pub(crate) forks: Option<u64>,
     first_vouchers: BTreeMap<RentalId, SignedVoucher>,
 }
 
@@ -71,7 +72,7 @@ impl Renter {
             receipts: BTreeMap::new(),
             live: BTreeMap::new(),
             cursor: 0,
-            forks: 0,
+            forks: None,
             first_vouchers: BTreeMap::new(),
         }
     }
@@ -87,7 +88,7 @@ impl Renter {
     /// Takes up what an earlier process left.
     pub(crate) fn start(&mut self, s: &mut Shared) -> Result<(), Crashed> {
         self.up = true;
-        self.cursor = 0;
+        self.forks = None;
         s.later(10, Event::Tick(Side::Renter, self.epoch));
         s.later(400, Event::Poll(Side::Renter, self.epoch));
         let kept: Vec<Rental> = self.disk.values().cloned().collect();
@@ -292,7 +293,7 @@ impl Renter {
 
     /// Hears what counted on chain and does not any more.
     fn hear_undone(&mut self, s: &mut Shared, until: u64) -> Result<(), Crashed> {
-        if std::mem::replace(&mut self.forks, s.chain.forks) != s.chain.forks {
+        if self.forks.replace(s.chain.forks) != Some(s.chain.forks) {
             self.cursor = 0;
         }
         for rental in self.disk.values().cloned().collect::<Vec<_>>() {

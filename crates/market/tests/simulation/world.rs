@@ -375,12 +375,13 @@ impl World {
         let renter = !s.plan.stays(Side::Renter)
             || (self.renter.live.is_empty() && self.renter.disk.values().all(|rental| rental.phase.is_over()));
         let chain = s.chain.state.rentals.values().all(|rental| rental.closing.is_some());
-        let program = |up: bool, side| up || !s.plan.stays(side);
+        // what the chain took back last has been heard
+        let program = |up: bool, forks, side| (up && forks == Some(s.chain.forks)) || !s.plan.stays(side);
         provider
             && renter
             && chain
-            && program(self.provider.up, Side::Provider)
-            && program(self.renter.up, Side::Renter)
+            && program(self.provider.up, self.provider.forks, Side::Provider)
+            && program(self.renter.up, self.renter.forks, Side::Renter)
     }
 
     /// Past the deadline. An honest side that is there should have ended it all; without one, any stranger can.
