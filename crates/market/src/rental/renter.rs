@@ -332,17 +332,18 @@ impl Rental {
             let moved = self.opening.replace(opening) != Some(opening);
             return if moved && self.phase == Phase::Closed { vec![Effect::Receipt] } else { vec![] };
         }
-        if !matches!(self.phase, Phase::Quoted | Phase::Opening | Phase::Lapsed | Phase::Finishing) {
-            return vec![];
-        }
         self.opening = Some(opening);
         self.opened_at = Some(now);
-        // a finish that was ordered while the opening was under way takes effect now
-        if self.phase == Phase::Finishing {
-            return vec![Effect::TellFinish];
+        match self.phase {
+            // a finish that was ordered while the opening was under way takes effect now
+            Phase::Finishing => vec![Effect::TellFinish],
+            Phase::Quoted | Phase::Opening | Phase::Lapsed => {
+                self.phase = if self.ready.is_some() { Phase::Serving } else { Phase::Waiting };
+                vec![]
+            }
+            // agreed upon or left while the chain had taken it back
+            Phase::Waiting | Phase::Serving | Phase::Settling | Phase::Leaving | Phase::Closed => vec![],
         }
-        self.phase = if self.ready.is_some() { Phase::Serving } else { Phase::Waiting };
-        vec![]
     }
 
     /// Nothing is locked any more. The opening is sent again while the quote holds; until it is seen, nothing is signed.

@@ -466,6 +466,17 @@ mod renter_side {
     }
 
     #[test]
+    fn an_end_that_is_agreed_while_the_chain_has_taken_the_opening_back_holds_when_it_returns() {
+        let mut rental = serving();
+        rental.step(Input::Finish, at(1_000)).unwrap();
+        assert_eq!(rental.step(Input::OpeningUndone, at(2_000)), Ok(vec![]));
+        let release = SignedRelease { id: rental.id, cumulative: Amount::ZERO, signature: signature() };
+        rental.step(Input::Released(release), at(3_000)).unwrap();
+        assert_eq!(rental.step(Input::Opened(opening()), at(4_000)), Ok(vec![]));
+        assert_eq!((rental.phase, rental.opening), (Phase::Settling, Some(opening())));
+    }
+
+    #[test]
     fn an_end_that_the_chain_takes_back_is_sought_again_as_before() {
         let mut rental = serving();
         rental.step(Input::Signed(voucher(rental.id, 1)), at(1_000)).unwrap();

@@ -208,9 +208,11 @@ impl World {
                         && other.from == transaction.from
                         && other.id == transaction.id
                         && other.purpose == transaction.purpose
-                        && (*went || at > s.chain.confirmed())
-                        // one that counted as failed was sent anew, and then the chain took the failure back: the second one fails
-                        && (*success || !s.plan.deep)
+                        && match s.plan.deep {
+                            // one that counted as failed is sent anew, and then the chain takes the failure back: one of the two fails
+                            true => *went && *success,
+                            false => *went || at > s.chain.confirmed(),
+                        }
                 };
                 let before = s.chain.blocks[..=number as usize].iter().zip(0u64..);
                 let mut all = before.flat_map(|(block, at)| block.mined.iter().map(move |mined| (mined, at)));
