@@ -4,14 +4,14 @@ use crate::{
     bindings::{Erc20, RentalEscrow, Revert, terms},
     config::ChainConfig,
     error::SettlementError,
-    rpc::Endpoints,
+    rpc::{CallError, ChainHealth, EndpointState, Endpoints},
 };
 use alloy::{
     eips::BlockId,
     network::TransactionBuilder,
     primitives::{Address, B256, Bytes, U256, keccak256},
     providers::{Provider, RootProvider},
-    rpc::types::{TransactionReceipt, TransactionRequest},
+    rpc::types::TransactionRequest,
 };
 use market::{
     id::RentalId,
@@ -56,6 +56,36 @@ pub struct Head {
     pub timestamp: u64,
 }
 
+impl Head {
+    /// The newest block of one endpoint.
+    pub(crate) async fn latest(provider: &RootProvider) -> Result<Self, CallError> {
+        let head = Self::of(provider, BlockId::latest()).await?;
+        head.ok_or_else(|| CallError::Nonsense("there is no latest block".to_owned()))
+    }
+
+    /// A block of one endpoint.
+    pub(crate) async fn of(provider: &RootProvider, id: BlockId) -> Result<Option<Self>, CallError> {
+        let block = provider.get_block(id).await?;
+        let head = block.map(|b| Self { number: b.header.number, hash: b.header.hash, timestamp: b.header.timestamp });
+        match (id.as_u64(), head) {
+            (Some(asked), Some(head)) if head.number != asked => {
+                Err(CallError::Nonsense(format!("block {} instead of {asked}", head.number)))
+            }
+            _ => Ok(head),
+        }
+    }
+}
+
+/// What became of a mined transaction, as far as it is settled by the block that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mined {
+    pub(crate) block: u64,
+    pub(crate) block_hash: B256,
+    pub(crate) succeeded: bool,
+    pub(crate) gas_used: u64,
+    pub(crate) gas_price: u128,
+}
+
 /// An open rental as the escrow holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OnChainRental {
@@ -67,6 +97,23 @@ pub struct OnChainRental {
     pub start: u32,
     /// Block time at which the meter was frozen, if it was.
     pub stop_at: Option<u32>,
+}
+
+impl OnChainRental {
+    async fn of(
+        provider: RootProvider,
+        escrow: Address,
+        id: RentalId,
+        block: BlockId,
+    ) -> Result<Option<Self>, CallError> {
+        let found = RentalEscrow::new(escrow, provider).rentalOf(id.0).block(block).call().await?;
+        Ok((found.start != 0).then(|| Self {
+            deposit: found.deposit.into(),
+            claimed: found.claimed.into(),
+            start: found.start,
+            stop_at: (found.stopAt != 0).then_some(found.stopAt),
+        }))
+    }
 }
 
 /// What a unit of gas costs now.
@@ -105,10 +152,8 @@ impl Chain {
     /// As [`Self::connect`], before there is an escrow.
     pub(crate) async fn connect_without_escrow(config: ChainConfig) -> Result<Self, SettlementError> {
         let endpoints = Endpoints::new(&config)?;
-        let found = endpoints.read("the chain's id", async |p| p.get_chain_id().await).await?;
-        if found != config.chain_id {
-            return Err(SettlementError::WrongChain { name: config.name, expected: config.chain_id, found });
-        }
+        // each is looked at, and its chain id too: one that serves another chain is put aside, and that is said
+        endpoints.heads().await?;
         Ok(Self { inner: Arc::new(Inner { config, endpoints }) })
     }
 
@@ -122,41 +167,55 @@ impl Chain {
         self.config().escrow_id()
     }
 
+    /// How its endpoints are.
+    pub fn health(&self) -> ChainHealth {
+        self.endpoints().health()
+    }
+
     pub(crate) fn endpoints(&self) -> &Endpoints {
         &self.inner.endpoints
     }
 
     /// The newest block: deadlines are judged by its time.
     pub async fn head(&self) -> Result<Head, SettlementError> {
-        self.block(BlockId::latest())
-            .await?
-            .ok_or_else(|| self.endpoints().nonsense("the latest block", "there is none".into()))
+        self.endpoints().read("the latest block", async |p| Head::latest(&p).await).await
     }
 
-    /// The newest block that counts, by the chain's confirmation depth.
+    /// The newest block that counts, by the chain's confirmation depth; where there are several endpoints, the newest that two of them
+    /// have, and tell alike.
     pub async fn confirmed_head(&self) -> Result<Head, SettlementError> {
-        let latest = self.head().await?;
-        let number = self.config().confirmed(latest.number);
-        if number == latest.number {
-            return Ok(latest);
+        let heads = self.endpoints().heads().await?;
+        let shared = match heads.as_slice() {
+            [only] if self.endpoints().alone() => only,
+            [_, second, ..] => second,
+            _ => {
+                let (what, endpoint) = ("the latest block", self.only_endpoint_up());
+                return Err(SettlementError::OneEndpoint { what, endpoint });
+            }
+        };
+        let number = self.config().confirmed(shared.number);
+        let told_by = heads.iter().filter(|head| *head == shared).count();
+        if number == shared.number && (told_by > 1 || self.endpoints().alone()) {
+            return Ok(*shared);
         }
         let missing = || self.endpoints().nonsense("the confirmed block", format!("there is no block {number}"));
         self.block_at(number).await?.ok_or_else(missing)
     }
 
-    /// A block by its number.
-    pub async fn block_at(&self, number: u64) -> Result<Option<Head>, SettlementError> {
-        self.block(BlockId::number(number)).await
+    fn only_endpoint_up(&self) -> String {
+        let endpoints = self.health().endpoints;
+        let up = endpoints.into_iter().find(|endpoint| endpoint.state == EndpointState::Good);
+        up.map(|endpoint| endpoint.endpoint).unwrap_or_default()
     }
 
-    async fn block(&self, id: BlockId) -> Result<Option<Head>, SettlementError> {
-        let block = self.endpoints().read("a block", async |p| p.get_block(id).await).await?;
-        Ok(block.map(|b| Head { number: b.header.number, hash: b.header.hash, timestamp: b.header.timestamp }))
+    /// A block by its number.
+    pub async fn block_at(&self, number: u64) -> Result<Option<Head>, SettlementError> {
+        self.endpoints().agreed("a block", async |p| Head::of(&p, BlockId::number(number)).await).await
     }
 
     /// The code at an address.
     pub(crate) async fn code(&self, address: Address) -> Result<Bytes, SettlementError> {
-        self.endpoints().read("a contract's code", async |p| p.get_code_at(address).await).await
+        self.endpoints().agreed("a contract's code", async |p| p.get_code_at(address).await).await
     }
 
     /// How much of the chain's coin an account has.
@@ -210,26 +269,16 @@ impl Chain {
         Ok(Fees { max_fee_per_gas: fees.max_fee_per_gas, max_priority_fee_per_gas: fees.max_priority_fee_per_gas })
     }
 
-    /// The open rental of that id, at the newest block.
+    /// The open rental of that id, at the newest block. For showing: what value hangs on is read with [`Self::rental_at`].
     pub async fn rental(&self, id: RentalId) -> Result<Option<OnChainRental>, SettlementError> {
-        self.rental_in(id, BlockId::latest()).await
+        let escrow = self.config().escrow;
+        self.endpoints().read("a rental", async |p| OnChainRental::of(p, escrow, id, BlockId::latest()).await).await
     }
 
     /// The open rental of that id as it was at a block.
     pub async fn rental_at(&self, id: RentalId, block: u64) -> Result<Option<OnChainRental>, SettlementError> {
-        self.rental_in(id, BlockId::number(block)).await
-    }
-
-    async fn rental_in(&self, id: RentalId, block: BlockId) -> Result<Option<OnChainRental>, SettlementError> {
-        let escrow = self.config().escrow;
-        let question = async |p| RentalEscrow::new(escrow, p).rentalOf(id.0).block(block).call().await;
-        let found = self.endpoints().read("a rental", question).await?;
-        Ok((found.start != 0).then(|| OnChainRental {
-            deposit: found.deposit.into(),
-            claimed: found.claimed.into(),
-            start: found.start,
-            stop_at: (found.stopAt != 0).then_some(found.stopAt),
-        }))
+        let (escrow, block) = (self.config().escrow, BlockId::number(block));
+        self.endpoints().agreed("a rental", async |p| OnChainRental::of(p, escrow, id, block).await).await
     }
 
     /// What closing now with a voucher for `cumulative` would pay the provider in all.
@@ -269,14 +318,48 @@ impl Chain {
             .await
     }
 
-    /// How many transactions of an account there are up to a block: its next nonce there.
+    /// How many transactions of an account there are up to a block, as one endpoint has it.
     pub(crate) async fn nonce(&self, account: Address, block: BlockId) -> Result<u64, SettlementError> {
         let question = async |p: RootProvider| p.get_transaction_count(account).block_id(block).await;
         self.endpoints().read("an account's nonce", question).await
     }
 
-    pub(crate) async fn receipt(&self, transaction: B256) -> Result<Option<TransactionReceipt>, SettlementError> {
-        self.endpoints().read("a receipt", async |p| p.get_transaction_receipt(transaction).await).await
+    /// How many transactions of an account there are up to a block that counts: nonces below are used for good.
+    pub(crate) async fn settled_nonce(&self, account: Address, block: u64) -> Result<u64, SettlementError> {
+        let block = BlockId::number(block);
+        let question = async |p: RootProvider| p.get_transaction_count(account).block_id(block).await;
+        self.endpoints().agreed("an account's settled nonce", question).await
+    }
+
+    /// The nonce after the transactions of an account that wait, as two endpoints have them: pools differ.
+    pub(crate) async fn waiting_nonce(&self, account: Address) -> Result<u64, SettlementError> {
+        let question = async |p: RootProvider| p.get_transaction_count(account).pending().await;
+        self.endpoints().highest_of_two("an account's next nonce", question).await
+    }
+
+    /// What became of a transaction, if it is mined.
+    pub(crate) async fn mined(&self, transaction: B256) -> Result<Option<Mined>, SettlementError> {
+        self.endpoints().agreed("a receipt", async |p| Mined::of(p, transaction).await).await
+    }
+}
+
+impl Mined {
+    async fn of(provider: RootProvider, transaction: B256) -> Result<Option<Self>, CallError> {
+        let nonsense = |why: &str| CallError::Nonsense(why.to_owned());
+        let Some(receipt) = provider.get_transaction_receipt(transaction).await? else { return Ok(None) };
+        if receipt.transaction_hash != transaction {
+            return Err(nonsense("the receipt of another transaction"));
+        }
+        let (Some(block), Some(block_hash)) = (receipt.block_number, receipt.block_hash) else {
+            return Err(nonsense("a receipt that names no block"));
+        };
+        Ok(Some(Self {
+            block,
+            block_hash,
+            succeeded: receipt.status(),
+            gas_used: receipt.gas_used,
+            gas_price: receipt.effective_gas_price,
+        }))
     }
 }
 

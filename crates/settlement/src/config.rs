@@ -39,6 +39,9 @@ pub struct ChainConfig {
     /// The usual time between blocks, in milliseconds: how often the chain is asked, and what waiting times are measured in.
     #[serde(default = "default_block_time")]
     pub block_time_ms: u64,
+    /// The most that is paid for a unit of gas, in billionths of the coin, however dear gas becomes: beyond it transactions wait.
+    #[serde(default = "default_max_fee")]
+    pub max_fee_gwei: u64,
     /// Whether this is a development chain, where money is worth nothing and safety limits on time are relaxed.
     #[serde(default)]
     pub devnet: bool,
@@ -51,6 +54,11 @@ const fn default_confirmations() -> u64 {
 /// Layer 2 chains are faster, layer 1 slower; asking every second suits most.
 const fn default_block_time() -> u64 {
     2_000
+}
+
+/// Some ten times what busy hours of the dearest chain ask: a closing costs 0.075 coins at it. Chains with a cheap coin may need more.
+const fn default_max_fee() -> u64 {
+    1_000
 }
 
 /// Where the escrow lies on every chain it was deployed to.
@@ -67,6 +75,10 @@ pub fn escrow_code_hash() -> B256 {
 const FASTEST_POLL: Duration = Duration::from_millis(100);
 /// Nor less often: people wait for the answer.
 const SLOWEST_POLL: Duration = Duration::from_secs(4);
+/// An endpoint this far behind the others is stuck rather than slow...
+const FAR_BEHIND: Duration = Duration::from_secs(60);
+/// ...but this many blocks are never far, however slow the chain.
+const FAR_BEHIND_BLOCKS: u64 = 10;
 
 impl ChainConfig {
     /// Where signatures for this chain count.
@@ -82,6 +94,17 @@ impl ChainConfig {
     /// The usual time between blocks.
     pub const fn block_time(&self) -> Duration {
         Duration::from_millis(self.block_time_ms)
+    }
+
+    /// More blocks than this behind the newest is far.
+    pub(crate) fn far_behind(&self) -> u64 {
+        let millis = u64::try_from(FAR_BEHIND.as_millis()).unwrap_or(u64::MAX);
+        (millis / self.block_time_ms.max(1)).max(FAR_BEHIND_BLOCKS)
+    }
+
+    /// The most that is paid for a unit of gas, in base units of coin.
+    pub fn max_fee_per_gas(&self) -> u128 {
+        u128::from(self.max_fee_gwei) * 1_000_000_000
     }
 
     /// The newest block that counts when `latest` is the newest there is.

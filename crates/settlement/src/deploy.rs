@@ -16,7 +16,6 @@ use alloy::{
     consensus::TxEip1559,
     eips::BlockId,
     primitives::{Address, Bytes, TxKind, U256, keccak256},
-    providers::Provider,
     sol_types::SolCall,
     transports::http::reqwest::Url,
 };
@@ -73,19 +72,18 @@ struct Deployer<'a> {
 
 impl<'a> Deployer<'a> {
     async fn connect(rpc: &Url, key: &'a Wallet) -> Result<Self, SettlementError> {
-        let mut config = ChainConfig {
+        let config = ChainConfig {
             name: "deployment".to_owned(),
-            chain_id: 0,
+            chain_id: crate::rpc::chain_id(rpc).await?,
             rpc: vec![rpc.clone()],
             escrow: escrow_address(),
             escrow_code_hash: escrow_code_hash(),
             tokens: Vec::new(),
             confirmations: 1,
             block_time_ms: 1_000,
+            max_fee_gwei: u64::MAX,
             devnet: true,
         };
-        let endpoints = crate::rpc::Endpoints::new(&config)?;
-        config.chain_id = endpoints.read("the chain's id", async |p| p.get_chain_id().await).await?;
         Ok(Self { chain: Chain::connect_without_escrow(config).await?, key })
     }
 
@@ -123,17 +121,13 @@ impl<'a> Deployer<'a> {
             input: data,
         };
         let (hash, raw) = self.key.sign_transaction(transaction)?;
-        let unsent = |source| SettlementError::Rpc {
-            what: "that it took a transaction",
-            endpoint: "the endpoint".into(),
-            source: Box::new(source),
-        };
-        self.chain.endpoints().broadcast(&raw).await.map_err(unsent)?;
+        // there is one endpoint
+        self.chain.endpoints().broadcast(&raw).await.into_iter().collect::<Result<(), _>>()?;
 
         let started = Instant::now();
         loop {
-            match self.chain.receipt(hash).await? {
-                Some(receipt) if receipt.status() => return Ok(()),
+            match self.chain.mined(hash).await? {
+                Some(mined) if mined.succeeded => return Ok(()),
                 Some(_) => return Err(refused(Revert::Unknown(Bytes::new()))),
                 None if started.elapsed() > PATIENCE => {
                     let purpose = Box::new(Purpose::Other(what.to_owned()));

@@ -61,6 +61,26 @@ pub enum SettlementError {
         /// What is wrong with it.
         why: String,
     },
+    /// Endpoints tell different things where value hangs on it. Nothing was done.
+    #[error(
+        "the chain's endpoints {endpoints} disagree about {what}: nothing is done until two agree; replace the one that is wrong, or add a third to `rpc`"
+    )]
+    Disagreement {
+        /// What was asked.
+        what: &'static str,
+        /// The endpoints, without what may be secret in them.
+        endpoints: String,
+    },
+    /// Only one of several configured endpoints tells what two must agree on. Nothing was done.
+    #[error(
+        "only the chain's endpoint {endpoint} tells {what}, and two must agree: nothing is done until another is back; a third in `rpc` makes up for one that is down"
+    )]
+    OneEndpoint {
+        /// What was asked.
+        what: &'static str,
+        /// The endpoint that answered, without what may be secret in it.
+        endpoint: String,
+    },
     /// The endpoint serves another chain than configured.
     #[error(
         "`{name}` is configured as chain {expected}, but its endpoint serves chain {found}: correct `chain_id` or `rpc`"
@@ -152,6 +172,26 @@ pub enum SettlementError {
         purpose: Box<Purpose>,
         /// The nonce.
         nonce: u64,
+    },
+    /// Another program on this machine sends with the same key.
+    #[error(
+        "{account} on chain {chain} is used by another program on this machine{}: end it, or give this node a key of its own", .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    AccountInUse {
+        /// The account.
+        account: Address,
+        /// The chain's id.
+        chain: u64,
+        /// The other program, as it wrote itself down.
+        pid: Option<u32>,
+    },
+    /// The place where programs of this user claim accounts cannot be used.
+    #[error("{} cannot be used to claim the account for this program: set XDG_RUNTIME_DIR to a folder of yours", path.display())]
+    AccountLock {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The task that sends transactions has ended.
     #[error("the transaction sender has stopped: the node is shutting down")]

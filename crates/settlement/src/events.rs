@@ -1,9 +1,15 @@
 //! The escrow's events, read from the chain: what opened a rental, and how it ended.
 
-use crate::{bindings::RentalEscrow, chain::Chain, error::SettlementError};
+use crate::{
+    bindings::RentalEscrow,
+    chain::{Chain, Head},
+    error::SettlementError,
+    rpc::CallError,
+};
 use alloy::{
+    eips::BlockId,
     primitives::{Address, B256},
-    providers::Provider,
+    providers::{Provider, RootProvider},
     rpc::types::{Filter, Log},
     sol_types::SolEvent,
 };
@@ -181,16 +187,26 @@ impl Chain {
             .topic1(ids.iter().map(|id| id.0).collect::<Vec<_>>())
             .from_block(from)
             .to_block(until);
-        let logs = self.endpoints().read("the escrow's events", async |p| p.get_logs(&filter).await).await?;
+        self.endpoints().agreed("the escrow's events", async |p| RentalEvent::read(&p, &filter).await).await
+    }
+}
+
+impl RentalEvent {
+    /// The events that one endpoint has.
+    async fn read(provider: &RootProvider, filter: &Filter) -> Result<Vec<Self>, CallError> {
+        let logs = provider.get_logs(filter).await?;
         let mut events = Vec::with_capacity(logs.len());
         for log in logs.iter().filter(|log| !log.removed) {
-            events.push(self.event(log).await?);
+            if !filter.rpc_matches(log) {
+                return Err(CallError::Nonsense("an event that was not asked for".to_owned()));
+            }
+            events.push(Self::of(provider, log).await?);
         }
         Ok(events)
     }
 
-    async fn event(&self, log: &Log) -> Result<RentalEvent, SettlementError> {
-        let nonsense = |why: &str| self.endpoints().nonsense("the escrow's events", why.to_owned());
+    async fn of(provider: &RootProvider, log: &Log) -> Result<Self, CallError> {
+        let nonsense = |why: &str| CallError::Nonsense(why.to_owned());
         let unreadable = |_| nonsense("an event does not decode");
         let (Some(transaction), Some(block), Some(block_hash)) =
             (log.transaction_hash, log.block_number, log.block_hash)
@@ -202,7 +218,10 @@ impl Chain {
                 let e = RentalEscrow::Opened::decode_log(&log.inner).map_err(unreadable)?.data;
                 let timestamp = match log.block_timestamp {
                     Some(timestamp) => timestamp,
-                    None => self.block_at(block).await?.ok_or_else(|| nonsense("an event of no block"))?.timestamp,
+                    None => {
+                        let head = Head::of(provider, BlockId::number(block)).await?;
+                        head.ok_or_else(|| nonsense("an event of no block"))?.timestamp
+                    }
                 };
                 let quote = Quote {
                     provider: e.provider,

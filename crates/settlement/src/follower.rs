@@ -28,8 +28,8 @@ const EVENTS: usize = 256;
 /// Rentals watched at once on one chain: each costs a call now and then, and a thousand are more than a machine's slots.
 const MAX_WATCHED: usize = 4_096;
 
-/// How deep a closing must lie before its rental is forgotten, and how far the follower goes back when the last block it read has been
-/// replaced: deeper than chains that pay have been seen to go.
+/// How deep a closing must lie before its rental is forgotten, and a transaction before it is no longer looked at; and how far the follower
+/// goes back when the last block it read has been replaced: deeper than chains that pay have been seen to go.
 pub(crate) const REORG_DEPTH: u64 = 64;
 
 /// What happened, as deep in the chain as configured. An event may come twice around a restart of the node, never in a wrong order.

@@ -19,6 +19,7 @@ pub mod deploy;
 mod error;
 mod events;
 mod follower;
+mod lock;
 mod observed;
 mod rpc;
 mod sender;
@@ -32,7 +33,8 @@ pub use config::{ChainConfig, escrow_address, escrow_code_hash};
 pub use error::SettlementError;
 pub use events::{Closing, ClosingKind, Opening};
 pub use follower::{ChainEvent, Follower, Known};
-pub use sender::TransactionSender;
+pub use rpc::{ChainHealth, EndpointHealth, EndpointState};
+pub use sender::{SenderHealth, TransactionSender};
 pub use transactions::{Call, Confirmed, Purpose, TABLES, TransactionRecord, TransactionState};
 pub use wallet::{Keystore, Passphrase, Wallet};
 

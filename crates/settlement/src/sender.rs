@@ -5,6 +5,8 @@
 //! dies at any line of this carries on at its next start, and a purpose that is asked for twice is still served once.
 
 mod actor;
+mod fees;
+mod refusal;
 
 use crate::{
     bindings::Revert,
@@ -27,8 +29,27 @@ const WAIT_BLOCKS: u32 = 40;
 /// The shortest wait, for chains whose blocks come fast.
 const SHORTEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Sends transactions of one account on one chain. Clones share the actor behind it, which ends with the last of them; there must be
-/// only one actor for an account, in one program.
+/// How sending goes, for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SenderHealth {
+    /// Transactions that are not final.
+    pub pending: usize,
+    /// How often one was sent again.
+    pub resent: u64,
+    /// How often a fee was raised.
+    pub raised: u64,
+    /// How often it was found that blocks ask for more than `max_fee_gwei` allows.
+    pub capped: u64,
+    /// How many nonces another program took.
+    pub superseded: u64,
+    /// How many final transactions a reorganisation undid.
+    pub undone: u64,
+    /// How many nonces had to be filled.
+    pub filled: u64,
+}
+
+/// Sends transactions of one account on one chain. Clones share the actor behind it, which ends with the last of them; a lock
+/// lets only one program of a user have it.
 #[derive(Clone)]
 pub struct TransactionSender {
     chain: Chain,
@@ -37,6 +58,7 @@ pub struct TransactionSender {
     submissions: mpsc::Sender<Submission>,
     /// Changes whenever a transaction becomes final.
     news: watch::Receiver<u64>,
+    health: watch::Receiver<SenderHealth>,
     _alive: Arc<DropGuard>,
 }
 
@@ -60,10 +82,11 @@ impl TransactionSender {
         let ledger = Ledger::new(store, chain.config().chain_id, wallet.address());
         let (submissions, inbox) = mpsc::channel(QUEUE);
         let (announce, news) = watch::channel(0);
+        let (tell, health) = watch::channel(SenderHealth::default());
         let cancel = cancel.child_token();
-        let actor = Actor::load(chain.clone(), wallet.clone(), ledger.clone(), announce).await?;
+        let actor = Actor::load(chain.clone(), wallet.clone(), ledger.clone(), announce, tell).await?;
         tokio::spawn(actor.run(inbox, cancel.clone()));
-        Ok(Self { chain, wallet, ledger, submissions, news, _alive: Arc::new(cancel.drop_guard()) })
+        Ok(Self { chain, wallet, ledger, submissions, news, health, _alive: Arc::new(cancel.drop_guard()) })
     }
 
     /// The account that sends.
@@ -74,6 +97,11 @@ impl TransactionSender {
     /// The chain it sends on.
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// How sending goes.
+    pub fn health(&self) -> SenderHealth {
+        self.health.borrow().clone()
     }
 
     /// The record of what was sent for a purpose.

@@ -4,12 +4,16 @@ use crate::{bindings::Revert, error::SettlementError};
 use alloy::primitives::{Address, B256, Bytes, U256};
 use market::{id::RentalId, money::Amount};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 use store::{Json, Store, StoreError, Table, TableDef};
 
 /// The tables of this crate, for `Store::open`.
-pub const TABLES: [TableDef; 3] =
-    [TableDef::of::<Transactions>(), TableDef::of::<Pending>(), TableDef::of::<crate::follower::Cursors>()];
+pub const TABLES: [TableDef; 4] = [
+    TableDef::of::<Transactions>(),
+    TableDef::of::<Pending>(),
+    TableDef::of::<Settled>(),
+    TableDef::of::<crate::follower::Cursors>(),
+];
 
 /// Every transaction by chain, account and purpose.
 pub(crate) struct Transactions;
@@ -25,6 +29,26 @@ impl Table for Pending {
     const NAME: &'static str = "transactions_pending";
     type Key = (u64, Address, u64);
     type Value = Json<String>;
+}
+
+/// Those that are final but not yet so deep that nothing can undo them, by chain, account and nonce; the one with the highest nonce stays.
+/// Always written in one batch with [`Transactions`].
+pub(crate) struct Settled;
+impl Table for Settled {
+    const NAME: &'static str = "transactions_settled";
+    type Key = (u64, Address, u64);
+    type Value = Json<Place>;
+}
+
+/// The block that made a transaction final.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The transaction's key in [`Transactions`].
+    pub(crate) purpose: String,
+    /// The number of the block.
+    pub(crate) block: u64,
+    /// Its hash.
+    pub(crate) block_hash: B256,
 }
 
 /// What a transaction is for. The same purpose is served by one transaction, however often it is asked for.
@@ -54,6 +78,8 @@ pub enum Purpose {
     },
     /// Pull what could not be paid out in this token.
     Withdraw(Address),
+    /// Use a nonce up that nothing else uses, so that the transactions after it can be mined.
+    Fill(u64),
     /// Anything else; the text tells it from others of the kind.
     Other(String),
 }
@@ -62,7 +88,7 @@ impl Purpose {
     /// Whether a confirmed transaction settles the purpose for good. Approvals are used up and credits come again: asked for anew
     /// after the last one is final, they are sent anew.
     pub const fn happens_once(&self) -> bool {
-        !matches!(self, Self::Approve { .. } | Self::Withdraw(_))
+        !matches!(self, Self::Approve { .. } | Self::Withdraw(_) | Self::Fill(_))
     }
 }
 
@@ -78,6 +104,7 @@ impl fmt::Display for Purpose {
             Self::Finalize(id) => write!(f, "finalize {id}"),
             Self::Approve { token, spender, amount } => write!(f, "approve {amount} of {token} to {spender}"),
             Self::Withdraw(token) => write!(f, "withdraw {token}"),
+            Self::Fill(nonce) => write!(f, "fill nonce {nonce}"),
             Self::Other(text) => write!(f, "other {text}"),
         }
     }
@@ -219,21 +246,29 @@ impl Ledger {
 
     /// The record for a purpose.
     pub(crate) async fn find(&self, purpose: &Purpose) -> Result<Option<TransactionRecord>, StoreError> {
-        let key = (self.chain, self.account, purpose.to_string());
+        self.at(purpose.to_string()).await
+    }
+
+    async fn at(&self, purpose: String) -> Result<Option<TransactionRecord>, StoreError> {
+        let key = (self.chain, self.account, purpose);
         Ok(self.store.run(move |store| store.get::<Transactions>(&key)).await?.map(|record| record.0))
     }
 
-    /// Writes a record, and whether it is pending, to the disk.
-    pub(crate) async fn save(&self, record: &TransactionRecord) -> Result<(), StoreError> {
-        let (chain, account, record) = (self.chain, self.account, record.clone());
+    /// Writes a record to the disk, and where it stands: under way, final by a block, or final by the loss of its nonce.
+    pub(crate) async fn save(&self, record: &TransactionRecord, place: Option<&Place>) -> Result<(), StoreError> {
+        let (chain, account, record, place) = (self.chain, self.account, record.clone(), place.cloned());
         self.store
             .run(move |store| {
                 let purpose = record.purpose.to_string();
-                let pending = (chain, account, record.nonce);
+                let nonce = (chain, account, record.nonce);
                 let mut batch = store.batch();
                 match record.state {
-                    TransactionState::Pending => batch.put::<Pending>(&pending, &Json(purpose.clone()))?,
-                    _ => batch.delete::<Pending>(&pending)?,
+                    TransactionState::Pending => batch.put::<Pending>(&nonce, &Json(purpose.clone()))?,
+                    _ => batch.delete::<Pending>(&nonce)?,
+                }
+                match place {
+                    Some(place) => batch.put::<Settled>(&nonce, &Json(place))?,
+                    None => batch.delete::<Settled>(&nonce)?,
                 }
                 batch.put::<Transactions>(&(chain, account, purpose), &Json(record))?;
                 batch.commit_sync()
@@ -252,6 +287,36 @@ impl Ledger {
                     records.extend(store.get::<Transactions>(&(chain, account, purpose.0))?.map(|record| record.0));
                 }
                 Ok(records)
+            })
+            .await
+    }
+
+    /// Where final transactions stand that may still be undone, by nonce; and that of the highest nonce, however old.
+    pub(crate) async fn settled(&self) -> Result<BTreeMap<u64, Place>, StoreError> {
+        let (chain, account) = (self.chain, self.account);
+        self.store
+            .run(move |store| {
+                let rows = store.scan_prefix::<Settled, _>(&(chain, account))?;
+                rows.map(|row| row.map(|((_, _, nonce), place)| (nonce, place.0))).collect()
+            })
+            .await
+    }
+
+    /// The final transaction of a nonce, unless its purpose has gone on to another one since.
+    pub(crate) async fn settled_at(&self, nonce: u64, place: &Place) -> Result<Option<TransactionRecord>, StoreError> {
+        Ok(self.at(place.purpose.clone()).await?.filter(|record| record.nonce == nonce))
+    }
+
+    /// Nothing can undo these any more.
+    pub(crate) async fn forget(&self, nonces: Vec<u64>) -> Result<(), StoreError> {
+        let (chain, account) = (self.chain, self.account);
+        self.store
+            .run(move |store| {
+                let mut batch = store.batch();
+                for nonce in nonces {
+                    batch.delete::<Settled>(&(chain, account, nonce))?;
+                }
+                batch.commit()
             })
             .await
     }

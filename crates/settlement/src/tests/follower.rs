@@ -1,6 +1,6 @@
 //! What a follower tells of rentals, and when.
 
-use super::world::{DOLLAR, World, amount};
+use super::world::{DOLLAR, World, amount, eventually};
 use crate::Wallet;
 use crate::{Chain, ChainEvent, ClosingKind, EscrowAccount, Follower, Known, TransactionSender, follower::REORG_DEPTH};
 use market::id::RentalId;
@@ -138,7 +138,9 @@ async fn a_rental_that_is_no_longer_watched_is_not_told() {
 /// An account whose sender remembers nothing: what a chain that went back has forgotten, it sends again.
 async fn forgetful(w: &World, wallet: &Wallet, name: &str) -> EscrowAccount {
     let store = w.store(name).await;
-    EscrowAccount::new(TransactionSender::start(w.chain.clone(), wallet.clone(), store, &w.cancel).await.unwrap())
+    // the one before, which remembers and would send it by itself, gives the account up in its own time
+    let start = async || TransactionSender::start(w.chain.clone(), wallet.clone(), store.clone(), &w.cancel).await.ok();
+    EscrowAccount::new(eventually("the account is free", start).await)
 }
 
 /// Takes the chain back to a snapshot, and on for more blocks than it had.
@@ -160,6 +162,8 @@ async fn an_opening_that_the_chain_takes_back_is_told_as_undone_and_again_when_i
     let snapshot = w.control("evm_snapshot", serde_json::json!([])).await;
     renter.open(&quote, amount(DOLLAR)).await.unwrap();
     assert!(is_opened(&next(&mut events).await, quote.id()));
+    // whose sender would by itself make again what the chain undoes
+    drop(renter);
 
     go_back(&w, snapshot).await;
     assert_eq!(w.chain.rental(quote.id()).await.unwrap(), None);
@@ -183,6 +187,7 @@ async fn an_end_that_the_chain_takes_back_is_told_as_undone() {
     let snapshot = w.control("evm_snapshot", serde_json::json!([])).await;
     provider.close(&quote.quote, None).await.unwrap();
     assert!(matches!(next(&mut events).await, ChainEvent::Closed { id, .. } if id == quote.id()));
+    drop(provider);
 
     go_back(&w, snapshot).await;
     assert_eq!(next(&mut events).await, ChainEvent::ClosingUndone { id: quote.id() });

@@ -205,7 +205,8 @@ async fn a_dead_endpoint_is_passed_over_and_none_at_all_is_an_error() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let dead: alloy::transports::http::reqwest::Url = format!("http://127.0.0.1:{port}/secret-key").parse().unwrap();
     let mut config = w.config.clone();
-    config.rpc.insert(0, dead.clone());
+    // of three, two that live are enough
+    config.rpc = vec![dead.clone(), w.url().clone(), w.url().clone()];
     Chain::connect(config.clone()).await.unwrap();
 
     config.rpc = vec![dead];

@@ -113,6 +113,7 @@ impl World {
             tokens: vec![Token { chain: CHAIN, address: dollar, symbol: "tUSD".into(), decimals: 6 }],
             confirmations: 1,
             block_time_ms: 200,
+            max_fee_gwei: 1_000,
             devnet: true,
         };
         let chain = Chain::connect(config.clone()).await.unwrap();
