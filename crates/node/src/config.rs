@@ -64,6 +64,7 @@ struct ChainSection {
     escrow_code_hash: Option<B256>,
     confirmations: Option<u64>,
     block_time_ms: Option<u64>,
+    max_fee_gwei: Option<u64>,
     devnet: Option<bool>,
     #[serde(default)]
     token: Vec<TokenSection>,
@@ -225,7 +226,12 @@ impl ChainSection {
         table.insert("name".into(), self.name.clone().into());
         table.insert("chain_id".into(), self.integer("chain_id", self.chain_id)?);
         table.insert("rpc".into(), Value::Array(self.rpc.clone()));
-        for (key, value) in [("confirmations", self.confirmations), ("block_time_ms", self.block_time_ms)] {
+        let numbers = [
+            ("confirmations", self.confirmations),
+            ("block_time_ms", self.block_time_ms),
+            ("max_fee_gwei", self.max_fee_gwei),
+        ];
+        for (key, value) in numbers {
             if let Some(value) = value {
                 table.insert(key.into(), self.integer(key, value)?);
             }

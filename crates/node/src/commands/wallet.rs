@@ -81,6 +81,11 @@ pub(crate) fn chain_error(error: SettlementError) -> ApiError {
         SettlementError::WrongChain { .. } | SettlementError::WrongCode { .. } | SettlementError::NoEndpoint { .. } => {
             "nothing was sent; correct the [[chain]] section of the configuration"
         }
+        SettlementError::Disagreement { .. } | SettlementError::OneEndpoint { .. } => {
+            "`node doctor` shows each endpoint; name three of different operators in `rpc`"
+        }
+        SettlementError::AccountInUse { .. } => "end the other program, or give this node a wallet of its own",
+        SettlementError::AccountLock { .. } => "set XDG_RUNTIME_DIR to a folder that is yours alone",
         _ => "check the [[chain]] sections of the configuration, and that the endpoint is up",
     };
     ErrorKind::Chain.because(&error, next)

@@ -108,7 +108,12 @@ pub(crate) const SECTIONS: &[Section] = &[
         keys: &[
             key("name", Kind::Text, r#""base""#, "What you call it."),
             key("chain_id", Kind::Integer, "8453", "EIP-155 chain id; the endpoints must agree."),
-            key("rpc", Kind::Texts, r#"["https://rpc.example.org"]"#, "HTTP endpoints, in the order of preference."),
+            key(
+                "rpc",
+                Kind::Texts,
+                r#"["https://rpc.example.org", "https://rpc.example.net", "https://rpc.example.com"]"#,
+                "HTTP endpoints of different operators, in the order of preference. Of several, two must agree on what releases value: with three, one may be down.",
+            ),
             key(
                 "escrow",
                 Kind::Text,
@@ -128,6 +133,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "How deep a block must lie before it counts; 1 is the latest itself.",
             ),
             key("block_time_ms", Kind::Integer, "2000", "The usual time between blocks, in milliseconds."),
+            key(
+                "max_fee_gwei",
+                Kind::Integer,
+                "1000",
+                "The most that is paid for a unit of gas, in billionths of the coin; when gas is dearer, transactions wait.",
+            ),
             key("devnet", Kind::Flag, "false", "Money is worth nothing here, and limits on time are relaxed."),
         ],
     },

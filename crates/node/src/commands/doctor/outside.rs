@@ -8,7 +8,9 @@ use market::{
     money::{Amount, format_units},
     time::UnixMillis,
 };
-use settlement::{Chain, ChainConfig, GAS_TO_APPROVE, GAS_TO_CLOSE, GAS_TO_OPEN, Head, SettlementError};
+use settlement::{
+    Chain, ChainConfig, EndpointHealth, EndpointState, GAS_TO_APPROVE, GAS_TO_CLOSE, GAS_TO_OPEN, Head, SettlementError,
+};
 use std::{
     io,
     net::{IpAddr, TcpListener, UdpSocket},
@@ -93,6 +95,7 @@ async fn chain(patient: &Patient<'_>, config: ChainConfig, wallet: &Result<Addre
         Finding::ok(&id, format!("serves chain {}, answers in {} ms", config.chain_id, took.as_millis()), needed),
         Finding::ok(code_id, format!("hash {code}"), code_needed),
     ];
+    findings.extend(endpoints(&id, &config, &chain));
     match chain.head().await {
         Ok(head) => findings.push(clock(&id, &config, head, UnixMillis::now())),
         Err(error) => findings.push(Finding::ok(&id, with_causes(&error), "the newest block").problem("look again")),
@@ -101,6 +104,41 @@ async fn chain(patient: &Patient<'_>, config: ChainConfig, wallet: &Result<Addre
         findings.push(gas(patient, &chain, &format!("{id}.gas"), wallet).await);
     }
     findings
+}
+
+/// Each endpoint; and whether there are enough, where money is worth something.
+fn endpoints(id: &str, config: &ChainConfig, chain: &Chain) -> Vec<Finding> {
+    let endpoints = chain.health().endpoints;
+    let alone = endpoints.len() == 1;
+    let rows = endpoints.iter().enumerate().map(|(number, endpoint)| {
+        let finding = self::endpoint(format!("{id}.rpc.{}", number + 1), config, endpoint);
+        match alone && !config.devnet && finding.remedy.is_empty() {
+            true => finding.warning("it is believed alone: name two more in `rpc`, of other operators"),
+            false => finding,
+        }
+    });
+    rows.collect()
+}
+
+fn endpoint(id: String, config: &ChainConfig, endpoint: &EndpointHealth) -> Finding {
+    let name = &endpoint.endpoint;
+    let needed = format!("an endpoint of chain {} that keeps up", config.chain_id);
+    let finding = |found: String| Finding::ok(id, found, needed);
+    match endpoint.state {
+        EndpointState::Good => {
+            let took = endpoint.latency.unwrap_or_default().as_millis();
+            let head = endpoint.head.map_or_else(|| "no block".to_owned(), |head| format!("block {head}"));
+            finding(format!("{name} has {head}, answers in {took} ms"))
+        }
+        EndpointState::Resting => finding(format!("{name} does not answer"))
+            .warning("check that it is up and reachable, or name another in `rpc`"),
+        EndpointState::Lagging { blocks } => {
+            finding(format!("{name} is {blocks} blocks behind others")).warning("name another in `rpc`")
+        }
+        EndpointState::OtherChain { found } => {
+            finding(format!("{name} serves chain {found}")).problem("take it out of `rpc`: it is not used")
+        }
+    }
 }
 
 /// This machine's clock against the chain's: what is signed here names times that the chain judges.
@@ -274,6 +312,25 @@ mod tests {
     use super::*;
     use crate::commands::doctor::State;
     use alloy_primitives::B256;
+
+    #[test]
+    fn each_endpoint_is_told_with_what_to_do_about_it() {
+        let text = r#"{"name":"x","chain_id":1,"rpc":[]}"#;
+        let config: ChainConfig = serde_json::from_str(text).unwrap();
+        let states = [
+            (EndpointState::Good, State::Ok),
+            (EndpointState::Resting, State::Warning),
+            (EndpointState::Lagging { blocks: 70 }, State::Warning),
+            (EndpointState::OtherChain { found: 5 }, State::Problem),
+        ];
+        for (state, wanted) in states {
+            let endpoint = "https://rpc.example.org".to_owned();
+            let health = EndpointHealth { endpoint, state, head: Some(7), latency: None, answers: 1, failures: 0 };
+            let finding = super::endpoint("chain.x.rpc.1".to_owned(), &config, &health);
+            assert_eq!(finding.state, wanted, "{finding:?}");
+            assert!(finding.found.contains("rpc.example.org"), "{finding:?}");
+        }
+    }
 
     #[test]
     fn the_clock_is_held_against_the_newest_block() {
