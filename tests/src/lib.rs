@@ -1,5 +1,8 @@
 //! What the end-to-end tests share: waiting for conditions with a limit, and the checks that hold after every rental whatever its story.
-//! The tests themselves are in `tests/it`, one file for each kind of story.
+//! The tests themselves are in `tests/it`, one file for each kind of story; those of a chain whose endpoints fail and lie are in
+//! `tests/chain`.
+
+pub mod rpc_proxy;
 
 use anyhow::{Context, Result, ensure};
 use api::types::{Receipt, RentalRow, Role};
