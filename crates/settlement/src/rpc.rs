@@ -47,7 +47,9 @@ pub(crate) struct Endpoints {
 impl Endpoints {
     pub(crate) fn new(config: &ChainConfig) -> Result<Self, SettlementError> {
         let make = |url| Endpoint::new(&config.name, config.chain_id, url).map(Arc::new);
-        let list = config.rpc.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+        // one that is named twice cannot agree with itself
+        let distinct = config.rpc.iter().enumerate().filter(|(n, url)| !config.rpc[..*n].contains(url));
+        let list = distinct.map(|(_, url)| make(url)).collect::<Result<Vec<_>, _>>()?;
         if list.is_empty() {
             return Err(SettlementError::NoEndpoint { chain: config.name.clone() });
         }

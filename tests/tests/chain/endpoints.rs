@@ -144,7 +144,7 @@ async fn two_endpoints_that_disagree_release_nothing() -> Result<()> {
 
     // with a third, the one that errs is outvoted
     let mut config = w.config.clone();
-    config.rpc.push(w.config.rpc[0].clone());
+    config.rpc.push(format!("{}/third", w.proxies[0].url()).parse()?);
     let three = Chain::connect(config).await?;
     assert_eq!(three.rental_at(id, block).await?, Some(rental));
     assert_eq!(three.opening(id, 0).await?.map(|opening| opening.transaction), Some(opened.transaction));

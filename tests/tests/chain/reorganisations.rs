@@ -19,6 +19,8 @@ async fn an_opening_that_a_deep_reorganisation_undoes_is_made_again() -> Result<
     w.config.confirmations = 2;
     let chain = Chain::connect(w.config.clone()).await?;
     let account = EscrowAccount::new(w.sender(&chain, "sender").await?);
+    // what the wallet has lies deeper than what is undone
+    w.mine(5).await?;
     let quote = w.quote(&chain).await?;
     let (id, purpose) = (quote.id(), Purpose::Open(quote.id()));
     let opening = tokio::spawn({

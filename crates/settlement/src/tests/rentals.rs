@@ -206,8 +206,14 @@ async fn a_dead_endpoint_is_passed_over_and_none_at_all_is_an_error() {
     let dead: alloy::transports::http::reqwest::Url = format!("http://127.0.0.1:{port}/secret-key").parse().unwrap();
     let mut config = w.config.clone();
     // of three, two that live are enough
-    config.rpc = vec![dead.clone(), w.url().clone(), w.url().clone()];
+    let mut same = w.url().clone();
+    same.set_query(Some("again"));
+    config.rpc = vec![dead.clone(), w.url().clone(), same];
     Chain::connect(config.clone()).await.unwrap();
+
+    config.rpc = vec![w.url().clone(), w.url().clone()];
+    let chain = Chain::connect(config.clone()).await.unwrap();
+    assert_eq!(chain.health().endpoints.len(), 1, "one that is named twice is still one");
 
     config.rpc = vec![dead];
     let error = Chain::connect(config.clone()).await.unwrap_err();
