@@ -74,3 +74,28 @@ async fn a_wrong_chain_id_and_an_escrow_with_other_code_are_refused() -> Result<
     })
     .await
 }
+
+#[tokio::test]
+async fn a_second_daemon_with_the_same_key_in_a_directory_of_its_own_is_refused() -> Result<()> {
+    story(async {
+        let devnet = Devnet::builder().providers(1).renters(1).start().await?;
+        let renter = devnet.node("renter-1")?;
+        let before = Books::read(&devnet).await?;
+        let folder = tempfile::tempdir()?;
+        let mut twin = renter.clone();
+        twin.data_dir = folder.path().join("data");
+        std::fs::create_dir_all(twin.data_dir.join("keystore"))?;
+        for file in ["config.toml", "peer.key", "keystore/wallet.json"] {
+            std::fs::copy(renter.data_dir.join(file), twin.data_dir.join(file))?;
+        }
+        let mut command = twin.command(["--role", "renter"]);
+        // where it meets nobody: it is the key that must be refused
+        let output = command.env("GPULEASE_NETWORK__LISTEN", "/ip4/127.0.0.1/tcp/0").output().await?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(7), "{:?}: {stderr}", output.status);
+        ensure!(stderr.contains("used by another program") && stderr.contains(&renter.wallet.to_string()), "{stderr}");
+        nothing_happened(&devnet, &before).await?;
+        devnet.stop()
+    })
+    .await
+}
