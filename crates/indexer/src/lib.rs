@@ -6,7 +6,7 @@
 
 use network::{AdStore, Handle, PeerId, Stopped};
 use std::sync::Arc;
-use store::{Raw, Store, StoreError, Table, TableDef};
+use store::{Raw, Store, StoreError, Table, TableDef, crash_point};
 
 /// The newest advertisement of each provider, as its signed envelope.
 struct Ads;
@@ -41,16 +41,19 @@ struct Book(Store);
 
 impl AdStore for Book {
     fn put(&self, peer: &PeerId, _seq: u64, raw: &[u8]) {
+        crash_point("indexer", "ad", "arrived");
         // not a promise to anyone: what is lost comes back with the next refresh
         if let Err(error) = self.0.put::<Ads>(peer, &Raw(raw.to_vec())) {
             tracing::warn!(%peer, %error, "an advertisement was not written");
         }
+        crash_point("indexer", "ad", "written");
     }
 
     fn remove(&self, peer: &PeerId) {
         if let Err(error) = self.0.delete::<Ads>(peer) {
             tracing::warn!(%peer, %error, "an advertisement was not removed");
         }
+        crash_point("indexer", "ad", "removed");
     }
 }
 
@@ -59,5 +62,8 @@ pub async fn refill(store: &Store, network: &Handle) -> Result<usize, Error> {
     let ads = store
         .run(|store| store.scan::<Ads>(..)?.map(|row| row.map(|(_, raw)| raw.0)).collect::<Result<Vec<_>, _>>())
         .await?;
-    Ok(network.load_ads(ads).await?)
+    crash_point("indexer", "book", "read");
+    let kept = network.load_ads(ads).await?;
+    crash_point("indexer", "book", "loaded");
+    Ok(kept)
 }

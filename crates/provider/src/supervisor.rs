@@ -32,7 +32,7 @@ use network::{AdDraft, Handle, Reply};
 use sandbox::{Backend, Rootfs, Sandbox, SandboxId, SandboxSpec};
 use settlement::{ChainEvent, EscrowAccount, Follower, Known, SettlementError, Wallet};
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use store::{Json, Store, StoreError};
+use store::{Json, Store, StoreError, crash_point};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -391,8 +391,9 @@ impl Supervisor {
     /// Gives a rental's machine an input, writes what became of it, and then does what it asks for.
     async fn input(&mut self, id: RentalId, input: Input, now: UnixMillis) -> Result<(), StepFailure> {
         let Some(live) = self.live.get(&id) else { return Ok(()) };
-        let mut next = live.rental.clone();
+        let (mut next, name) = (live.rental.clone(), input.name());
         let effects = next.step(input, now)?;
+        crash_point("provider", name, "stepped");
         if next != live.rental {
             if next.phase != live.rental.phase {
                 tracing::info!(rental = %id.short(), from = live.rental.phase.name(), to = next.phase.name(), "phase");
@@ -402,12 +403,14 @@ impl Supervisor {
                 Phase::Lapsed => self.store.run(move |store| store.delete::<Rentals>(&id)).await?,
                 _ => self.write(next.clone()).await?,
             }
+            crash_point("provider", name, "written");
             if let Some(live) = self.live.get_mut(&id) {
                 live.rental = next;
             }
         }
         let freed = effects.contains(&Effect::FreeSlot);
         self.act(id, effects);
+        crash_point("provider", name, "acted");
         if self.live.get(&id).is_some_and(|live| live.rental.phase == Phase::Lapsed) {
             self.forget(id).await;
         }
@@ -475,10 +478,12 @@ impl Supervisor {
         };
         let backend = Arc::clone(&self.backend);
         self.work.spawn(async move {
+            crash_point("provider", "sandbox", "creating");
             let result = match SandboxId::new(sandbox_name(&id)) {
                 Ok(name) => backend.create(&name, &spec).await,
                 Err(error) => Err(error),
             };
+            crash_point("provider", "sandbox", "created");
             Done::Prepared { id, result }
         });
     }
@@ -486,9 +491,11 @@ impl Supervisor {
     fn destroy(&mut self, sandbox: Arc<dyn Sandbox>) {
         self.sessions += 1;
         self.work.spawn(async move {
+            crash_point("provider", "sandbox", "destroying");
             if let Err(error) = sandbox.destroy().await {
                 tracing::error!(sandbox = %sandbox.id(), %error, "the sandbox could not be removed");
             }
+            crash_point("provider", "sandbox", "destroyed");
             Done::Over
         });
     }

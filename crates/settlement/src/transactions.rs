@@ -90,6 +90,22 @@ impl Purpose {
     pub const fn happens_once(&self) -> bool {
         !matches!(self, Self::Approve { .. } | Self::Withdraw(_) | Self::Fill(_))
     }
+
+    /// The kind of it, in one word.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "open",
+            Self::Claim(..) => "claim",
+            Self::Close(_) => "close",
+            Self::Release(_) => "release",
+            Self::Stop(_) => "stop",
+            Self::Finalize(_) => "finalize",
+            Self::Approve { .. } => "approve",
+            Self::Withdraw(_) => "withdraw",
+            Self::Fill { .. } => "fill",
+            Self::Other(_) => "other",
+        }
+    }
 }
 
 /// The form is the key in the database: it must not change.

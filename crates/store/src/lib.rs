@@ -29,11 +29,13 @@
 //! `commit_sync`: it is on the disk before the promise leaves the node. Everything that can be learned again uses the plain forms.
 
 mod codec;
+mod crash;
 mod error;
 mod options;
 mod scan;
 
 pub use codec::{Json, KeyCodec, PrefixOf, Raw, ValueCodec};
+pub use crash::{CRASH_AT, crash_point};
 pub use error::{CodecError, StoreError};
 pub use scan::Scan;
 

@@ -12,7 +12,7 @@ use market::{
     time::UnixMillis,
 };
 use settlement::{ChainEvent, SettlementError};
-use store::Json;
+use store::{Json, crash_point};
 
 /// How long a closing that failed rests before it is tried again.
 const CLOSE_RETRY: u64 = 5_000;
@@ -182,7 +182,9 @@ impl Supervisor {
                 let closing = store.get::<Rentals>(&id)?.and_then(|rental| rental.0.closing);
                 match (&receipt, closing) {
                     (Some(receipt), Some(closing)) if receipt.closed.tx == closing.tx => {
+                        crash_point("provider", "receipt", "writing");
                         store.put_sync::<Receipts>(&id, &Json(receipt.clone()))?;
+                        crash_point("provider", "receipt", "written");
                         Ok(Some("the receipt is written"))
                     }
                     (None, None) if store.contains::<Receipts>(&id)? => {

@@ -18,6 +18,7 @@ use market::{
 use network::{IncomingRental, Reply};
 use prost::Message as _;
 use settlement::{Known, SettlementError};
+use store::crash_point;
 use wire::{AckStatement, QuoteAsk, proto};
 
 impl Supervisor {
@@ -116,6 +117,7 @@ impl Supervisor {
                 asking
                     .reply
                     .send(proto::RentalResponse { response: Some(proto::rental_response::Response::Quote(reply)) });
+                crash_point("provider", "quote", "sent");
                 self.advertise().await;
             }
             Err(refusal) => {
@@ -169,7 +171,9 @@ impl Supervisor {
         let mut rental = Rental::new(signed.clone(), terms, Bytes::from(bytes.clone()), weighed.block);
         rental.worth_claiming = closing::worth_claiming(price.min_deposit);
         let id = rental.id;
+        crash_point("provider", "quote", "signed");
         self.write(rental.clone()).await.map_err(|error| internal(&error))?;
+        crash_point("provider", "quote", "written");
         let settling = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow);
         if let Some(settling) = settling {
             settling.follower.watch(id, weighed.block, Known::Quoted).await.map_err(|error| internal(&error))?;

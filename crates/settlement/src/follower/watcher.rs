@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
-use store::{Json, Store};
+use store::{Json, Store, crash_point};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -332,7 +332,10 @@ impl Watcher {
     async fn advance(&mut self, cursor: Cursor) -> Result<(), SettlementError> {
         self.cursor = cursor;
         let key = (self.chain.config().chain_id, self.chain.config().escrow, self.name.clone());
+        crash_point(&self.name, "cursor", "advancing");
         // not a promise: an older cursor only means reading twice
-        Ok(self.store.run(move |store| store.put::<Cursors>(&key, &Json(cursor))).await?)
+        self.store.run(move |store| store.put::<Cursors>(&key, &Json(cursor))).await?;
+        crash_point(&self.name, "cursor", "advanced");
+        Ok(())
     }
 }

@@ -19,6 +19,7 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
+use store::crash_point;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -164,11 +165,15 @@ impl Actor {
         let (attempts, state) = (Vec::new(), TransactionState::Pending);
         let mut record = TransactionRecord { purpose, nonce, to, value, data, gas_limit, attempts, state };
         record.attempts.push(self.sign(&record, fees, head.number)?);
+        let kind = record.purpose.name();
+        crash_point("sender", kind, "signed");
         self.ledger.save(&record, None).await?;
+        crash_point("sender", kind, "saved");
         self.next_nonce = self.next_nonce.max(nonce + 1);
         info!(purpose = %record.purpose, nonce, transaction = %record.latest_hash(), "transaction is on its way");
         self.pending.insert(nonce, InFlight::new(record));
         self.broadcast(nonce).await;
+        crash_point("sender", kind, "broadcast");
         Ok(())
     }
 

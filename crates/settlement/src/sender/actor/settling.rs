@@ -12,6 +12,7 @@ use alloy::{
     primitives::{B256, Bytes},
 };
 use std::collections::BTreeMap;
+use store::crash_point;
 use tracing::{info, warn};
 
 /// How many looks in a row must find a nonce used by another transaction: an endpoint that errs once decides nothing.
@@ -118,7 +119,9 @@ impl Actor {
     ) -> Result<(), SettlementError> {
         let Some(in_flight) = self.pending.get(&nonce) else { return Ok(()) };
         let record = TransactionRecord { state, ..in_flight.record.clone() };
+        crash_point("sender", record.purpose.name(), "mined");
         self.ledger.save(&record, place.as_ref()).await?;
+        crash_point("sender", record.purpose.name(), "settled");
         self.pending.remove(&nonce);
         self.settled.extend(place.map(|place| (nonce, place)));
         info!(purpose = %record.purpose, nonce, state = ?record.state, "transaction is final");
