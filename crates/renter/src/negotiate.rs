@@ -112,7 +112,13 @@ pub(crate) async fn ask(
     let body = question.to_body();
     let signature = wallet.sign_digest(&question.digest(&body, &local, &provider))?;
     let request = proto::QuoteRequest { body, signature: signature.as_bytes().to_vec() };
-    let reply = match rental_request(network, provider, proto::rental_request::Request::Quote(request)).await? {
+    let ask = || rental_request(network, provider, proto::rental_request::Request::Quote(request.clone()));
+    let answer = match ask().await {
+        // a connection from before the provider's last start shows that it is dead only when it is used
+        Err(NoPromise::Unreachable(AskError::Lost)) => ask().await,
+        answer => answer,
+    };
+    let reply = match answer? {
         proto::rental_response::Response::Quote(reply) => reply,
         _ => return Err(NoPromise::Unacceptable("another kind of answer was expected".to_owned())),
     };
