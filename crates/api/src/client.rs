@@ -1,9 +1,12 @@
 //! The caller's side of the control API: one method for each call, over the daemon's Unix socket. Every failure is an [`ApiError`],
 //! whether the daemon answered it or nobody did, so that the command line has one way to report and one exit code for each.
 
-use crate::types::{
-    ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, RunEvent, RunRequest,
-    RunStarted, WalletView,
+use crate::{
+    seen::Seen,
+    types::{
+        ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, RunEvent, RunRequest,
+        RunStarted, WalletView,
+    },
 };
 use futures::{
     StreamExt,
@@ -31,9 +34,9 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(75);
 pub const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// The longest line of an event stream; the largest event carries one log record of at most 64 KiB, or a receipt.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
-/// How often a broken event stream is taken up again without any progress, with [`RESUME_PAUSE`] between: ten seconds, time enough
-/// for a daemon to be restarted.
-pub const RESUME_ATTEMPTS: u32 = 20;
+/// How often a broken event stream is taken up again without any progress, with [`RESUME_PAUSE`] between: a minute, time enough for a
+/// daemon to be started again by whoever looks after it, to open its keys and to take its rentals up.
+pub const RESUME_ATTEMPTS: u32 = 120;
 /// See [`RESUME_ATTEMPTS`].
 pub const RESUME_PAUSE: Duration = Duration::from_millis(500);
 
@@ -68,9 +71,20 @@ impl Client {
         self.call(Method::POST, "/v1/runs", body).await
     }
 
-    /// The events of a run from number `from` until its last. When the connection breaks, it is taken up again where it broke.
+    /// The events of a run from number `from` until its last. When the connection breaks, it is taken up again where it broke, also
+    /// when the daemon was started again meanwhile: what it then repeats is left out.
     pub fn run_events(&self, run: u64, from: u64) -> BoxStream<'static, Result<RunEvent, ApiError>> {
-        let events = Events { client: self.clone(), run, next: from, attempts: 0, ended: false, source: None };
+        let seen = Seen::default();
+        let events = Events {
+            client: self.clone(),
+            run,
+            next: from,
+            seen,
+            known: false,
+            attempts: 0,
+            ended: false,
+            source: None,
+        };
         stream::unfold(events, |mut events| async move { events.next().await.map(|event| (event, events)) }).boxed()
     }
 
@@ -197,6 +211,9 @@ struct Events {
     run: u64,
     /// The number of the next event wanted.
     next: u64,
+    seen: Seen,
+    /// Whether the daemon has known the run.
+    known: bool,
     /// Connections since the last event.
     attempts: u32,
     ended: bool,
@@ -232,10 +249,13 @@ impl Events {
             };
             let event: RunEvent = serde_json::from_slice(&line)
                 .map_err(|error| failed(format!("an event of the run cannot be read: {error}")))?;
-            // An event seen before the connection broke is not repeated.
-            if event.number >= self.next {
-                self.next = event.number + 1;
-                self.attempts = 0;
+            // An event seen before the connection broke is not repeated, nor what a restarted daemon tells again under new numbers.
+            if event.number < self.next {
+                continue;
+            }
+            self.next = event.number + 1;
+            self.attempts = 0;
+            if self.seen.is_new(&event.step) {
                 return Ok(event);
             }
         }
@@ -250,13 +270,15 @@ impl Events {
         let sent = tokio::time::timeout(ANSWER_LIMIT, self.client.send(Method::GET, &path, Vec::new())).await;
         match sent {
             Ok(Ok((response, connection))) if response.status().is_success() => {
+                self.known = true;
                 self.source = Some(Source { body: response.into_body(), buffer: Vec::new(), _connection: connection });
             }
             // the daemon says that there is no such run, or that it failed
             Ok(Ok((response, _connection))) => {
                 let status = response.status();
                 let body = Limited::new(response.into_body(), MAX_LINE_BYTES).collect().await;
-                return read_answer(status, &body.map(|body| body.to_bytes()).unwrap_or_default());
+                let answer = read_answer(status, &body.map(|body| body.to_bytes()).unwrap_or_default());
+                return answer.map_err(|error| self.lost(error));
             }
             Ok(Err(error)) if self.attempts > RESUME_ATTEMPTS => return Err(error),
             Err(_) if self.attempts > RESUME_ATTEMPTS => {
@@ -268,6 +290,20 @@ impl Events {
             return Err(failed("the event stream of the run breaks off again and again".to_owned()));
         }
         Ok(())
+    }
+}
+
+impl Events {
+    /// A run that the daemon had and no longer knows ended with an earlier daemon, before anything was locked: later it is on disk.
+    fn lost(&self, error: ApiError) -> ApiError {
+        match error.kind {
+            ErrorKind::Usage if self.known => ApiError::new(
+                ErrorKind::Failed,
+                "the daemon was started again before anything was rented",
+                "nothing was locked; run the command again",
+            ),
+            _ => error,
+        }
     }
 }
 

@@ -4,5 +4,6 @@
 
 pub mod client;
 pub mod control;
+mod seen;
 pub mod server;
 pub mod types;

@@ -142,7 +142,8 @@ pub struct RunStarted {
 /// What happens in a run, in order. Streamed as one JSON object a line; `number` lets a client resume.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RunEvent {
-    /// Counts the events of a run from 0.
+    /// Counts the events of a run from 0. A daemon that was started again in the middle of a run counts on from a much higher number, and
+    /// tells again what it knows: the client leaves out what it has seen.
     pub number: u64,
     /// When it happened.
     #[schema(value_type = u64)]
@@ -216,6 +217,9 @@ pub enum RunStep {
         stderr: bool,
         /// The record's number in the job's log.
         seq: u64,
+        /// Where in the record these bytes begin: long ones come in pieces, which are cut the same way each time.
+        #[serde(default)]
+        offset: u64,
         /// The bytes, base-64.
         data: String,
     },

@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn log(stderr: bool, bytes: &[u8]) -> RunStep {
-        RunStep::Log { stderr, seq: 0, data: BASE64_STANDARD.encode(bytes) }
+        RunStep::Log { stderr, seq: 0, offset: 0, data: BASE64_STANDARD.encode(bytes) }
     }
 
     fn exited(code: i32) -> RunStep {

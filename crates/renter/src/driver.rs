@@ -22,7 +22,7 @@ use market::{
 use network::Handle;
 use settlement::{ChainEvent, EscrowAccount, Follower, SettlementError, Wallet};
 use std::{sync::Arc, time::Duration};
-use store::{Json, Store, StoreError};
+use store::{Json, Store, StoreError, crash_point};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -379,7 +379,7 @@ impl Task {
     // --- the rule: step, write, act ---
 
     async fn input(&mut self, input: Input) {
-        let mut next = self.record.clone();
+        let (mut next, name) = (self.record.clone(), input.name());
         let effects = match next.rental.step(input, UnixMillis::now()) {
             Ok(effects) => effects,
             Err(error) => {
@@ -387,6 +387,7 @@ impl Task {
                 return;
             }
         };
+        crash_point("renter", name, "stepped");
         if next != self.record {
             if next.rental.phase != self.rental().phase {
                 let (from, to) = (self.rental().phase.name(), next.rental.phase.name());
@@ -395,8 +396,10 @@ impl Task {
             if !self.keep(next).await {
                 return;
             }
+            crash_point("renter", name, "written");
         }
         Box::pin(self.act(effects)).await;
+        crash_point("renter", name, "acted");
     }
 
     /// Writes the record; what is not written did not happen.
@@ -549,11 +552,13 @@ impl Task {
 
     async fn write_receipt(&mut self) {
         let Some(receipt) = receipt(&self.record) else { return };
+        crash_point("renter", "receipt", "writing");
         let (store, written) = (self.tools.store.clone(), receipt.clone());
         let result = store.run(move |store| store.put_sync::<Receipts>(&written.id, &Json(written.clone()))).await;
         if let Err(error) = result {
             tracing::error!(rental = %self.rental().id.short(), %error, "the receipt cannot be written");
         }
+        crash_point("renter", "receipt", "written");
         self.receipt = Some(Arc::new(receipt));
         self.announce();
     }

@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What an event costs beside its output.
 const EVENT_BYTES: usize = 256;
 
+/// More than the events of any run: a thousand a second for thirty years. JSON's whole numbers reach for eight thousand restarts.
+const EVENTS_IN_A_TELLING: u64 = 1 << 40;
+
 #[derive(Default)]
 struct Events {
     kept: VecDeque<RunEvent>,
@@ -50,7 +53,18 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        Self { events: Arc::default(), changed: watch::channel(0).0 }
+        Self::beginning_at(0)
+    }
+
+    /// The journal of a run that earlier starts of this node have told already, this many times. Its numbers are above all of theirs, so
+    /// that whoever read those reads this from its beginning.
+    pub(crate) fn retold(times: u32) -> Self {
+        Self::beginning_at(u64::from(times) * EVENTS_IN_A_TELLING)
+    }
+
+    fn beginning_at(number: u64) -> Self {
+        let events = Events { next: number, ..Events::default() };
+        Self { events: Arc::new(Mutex::new(events)), changed: watch::channel(0).0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, Events> {
@@ -174,7 +188,7 @@ mod tests {
     use super::*;
 
     fn log(bytes: usize) -> RunStep {
-        RunStep::Log { stderr: false, seq: 0, data: "x".repeat(bytes) }
+        RunStep::Log { stderr: false, seq: 0, offset: 0, data: "x".repeat(bytes) }
     }
 
     #[tokio::test]
@@ -189,6 +203,15 @@ mod tests {
         journal2.end();
         assert_eq!(reading.await.unwrap(), (0..10).collect::<Vec<_>>());
         assert_eq!(journal.read(7).count().await, 3);
+    }
+
+    #[tokio::test]
+    async fn whoever_followed_before_a_restart_reads_the_new_telling_from_its_beginning() {
+        let journal = Journal::retold(2);
+        journal.push(RunStep::Started).await;
+        journal.end();
+        let numbers: Vec<u64> = journal.read(EVENTS_IN_A_TELLING + 57).map(|event| event.number).collect().await;
+        assert_eq!(numbers, [2 * EVENTS_IN_A_TELLING]);
     }
 
     #[tokio::test]

@@ -24,6 +24,9 @@ pub(crate) struct Record {
     pub(crate) job: Job,
     /// Milliseconds frozen, by the provider's last signed ack.
     pub(crate) frozen_millis: u64,
+    /// How often a start of this node has taken it up again: so many times its run was told before.
+    #[serde(default)]
+    pub(crate) taken_up: u32,
 }
 
 /// What a run does with its rental, and how far it is.

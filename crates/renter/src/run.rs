@@ -33,6 +33,7 @@ use std::{
     },
     time::Duration,
 };
+use store::crash_point;
 
 /// How many offers are asked before giving up: enough to pass a few that were just taken.
 const MAX_OFFERS_ASKED: usize = 8;
@@ -118,10 +119,40 @@ pub(crate) async fn begin(context: Arc<Context>, plan: Plan, journal: Journal) {
     finish_journal(&journal, result).await;
 }
 
-/// Takes up a run whose rental was opened by an earlier start of this node.
+/// Takes up a run whose rental is on disk since an earlier start of this node: tells what is known of it, and goes on.
 pub(crate) async fn resume(context: Arc<Context>, driver: Driver, journal: Journal) {
-    let result = serve(&context, driver, &journal).await;
+    let record = Arc::clone(&driver.state.borrow().record);
+    let result = match retell(&context, &record, &driver, &journal).await {
+        Ok(()) => serve(&context, driver, &journal).await,
+        Err(error) => Err(error),
+    };
     finish_journal(&journal, result).await;
+}
+
+async fn retell(context: &Context, record: &Record, driver: &Driver, journal: &Journal) -> Result<(), ApiError> {
+    let (rental, token) = (&record.rental, &record.rental.terms.token);
+    let (deposit, price_hour) = (token.show(rental.deposit), token.show(rental.quote.quote.rate.hourly()));
+    journal.push(RunStep::Quoted { id: rental.id, deposit, price_hour, gas: String::new() }).await;
+    let (account, _) = context
+        .account(&rental.quote.escrow)
+        .ok_or_else(|| ApiError::new(ErrorKind::Chain, "the rental's chain is not configured any more", ""))?;
+    see_opened(account, driver, journal).await?;
+    if let Some(ended) = &record.job.ended {
+        journal.push(RunStep::Exited { code: ended.code, how: ended.how.clone() }).await;
+    }
+    Ok(())
+}
+
+/// Tells how a run ended whose rental was over before this start of the node.
+pub(crate) async fn tell_end(record: &Record, journal: &Journal) {
+    let last = match driver::receipt(record) {
+        Some(receipt) => {
+            RunStep::Settled { receipt: Box::new(receipt), error: outcome(&record.job).and_then(Result::err) }
+        }
+        None => RunStep::Failed { error: not_opened() },
+    };
+    journal.push(last).await;
+    journal.end();
 }
 
 async fn finish_journal(journal: &Journal, result: Result<(), ApiError>) {
@@ -291,28 +322,38 @@ async fn open(
         ended: None,
         fetched: None,
     };
-    let record = Record { rental, session_key: session.key(), job, frozen_millis: 0 };
+    let record = Record { rental, session_key: session.key(), job, frozen_millis: 0, taken_up: 0 };
+    crash_point("renter", "quote", "accepted");
     driver::write(&context.parts.store, record.clone()).await.map_err(|error| failed(&error))?;
+    crash_point("renter", "quote", "written");
     let driver = driver::start(context.tools(account, follower), record).map_err(|error| chain_error(&error))?;
     (context.register)(driver.clone());
     follower.watch(id, block, Known::Quoted).await.map_err(|error| chain_error(&error))?;
 
-    let mut watched = driver.clone();
-    let opened =
-        watched.until(|snapshot| snapshot.record.rental.opening.is_some() || snapshot.record.rental.phase.is_over());
+    see_opened(account, &driver, journal).await?;
+    Ok(driver)
+}
+
+/// Waits until the rental is open, or cannot be opened any more.
+async fn see_opened(account: &EscrowAccount, driver: &Driver, journal: &Journal) -> Result<(), ApiError> {
+    let decided =
+        |snapshot: &Snapshot| snapshot.record.rental.opening.is_some() || snapshot.record.rental.phase.is_over();
+    let (mut watched, mut waiting) = (driver.clone(), driver.clone());
     let snapshot = tokio::select! {
-        snapshot = opened => snapshot,
-        () = announce_opening(account, &driver, journal) => driver.clone().until(|s| s.record.rental.opening.is_some() || s.record.rental.phase.is_over()).await,
+        snapshot = watched.until(decided) => snapshot,
+        () = announce_opening(account, driver, journal) => waiting.until(decided).await,
     };
     match snapshot.record.rental.opening {
         Some(opening) => {
             journal.push(RunStep::Opened { tx: opening.tx, block: opening.block }).await;
-            Ok(driver)
+            Ok(())
         }
-        None => Err(snapshot
-            .error
-            .unwrap_or_else(|| ApiError::new(ErrorKind::Chain, "the rental was not opened", "try again"))),
+        None => Err(snapshot.error.unwrap_or_else(not_opened)),
     }
+}
+
+fn not_opened() -> ApiError {
+    ApiError::new(ErrorKind::Chain, "the rental was not opened", "try again")
 }
 
 /// Shows the opening transaction once it is sent.
@@ -329,7 +370,10 @@ async fn announce_opening(account: &EscrowAccount, driver: &Driver, journal: &Jo
 
 /// Does the job in an opened rental and sees it settled. A job that fails still settles; its error comes last.
 async fn serve(context: &Context, mut driver: Driver, journal: &Journal) -> Result<(), ApiError> {
-    let outcome = {
+    let known = outcome(&driver.state.borrow().record.job);
+    let outcome = if let Some(outcome) = known {
+        outcome
+    } else {
         let work = work(context, driver.clone(), journal);
         let mut watched = driver.clone();
         // a rental that ends under the job ends the job
@@ -342,6 +386,19 @@ async fn serve(context: &Context, mut driver: Driver, journal: &Journal) -> Resu
     };
     driver.finish().await;
     settle(&mut driver, journal, outcome.err()).await
+}
+
+/// How the job went, once its outputs are here: nothing is left to be done for it but to pay.
+fn outcome(job: &Job) -> Option<Result<(), ApiError>> {
+    job.fetched.as_ref()?;
+    let out_of_time = || {
+        ApiError::new(
+            ErrorKind::Timeout,
+            "the rented time ended before the program did",
+            "its outputs so far were fetched; rent for longer with --for",
+        )
+    };
+    Some(job.ended.as_ref().map(|_| ()).ok_or_else(out_of_time))
 }
 
 fn ended_early(snapshot: &Snapshot) -> ApiError {
@@ -365,13 +422,16 @@ async fn work(context: &Context, mut driver: Driver, journal: &Journal) -> Resul
     let guest = Guest::new(context.parts.network.clone(), record.rental.provider, grant);
     if let (Some(input), None) = (&record.job.input, &record.job.uploaded) {
         let hash = upload(&guest, input, journal).await?;
+        crash_point("renter", "input", "sent");
         driver.remember(move |job| job.uploaded = Some(hash)).await;
+        crash_point("renter", "input", "remembered");
     }
     if record.job.ended.is_none() {
         let (argv, env) = (record.job.argv.clone(), record.job.env.clone());
         retry(|| guest.start_job(argv.clone(), env.clone()))
             .await
             .map_err(|error| access_error(&error, "the program could not be started"))?;
+        crash_point("renter", "job", "started");
         journal.push(RunStep::Started).await;
     }
     let in_time = {
@@ -385,19 +445,17 @@ async fn work(context: &Context, mut driver: Driver, journal: &Journal) -> Resul
     };
     if let Some(ended) = &in_time {
         let remembered = ended.clone();
+        crash_point("renter", "job", "ended");
         driver.remember(move |job| job.ended = Some(remembered)).await;
+        crash_point("renter", "job", "remembered");
         journal.push(RunStep::Exited { code: ended.code, how: ended.how.clone() }).await;
     }
     let hash = fetch(&guest, &record, journal).await?;
+    crash_point("renter", "outputs", "fetched");
     driver.remember(move |job| job.fetched = Some(hash)).await;
-    match in_time {
-        Some(_) => Ok(()),
-        None => Err(ApiError::new(
-            ErrorKind::Timeout,
-            "the rented time ended before the program did",
-            "its outputs so far were fetched; rent for longer with --for",
-        )),
-    }
+    crash_point("renter", "outputs", "remembered");
+    let job = driver.state.borrow().record.job.clone();
+    outcome(&job).unwrap_or_else(|| Err(ApiError::new(ErrorKind::Failed, "the outputs could not be remembered", "")))
 }
 
 /// Milliseconds until outputs must be fetched.
@@ -442,9 +500,11 @@ async fn follow(guest: &Guest, journal: &Journal) -> Result<Ended, ApiError> {
                             }
                             let fresh = data.get(skip.min(data.len())..).unwrap_or_default();
                             skip = skip.saturating_sub(data.len());
-                            passed += fresh.len();
                             if !fresh.is_empty() {
-                                journal.push(RunStep::Log { stderr, seq, data: BASE64_STANDARD.encode(fresh) }).await;
+                                let (offset, data) = (passed as u64, BASE64_STANDARD.encode(fresh));
+                                journal.push(RunStep::Log { stderr, seq, offset, data }).await;
+                                passed += fresh.len();
+                                crash_point("renter", "output", "passed");
                             }
                         }
                         Some(Ok(JobEvent::Gap { next })) => journal.push(RunStep::LogGap { next }).await,

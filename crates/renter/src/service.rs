@@ -109,13 +109,16 @@ impl Renter {
             }
             let over = rental.phase.is_over();
             tracing::info!(rental = %describe(rental), phase = rental.phase.name(), "taking the rental up again");
+            let record = Record { taken_up: record.taken_up.saturating_add(1), ..record };
+            driver::write(&self.context.parts.store, record.clone()).await?;
+            let taken_up = record.taken_up;
             let driver = driver::start(self.context.tools(account, follower), record)?;
             (self.context.register)(driver.clone());
             follower.watch(id, block, known).await?;
             if over {
                 continue;
             }
-            let (context, journal) = (Arc::clone(&self.context), self.journal(run));
+            let (context, journal) = (Arc::clone(&self.context), self.journal(run, Journal::retold(taken_up)));
             self.spawn(run::resume(context, driver, journal));
         }
         Ok(())
@@ -136,8 +139,8 @@ impl Renter {
         self.context.parts.store.run(read).await
     }
 
-    fn journal(&self, run: u64) -> Journal {
-        let journal = Journal::new();
+    /// Keeps the journal of a run for whoever wants to read it, as long as there is room for it.
+    fn journal(&self, run: u64, journal: Journal) -> Journal {
         let mut registry = lock(&self.registry);
         while registry.runs.len() >= MAX_RUNS + MAX_ENDED_RUNS {
             registry.runs.pop_first();
@@ -181,7 +184,7 @@ impl Renter {
             UnixMillis::now().0.max(newest + 1)
         };
         let plan = Plan::new(run, request)?;
-        let journal = self.journal(run);
+        let journal = self.journal(run, Journal::new());
         self.spawn(run::begin(Arc::clone(&self.context), plan, journal));
         Ok(RunStarted { run })
     }
@@ -189,10 +192,18 @@ impl Renter {
     /// The events of a run from number `from` on, until its last.
     pub async fn run_events(&self, run: u64, from: u64) -> Result<BoxStream<'static, RunEvent>, ApiError> {
         let journal = lock(&self.registry).runs.get(&run).cloned();
-        let unknown = || {
-            ApiError::new(ErrorKind::Usage, format!("there is no run {run}"), "its receipt may be in `node receipts`")
+        if let Some(journal) = journal {
+            return Ok(journal.read(from));
+        }
+        // over before this start of the node: how it ended is on disk
+        let ended = self.records().await.map_err(store_error)?.into_iter().find(|record| record.job.run == run);
+        let Some(record) = ended.filter(|record| record.rental.phase.is_over()) else {
+            let next = "its receipt may be in `node receipts`";
+            return Err(ApiError::new(ErrorKind::Usage, format!("there is no run {run}"), next));
         };
-        Ok(journal.ok_or_else(unknown)?.read(from))
+        let journal = Journal::retold(record.taken_up.saturating_add(1));
+        run::tell_end(&record, &journal).await;
+        Ok(journal.read(from))
     }
 
     /// The rentals of this node; ended ones too when `all`.

@@ -164,6 +164,7 @@ mod tests {
             rental: Rental::new(signed, terms, Bytes::new(), units(90_000), 3),
             session_key: B256::repeat_byte(8),
             frozen_millis: 0,
+            taken_up: 0,
             job: Job {
                 run: 10_000,
                 argv: vec!["./job".into(), "-v".into()],

@@ -27,7 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 /// A daemon that answers with fixed records, remembers what it was asked, and fails every call when told to.
 #[derive(Default)]
 struct Fake {
-    fails: Option<ApiError>,
+    fails: Mutex<Option<ApiError>>,
     hangs: bool,
     asked: Mutex<Vec<String>>,
     /// What `run_events` streams, connection by connection.
@@ -38,10 +38,7 @@ struct Fake {
 impl Fake {
     fn answer<T: Send + 'static>(&self, asked: impl Into<String>, value: T) -> BoxFuture<'_, Result<T, ApiError>> {
         self.asked.lock().unwrap().push(asked.into());
-        let result = match &self.fails {
-            Some(error) => Err(error.clone()),
-            None => Ok(value),
-        };
+        let result = self.fails.lock().unwrap().clone().map_or(Ok(value), Err);
         let hangs = self.hangs;
         async move { if hangs { std::future::pending().await } else { result } }.boxed()
     }
@@ -208,6 +205,10 @@ fn receipt() -> Receipt {
     }
 }
 
+fn paid() -> RunStep {
+    RunStep::Paid { seconds: 1, cost: String::new() }
+}
+
 fn event(number: u64, step: RunStep) -> RunEvent {
     RunEvent { number, at: UnixMillis(number), step }
 }
@@ -299,7 +300,7 @@ async fn an_error_keeps_its_class_its_words_and_its_advice() {
     use ErrorKind::*;
     for kind in [Failed, Usage, NoDaemon, NoMatch, Funds, Refused, Chain, Timeout] {
         let error = ApiError::new(kind, "what happened", "what to do");
-        let daemon = Daemon::start(Fake { fails: Some(error.clone()), ..Fake::default() }).await;
+        let daemon = Daemon::start(Fake { fails: Mutex::new(Some(error.clone())), ..Fake::default() }).await;
         let client = daemon.client().await;
         assert_eq!(client.offers(&OfferQuery::default()).await.unwrap_err(), error);
         assert_eq!(client.run(&RunRequest::default()).await.unwrap_err(), error);
@@ -337,7 +338,7 @@ async fn events_arrive_one_by_one_while_the_run_goes_on() {
     let mut events = daemon.client().await.run_events(7, 0);
     for number in 0..3 {
         // nothing further is sent before this one has arrived
-        send.send(event(number, RunStep::Started)).await.unwrap();
+        send.send(event(number, paid())).await.unwrap();
         assert_eq!(events.next().await.unwrap().unwrap().number, number);
     }
     let error = ApiError::new(ErrorKind::Refused, "busy", "");
@@ -350,7 +351,7 @@ async fn events_arrive_one_by_one_while_the_run_goes_on() {
 async fn an_event_stream_is_one_json_object_a_line() {
     let (send, source) = mpsc::channel(4);
     let daemon = Daemon::start(Fake { events: Mutex::new(vec![source]), ..Fake::default() }).await;
-    send.send(event(0, RunStep::Log { stderr: true, seq: 1, data: "Cg==".into() })).await.unwrap();
+    send.send(event(0, RunStep::Log { stderr: true, seq: 1, offset: 0, data: "Cg==".into() })).await.unwrap();
     send.send(event(1, RunStep::Started)).await.unwrap();
     drop(send);
     let (response, _connection) =
@@ -373,10 +374,42 @@ async fn a_broken_event_stream_is_taken_up_where_it_broke() {
     drop(first);
     // the second connection repeats what was seen and goes on
     for number in 0..2 {
-        second.send(event(number, RunStep::Started)).await.unwrap();
+        second.send(event(number, paid())).await.unwrap();
     }
     assert_eq!(events.next().await.unwrap().unwrap().number, 1);
     assert_eq!(daemon.fake.from.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_started_again_tells_the_run_anew_and_nothing_is_seen_twice_or_missed() {
+    let ((first, one), (second, two)) = (mpsc::channel(4), mpsc::channel(4));
+    let daemon = Daemon::start(Fake { events: Mutex::new(vec![one, two]), ..Fake::default() }).await;
+    let log = |seq| RunStep::Log { stderr: false, seq, offset: 0, data: String::new() };
+    let mut events = daemon.client().await.run_events(7, 0);
+    for (number, step) in [(0, RunStep::Started), (1, log(0))] {
+        first.send(event(number, step)).await.unwrap();
+        events.next().await.unwrap().unwrap();
+    }
+    drop(first);
+    for (number, step) in [(1_000, RunStep::Started), (1_001, log(0)), (1_002, log(1))] {
+        second.send(event(number, step)).await.unwrap();
+    }
+    let next = events.next().await.unwrap().unwrap();
+    assert!(matches!(next.step, RunStep::Log { seq: 1, .. }), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_a_restarted_daemon_does_not_know_has_failed_and_nothing_was_locked() {
+    let (send, source) = mpsc::channel(4);
+    let daemon = Daemon::start(Fake { events: Mutex::new(vec![source]), ..Fake::default() }).await;
+    send.send(event(0, paid())).await.unwrap();
+    let mut events = daemon.client().await.run_events(7, 0);
+    events.next().await.unwrap().unwrap();
+    *daemon.fake.fails.lock().unwrap() = Some(ApiError::new(ErrorKind::Usage, "there is no run 7", ""));
+    drop(send);
+    let error = events.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Failed);
+    assert!(error.next.contains("nothing was locked"), "{error}");
 }
 
 #[tokio::test]
