@@ -6,9 +6,11 @@ use crate::{
     warden::{Order, Start, Warden},
 };
 use alloy::{
-    primitives::{Address, B256, U256},
+    consensus::Transaction,
+    eips::Encodable2718,
+    primitives::{Address, B256, Bytes, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
-    rpc::types::TransactionReceipt,
+    rpc::types::{Filter, TransactionReceipt},
     sol_types::SolEvent,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +27,8 @@ pub const CHAIN_ID: u32 = 31_337;
 /// What the test dollar calls itself.
 pub const TOKEN_SYMBOL: &str = "tUSD";
 
+/// Seconds between blocks.
+const BLOCK_SECONDS: u64 = 1;
 /// How long anvil may take to answer; it needs half a second on an idle machine.
 const CHAIN_STARTS: Duration = Duration::from_secs(30);
 /// How often a condition is looked at again.
@@ -86,12 +90,15 @@ pub struct Closed {
 pub struct Chain {
     /// Its JSON-RPC endpoint.
     pub rpc: String,
+    /// The one that the nodes are told of: the same, or one in front of it that can be killed.
+    pub nodes_rpc: String,
     /// The escrow.
     pub escrow: Address,
     /// The hash of the escrow's code.
     pub escrow_code_hash: B256,
     /// The test dollar.
     pub token: Address,
+    pub(crate) pid: i32,
     provider: DynProvider,
 }
 
@@ -105,7 +112,7 @@ impl Chain {
                 "--host",
                 "127.0.0.1",
                 "--block-time",
-                "1",
+                &BLOCK_SECONDS.to_string(),
                 "--quiet",
                 "--chain-id",
                 &CHAIN_ID.to_string(),
@@ -137,8 +144,9 @@ impl Chain {
             }
         };
         ensure!(found == u64::from(CHAIN_ID), "something else answers at {rpc}: chain {found}");
+        let (nodes_rpc, escrow_code_hash) = (rpc.clone(), escrow_code_hash());
         let blank =
-            Self { rpc, escrow: Address::ZERO, escrow_code_hash: escrow_code_hash(), token: Address::ZERO, provider };
+            Self { rpc, nodes_rpc, escrow: Address::ZERO, escrow_code_hash, token: Address::ZERO, pid, provider };
         blank.with_contracts().await
     }
 
@@ -226,6 +234,60 @@ impl Chain {
             Ok((transfer.to, amount))
         });
         payouts.collect()
+    }
+
+    /// How often a rental was opened and closed, by the escrow's events.
+    pub async fn life_of(&self, id: B256) -> Result<(usize, usize)> {
+        let count = async |signature| -> Result<usize> {
+            let filter = Filter::new().address(self.escrow).event_signature(signature).topic1(id).from_block(0);
+            Ok(self.provider.get_logs(&filter).await?.len())
+        };
+        Ok((
+            count(bindings::Escrow::Opened::SIGNATURE_HASH).await?,
+            count(bindings::Escrow::Closed::SIGNATURE_HASH).await?,
+        ))
+    }
+
+    /// Calls of contracts in the blocks from `first` on: by whom, and what for.
+    pub async fn calls_since(&self, first: u64) -> Result<Vec<(Address, Bytes)>> {
+        let mut calls = Vec::new();
+        for number in first..=self.height().await? {
+            let block = self.provider.get_block_by_number(number.into()).full().await?.context("no such block")?;
+            let sent = block.transactions.txns();
+            calls.extend(sent.map(|sent| (sent.inner.signer(), sent.inner.inner().input().clone())));
+        }
+        Ok(calls)
+    }
+
+    /// The newest block's number.
+    pub async fn height(&self) -> Result<u64> {
+        Ok(self.provider.get_block_number().await?)
+    }
+
+    /// Undoes the blocks from `first` on and puts as many others in their place, with these transactions in them (raw, each with the place
+    /// of its block among the new ones) and no other of those that were undone.
+    pub async fn reorganise(&self, first: u64, transactions: &[(Bytes, u64)]) -> Result<()> {
+        // no block may come in between, or one too few would be undone
+        self.mine_every(0).await?;
+        let undone = async {
+            let depth = self.height().await?.saturating_sub(first) + 1;
+            let result: Result<(), _> = self.provider.raw_request("anvil_reorg".into(), (depth, transactions)).await;
+            result.with_context(|| format!("undoing {depth} blocks"))
+        };
+        let undone = undone.await;
+        self.mine_every(BLOCK_SECONDS).await?;
+        undone
+    }
+
+    async fn mine_every(&self, seconds: u64) -> Result<()> {
+        let result: Result<(), _> = self.provider.raw_request("evm_setIntervalMining".into(), (seconds,)).await;
+        result.context("setting the time between blocks")
+    }
+
+    /// A transaction as it was sent, and its block if it is in one.
+    pub async fn transaction(&self, tx: B256) -> Result<Option<(Bytes, Option<u64>)>> {
+        let Some(found) = self.provider.get_transaction_by_hash(tx).await? else { return Ok(None) };
+        Ok(Some((found.inner.inner().encoded_2718().into(), found.block_number)))
     }
 
     /// The time of a block, in Unix seconds.

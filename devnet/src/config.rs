@@ -53,7 +53,7 @@ fn chain_table(chain: &Chain) -> Table {
     };
     table.insert("name".into(), CHAIN_NAME.into());
     table.insert("chain_id".into(), i64::from(CHAIN_ID).into());
-    table.insert("rpc".into(), vec![chain.rpc.clone()].into());
+    table.insert("rpc".into(), vec![chain.nodes_rpc.clone()].into());
     table.insert("escrow".into(), chain.escrow.to_string().into());
     table.insert("token".into(), Value::Array(vec![Value::Table(token)]));
     table

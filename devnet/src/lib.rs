@@ -17,6 +17,7 @@ pub mod books;
 pub mod chain;
 mod config;
 pub mod demo;
+pub mod endpoint;
 mod network;
 mod node;
 mod show;
@@ -24,6 +25,7 @@ mod spec;
 pub mod up;
 pub mod warden;
 
+pub use endpoint::ENDPOINT;
 pub use network::{Builder, Devnet, Signal};
 pub use node::{Finished, Node};
 pub use spec::{NodeSpec, SlotSpec};

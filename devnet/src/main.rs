@@ -27,12 +27,16 @@ enum Command {
     /// The parent of a devnet's processes; started by `devnet` itself.
     #[command(hide = true)]
     Warden,
+    /// A chain endpoint that can be killed; started by `devnet` itself.
+    #[command(hide = true)]
+    Endpoint(devnet::endpoint::Options),
 }
 
 fn main() -> ExitCode {
     let (result, failed) = match Arguments::parse().command {
         Command::Warden => (devnet::warden::run().map(|()| ExitCode::SUCCESS), ExitCode::FAILURE),
         Command::Demo(options) => (block_on(devnet::demo::run(options)), devnet::demo::DID_NOT_HOLD.into()),
+        Command::Endpoint(options) => (block_on(devnet::endpoint::run(options)), ExitCode::FAILURE),
         Command::Up(options) => (block_on(devnet::up::run(options)), ExitCode::FAILURE),
     };
     result.unwrap_or_else(|error| {

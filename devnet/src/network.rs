@@ -3,10 +3,11 @@
 use crate::{
     chain::{CHAIN_ID, Chain, TOKEN_SYMBOL},
     config,
+    endpoint::{ENDPOINT, Endpoint},
     node::{Node, shell_code},
     show::Steps,
     spec::{DOLLAR_DECIMALS, NodeSpec},
-    warden::{Start, Warden},
+    warden::Warden,
 };
 use alloy::primitives::Address;
 use anyhow::{Context, Result, bail, ensure};
@@ -40,6 +41,7 @@ pub struct Builder {
     nodes: Vec<NodeSpec>,
     directory: Option<PathBuf>,
     keep: bool,
+    endpoint: bool,
     steps: Steps,
 }
 
@@ -75,6 +77,12 @@ impl Builder {
         self
     }
 
+    /// Puts a process in front of the chain, by the name [`ENDPOINT`]: nodes reach the chain through it, and it can be killed.
+    pub fn mortal_endpoint(mut self) -> Self {
+        self.endpoint = true;
+        self
+    }
+
     /// Where the devnet lives; a new folder for temporary files if not said. Keep it short: it holds Unix sockets.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
@@ -95,7 +103,7 @@ impl Builder {
 
     /// Starts it all and waits until every node is ready. When something fails, what was started is stopped.
     pub async fn start(self) -> Result<Devnet> {
-        let Self { nodes: specs, directory, keep, steps } = self;
+        let Self { nodes: specs, directory, keep, endpoint, steps } = self;
         let id = format!("{:08x}", rand::rng().random::<u32>());
         let dir = directory.unwrap_or_else(|| std::env::temp_dir().join(format!("gpulease-{id}")));
         std::fs::DirBuilder::new()
@@ -117,6 +125,7 @@ impl Builder {
         steps.note(format!("escrow {}, code hash {}", chain.escrow, chain.escrow_code_hash));
         steps.note(format!("test dollar {TOKEN_SYMBOL} {}", chain.token));
 
+        let port = if endpoint { Some(free_port()?) } else { None };
         let mut devnet = Devnet {
             name: format!("devnet-{id}"),
             dir,
@@ -124,9 +133,15 @@ impl Builder {
             done: false,
             chain,
             nodes: Vec::new(),
+            endpoint: port.map(|port| Endpoint { program: programs.devnet.clone(), port }),
             pids: Mutex::default(),
             warden: Mutex::new(warden),
         };
+        if let Some(port) = port {
+            devnet.chain.nodes_rpc = format!("http://127.0.0.1:{port}");
+            devnet.begin(ENDPOINT, None)?;
+            devnet.up(ENDPOINT).await?;
+        }
         devnet.start_nodes(specs, &programs, &steps).await?;
         devnet.write_summary()?;
         Ok(devnet)
@@ -143,6 +158,7 @@ pub struct Devnet {
     pub chain: Chain,
     /// Its nodes, in the order they were asked for.
     pub nodes: Vec<Node>,
+    endpoint: Option<Endpoint>,
     dir: PathBuf,
     keep: bool,
     /// Nothing in the directory is of interest any more.
@@ -196,12 +212,30 @@ impl Devnet {
         }
     }
 
-    /// Starts the daemon of a node that has ended, on the same data, and waits until it is ready.
+    /// Starts the daemon of a node that has ended, on the same data, and waits until it is ready. Works for the [`ENDPOINT`] too.
     pub async fn restart(&self, name: &str) -> Result<()> {
         self.ended(name).await?;
-        let node = self.node(name)?;
-        self.launch(node)?;
-        self.ready(node).await
+        self.begin(name, None)?;
+        self.up(name).await
+    }
+
+    /// As [`Self::restart`], but it will die at a line of its own (see `store::crash_point`). Whether it came to be ready before is not told.
+    pub async fn restart_to_die_at(&self, name: &str, point: &str) -> Result<()> {
+        self.ended(name).await?;
+        self.begin(name, Some(point))?;
+        match self.up(name).await {
+            Err(_) if self.exit_code(name)?.is_some() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The running processes of daemons that died, which belong to nobody: sandboxes that run on, and what should not be there.
+    pub fn orphans(&self) -> Vec<i32> {
+        let own: Vec<i32> = lock(&self.pids).values().copied().chain([self.chain.pid]).collect();
+        let children = lock(&self.warden).children().into_iter();
+        // one that has ended has no program any more; the warden buries it
+        let runs = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+        children.filter(|pid| !own.contains(pid)).filter(runs).collect()
     }
 
     /// Stops everything, waits until it is gone, and removes the directory unless it is to be kept.
@@ -254,7 +288,7 @@ impl Devnet {
         for (spec, node) in specs.iter().zip(&self.nodes) {
             let step = steps.begin(format!("starting {}", node.name));
             let begun = Instant::now();
-            self.launch(node)?;
+            self.begin(&node.name, None)?;
             match self.ready(node).await {
                 Ok(()) => step.done(format!(
                     "{:<11} {}  wallet {}  ({:.1} s)",
@@ -306,21 +340,24 @@ impl Devnet {
         Ok(node)
     }
 
-    fn launch(&self, node: &Node) -> Result<()> {
-        let data_dir = node.data_dir.to_string_lossy().into_owned();
-        let program = node.program.to_string_lossy().into_owned();
-        let pid = lock(&self.warden).spawn(Start {
-            name: node.name.clone(),
-            program: node.program.clone(),
-            args: vec!["--role".into(), node.role_list(), "--data-dir".into(), data_dir.clone()],
-            env: BTreeMap::new(),
-            out: node.out.clone(),
-            log: node.log.clone(),
-            order: node.order(),
-            control: vec![program, "--data-dir".into(), data_dir],
-        })?;
-        lock(&self.pids).insert(node.name.clone(), pid);
+    /// Starts a node's daemon, or the endpoint, perhaps to die at a line.
+    fn begin(&self, name: &str, point: Option<&str>) -> Result<()> {
+        let mut start = match &self.endpoint {
+            Some(endpoint) if name == ENDPOINT => endpoint.start(&self.chain, &self.dir.join("logs"))?,
+            _ => self.node(name)?.start(),
+        };
+        start.env.extend(point.map(|point| (store::CRASH_AT.to_owned(), point.to_owned())));
+        let pid = lock(&self.warden).spawn(start)?;
+        lock(&self.pids).insert(name.to_owned(), pid);
         Ok(())
+    }
+
+    /// Waits until a node's daemon is ready, or the endpoint answers.
+    async fn up(&self, name: &str) -> Result<()> {
+        match &self.endpoint {
+            Some(endpoint) if name == ENDPOINT => endpoint.answers().await,
+            _ => self.ready(self.node(name)?).await,
+        }
     }
 
     async fn ready(&self, node: &Node) -> Result<()> {

@@ -1,11 +1,11 @@
 //! One node of a devnet, driven through its own command line as a person would.
 
-use crate::warden::Order;
+use crate::warden::{Order, Start};
 use alloy::primitives::Address;
 use anyhow::{Context, Result, bail};
 use api::types::Role;
 use serde::de::DeserializeOwned;
-use std::{ffi::OsStr, path::PathBuf, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, process::Stdio, time::Duration};
 use tokio::process::Command;
 
 /// How long a command may take: longer than the longest run that a test or the demonstration asks for.
@@ -95,6 +95,22 @@ impl Node {
     /// What it wrote to its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// How its daemon is started.
+    pub(crate) fn start(&self) -> Start {
+        let data_dir = self.data_dir.to_string_lossy().into_owned();
+        let program = self.program.to_string_lossy().into_owned();
+        Start {
+            name: self.name.clone(),
+            program: self.program.clone(),
+            args: vec!["--role".into(), self.role_list(), "--data-dir".into(), data_dir.clone()],
+            env: BTreeMap::new(),
+            out: self.out.clone(),
+            log: self.log.clone(),
+            order: self.order(),
+            control: vec![program, "--data-dir".into(), data_dir],
+        }
     }
 
     pub(crate) fn is_ready(&self) -> bool {

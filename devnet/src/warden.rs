@@ -146,6 +146,11 @@ impl Warden {
         }
     }
 
+    /// The processes that are its children: the programs it started, and what they left behind when they died.
+    pub fn children(&self) -> Vec<i32> {
+        children_of(self.child.id()).collect()
+    }
+
     /// Has everything stopped and waits until it is. Called by `drop` too; twice does no harm.
     pub fn stop(&mut self) -> Result<()> {
         drop(self.orders.take());
@@ -359,7 +364,11 @@ fn kill_remains() {
 }
 
 fn children() -> Vec<Pid> {
-    let me = rustix::process::getpid().as_raw_nonzero();
-    let list = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
-    list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+    children_of(std::process::id()).filter_map(Pid::from_raw).collect()
+}
+
+/// The children of a process with one thread.
+fn children_of(pid: u32) -> impl Iterator<Item = i32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>().into_iter()
 }

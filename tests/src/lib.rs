@@ -4,6 +4,9 @@
 
 pub mod rpc_proxy;
 
+pub mod client;
+pub mod machine;
+
 use anyhow::{Context, Result, ensure};
 use api::types::{Receipt, RentalRow, Role};
 use devnet::{
@@ -24,17 +27,31 @@ const STORY: Duration = Duration::from_secs(240);
 
 /// Runs a whole test under its time limit. What it owns, the devnet above all, is dropped when the limit strikes.
 pub async fn story(work: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::time::timeout(STORY, work).await.with_context(|| format!("the test takes longer than {STORY:?}"))?
+    story_within(STORY, work).await
+}
+
+/// As [`story`], for one that may take longer or shorter.
+pub async fn story_within(limit: Duration, work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::time::timeout(limit, work).await.with_context(|| format!("the test takes longer than {limit:?}"))?
 }
 
 /// Looks again and again until `look` finds something. `what` says what was waited for.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
-    let until = Instant::now() + SOON;
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    eventually_within(SOON, what, look).await
+}
+
+/// As [`eventually`], for what may take longer.
+pub async fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let until = Instant::now() + limit;
     loop {
         if let Some(found) = look().await.with_context(|| format!("waiting for {what}"))? {
             return Ok(found);
         }
-        ensure!(Instant::now() < until, "{what} did not happen within {SOON:?}");
+        ensure!(Instant::now() < until, "{what} did not happen within {limit:?}");
         tokio::time::sleep(POLL).await;
     }
 }
@@ -125,4 +142,12 @@ pub fn files_under(folder: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Keeps what a long test tells, for `tests/kills` to show and `docs/survival.md` to record: rows of a table.
+pub fn record(name: &str, rows: &str) -> Result<()> {
+    let here = std::env::current_exe()?;
+    let folder = here.ancestors().nth(3).context("a test runs below the target folder")?.join("survival");
+    std::fs::create_dir_all(&folder)?;
+    Ok(std::fs::write(folder.join(name), rows)?)
 }

@@ -102,7 +102,7 @@ impl Purpose {
             Self::Finalize(_) => "finalize",
             Self::Approve { .. } => "approve",
             Self::Withdraw(_) => "withdraw",
-            Self::Fill { .. } => "fill",
+            Self::Fill(_) => "fill",
             Self::Other(_) => "other",
         }
     }

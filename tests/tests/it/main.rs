@@ -1,10 +1,13 @@
 //! End-to-end tests: every promise of the line on networks of this machine's own, through the same commands that people type. They need
 //! root, the programs of this build (`devnet/build`) and what `devnet/install` installs.
 
+mod adoption;
 mod devnet_itself;
+mod kills;
 mod limits;
 mod proofs;
 mod refusals;
 mod rentals;
+mod reorganisations;
 mod restarts;
 mod unpaid;
