@@ -31,8 +31,8 @@ pub(crate) type Death = (At, Outcome);
 
 /// The provider: from the quote to the receipt.
 pub(crate) const PROVIDER: &[Death] = &[
-    (Line("provider.quote.signed"), NothingRented),
-    (Line("provider.quote.written"), NothingRented),
+    (Line("provider.quote.signed"), Either),
+    (Line("provider.quote.written"), Either),
     (Line("provider.quote.sent"), Either),
     (Line("provider.block_time.acted"), Done),
     (Line("provider.opened.stepped"), Done),
