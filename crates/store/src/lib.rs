@@ -90,6 +90,19 @@ impl TableDef {
 pub struct Store {
     db: Arc<DB>,
     path: Arc<PathBuf>,
+    /// The tables it was opened with.
+    tables: Arc<[&'static str]>,
+}
+
+/// How much a store keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Records of each table.
+    pub records: Vec<(&'static str, u64)>,
+    /// Bytes of files.
+    pub files: u64,
+    /// Bytes of memory: what is not yet in files, indexes, and recently read blocks.
+    pub memory: u64,
 }
 
 impl fmt::Debug for Store {
@@ -142,7 +155,8 @@ impl Store {
                 db.create_cf(table.name, &shared.table())?;
             }
         }
-        Ok(Self { db: Arc::new(db), path: Arc::new(path) })
+        let tables = tables.iter().map(TableDef::name).collect();
+        Ok(Self { db: Arc::new(db), path: Arc::new(path), tables })
     }
 
     /// The record under `key`.
@@ -188,9 +202,47 @@ impl Store {
         Ok(Scan::new(&self.db, self.family::<T>()?, Bounds::of_prefix(key_bytes(prefix))))
     }
 
+    /// Removes the records of a table that come before its newest `keep`, by the time that `time` gives; those without one stay, and are
+    /// not counted. Says how many went. Every record is read, so this is for now and then.
+    pub fn keep_newest<T: Table>(
+        &self,
+        keep: usize,
+        time: impl Fn(&T::Value) -> Option<u64>,
+    ) -> Result<usize, StoreError> {
+        let mut times = Vec::new();
+        for row in self.scan::<T>(..)? {
+            let (key, value) = row?;
+            times.extend(time(&value).map(|time| (time, key)));
+        }
+        let Some(beyond) = times.len().checked_sub(keep).filter(|beyond| *beyond > 0) else { return Ok(0) };
+        times.sort_by_key(|(time, _)| *time);
+        let mut batch = self.batch();
+        for (_, key) in times.iter().take(beyond) {
+            batch.delete::<T>(key)?;
+        }
+        batch.commit()?;
+        Ok(beyond)
+    }
+
     /// Starts a batch: writes to any tables that happen together or not at all.
     pub fn batch(&self) -> Batch<'_> {
         Batch { store: self, writes: WriteBatch::default() }
+    }
+
+    /// How much is kept. The numbers are RocksDB's estimates, and cost it nothing.
+    pub fn sizes(&self) -> Result<Sizes, StoreError> {
+        let mut sizes = Sizes::default();
+        for table in self.tables.iter() {
+            let Some(family) = self.db.cf_handle(table) else { continue };
+            let read = |name: &str| self.db.property_int_value_cf(family, name).map(Option::unwrap_or_default);
+            sizes.records.push((*table, read("rocksdb.estimate-num-keys")?));
+            sizes.files += read("rocksdb.total-sst-files-size")?;
+            sizes.memory += read("rocksdb.cur-size-all-mem-tables")? + read("rocksdb.estimate-table-readers-mem")?;
+        }
+        // the cache is one for all tables
+        let default = self.db.property_int_value("rocksdb.block-cache-usage")?;
+        sizes.memory += default.unwrap_or_default();
+        Ok(sizes)
     }
 
     /// Runs `work` on a thread that may block, which every call of a store may. The way to use a store from a task.

@@ -159,3 +159,28 @@ async fn tasks_use_the_store_without_blocking_their_thread() {
     store.run(|store| store.put_sync::<Index>(&9, &())).await.unwrap();
     assert!(store.run(|store| store.contains::<Index>(&9)).await.unwrap());
 }
+
+#[test]
+fn only_the_newest_are_kept_and_what_has_no_time_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &TABLES).unwrap();
+    // the time is the value; zero stands for what goes on
+    for (n, time) in [(1, 40), (2, 10), (3, 0), (4, 30), (5, 20)] {
+        store.put::<Numbers>(&key(n, ""), &Json(time)).unwrap();
+    }
+    let time = |value: &Json<u32>| (value.0 > 0).then_some(u64::from(value.0));
+    assert_eq!(store.keep_newest::<Numbers>(4, time).unwrap(), 0);
+    assert_eq!(store.keep_newest::<Numbers>(2, time).unwrap(), 2);
+    let left: Vec<u64> = store.scan::<Numbers>(..).unwrap().map(|row| row.unwrap().0.0).collect();
+    assert_eq!(left, [1, 3, 4]);
+}
+
+#[test]
+fn the_sizes_count_the_records_of_every_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &TABLES).unwrap();
+    (0..10).for_each(|n| store.put::<Index>(&n, &()).unwrap());
+    let sizes = store.sizes().unwrap();
+    assert_eq!(sizes.records, [("numbers", 0), ("index", 10)]);
+    assert!(sizes.memory > 0);
+}
