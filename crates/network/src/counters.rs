@@ -1,4 +1,4 @@
-//! Counts of what the network layer refused, dropped or failed at. Nothing is dropped without being counted here, so that a node whose
+//! Counts of what the network layer sent and received, and of what it refused, dropped or failed at. Nothing is dropped without being counted here, so that a node whose
 //! market looks thin can be told apart from a market that is thin.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +43,22 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Announcements received by gossip, whatever came of them.
+    gossip_received,
+    /// Announcements of our own that gossip took.
+    gossip_sent,
+    /// Questions about offers that were asked of this node.
+    offers_received,
+    /// Questions about offers that this node asked.
+    offers_sent,
+    /// Rental requests that were asked of this node.
+    rentals_received,
+    /// Rental requests that this node asked.
+    rentals_sent,
+    /// Session streams that peers opened here.
+    sessions_received,
+    /// Session streams that this node opened.
+    sessions_sent,
     /// Announcements that were verified and passed on.
     announcements_accepted,
     /// Announcements that were not passed on though nobody is to blame: expired, repeated too soon, or older than one known.

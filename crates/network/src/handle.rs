@@ -31,6 +31,15 @@ pub struct AdDraft {
     pub offers: Vec<Offer>,
 }
 
+/// How much a book holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Providers that offer something.
+    pub providers: usize,
+    /// Their offers.
+    pub offers: usize,
+}
+
 /// A question of a renter that waits for this node's answer.
 #[derive(Debug)]
 pub struct IncomingRental {
@@ -164,6 +173,21 @@ impl Handle {
             .filter(|entry| !entry.ad.offers.is_empty())
             .map(|entry| Arc::clone(&entry.ad))
             .collect()
+    }
+
+    /// How much the book holds that is still good.
+    pub fn held(&self) -> Held {
+        let book = self.0.book.read().unwrap_or_else(PoisonError::into_inner);
+        let live = book.live(UnixMillis::now()).filter(|entry| !entry.ad.offers.is_empty());
+        live.fold(Held::default(), |held, entry| Held {
+            providers: held.providers + 1,
+            offers: held.offers + entry.ad.offers.len(),
+        })
+    }
+
+    /// Whether the book holds anything of a peer, be it that it has withdrawn its offers.
+    pub fn holds(&self, peer: &PeerId) -> bool {
+        self.0.book.read().unwrap_or_else(PoisonError::into_inner).get(peer).is_some()
     }
 
     /// The live advertisement of one peer.

@@ -40,7 +40,7 @@ pub use config::{AdStore, Config, Interest};
 pub use counters::{Counter, Counters};
 pub use error::{AskError, DialError, OpenError, PublishError, StartError, Stopped};
 pub use frame::{FrameError, read_message, write_message};
-pub use handle::{AdDraft, Handle, IncomingRental, Reply};
+pub use handle::{AdDraft, Handle, Held, IncomingRental, Reply};
 pub use libp2p::{Multiaddr, PeerId, identity};
 pub use session::{IncomingSession, SessionStream};
 
@@ -88,6 +88,8 @@ pub struct Network {
     /// Ends the task when this is dropped, so that nothing runs on unowned.
     cancel: DropGuard,
     task: JoinHandle<Vec<thread::JoinHandle<()>>>,
+    /// Cancelled by the end of the task, however it comes.
+    ended: CancellationToken,
 }
 
 impl Network {
@@ -155,9 +157,18 @@ impl Network {
         };
         let mut node = Node::new(&config, parts);
         early.into_iter().for_each(|event| node.on_swarm_event(event));
-        let cancel = cancel.child_token();
-        let task = tokio::spawn(node.run(cancel.clone()));
-        Ok(Self { handle, cancel: cancel.drop_guard(), task })
+        let (cancel, ended) = (cancel.child_token(), CancellationToken::new());
+        let (until, running) = (cancel.clone(), ended.clone().drop_guard());
+        let task = tokio::spawn(async move {
+            let _running = running;
+            node.run(until).await
+        });
+        Ok(Self { handle, cancel: cancel.drop_guard(), task, ended })
+    }
+
+    /// Waits until the task has ended, by order or by a fault of ours.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// What the roles speak to.

@@ -138,6 +138,7 @@ impl Node {
         let Some(class) = self.topics.class(&message.topic) else {
             return self.judge(&id, &source, MessageAcceptance::Ignore);
         };
+        self.counters.gossip_received.add();
         let job = Job::Announcement { id: id.clone(), source, class, data: message.data };
         if self.pool.submit(job).is_err() {
             self.counters.pool_full.add();
@@ -258,6 +259,7 @@ impl Node {
 
     fn question(&mut self, peer: PeerId, request: proto::offers_request::Request, question: Question) {
         let request = proto::OffersRequest { request: Some(request) };
+        self.counters.offers_sent.add();
         let id = self.swarm.behaviour_mut().offers.send_request(&peer, Ok(request));
         self.market.questions.insert(id, (peer, question));
     }
@@ -309,6 +311,7 @@ impl Node {
         peer: &PeerId,
         request: Checked<proto::OffersRequest>,
     ) -> Option<proto::OffersResponse> {
+        self.counters.offers_received.add();
         if !self.market.limiter.allow(peer) {
             self.counters.rate_limited.add();
             return None;

@@ -153,7 +153,10 @@ impl Node {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         for class in topics {
             match gossip.publish(self.topics.of(class), sent.announcement.clone()) {
-                Ok(_) | Err(GossipError::Duplicate) => drop(sent.unsent.remove(&class)),
+                Ok(_) | Err(GossipError::Duplicate) => {
+                    self.counters.gossip_sent.add();
+                    sent.unsent.remove(&class);
+                }
                 Err(GossipError::NoPeersSubscribedToTopic) => {}
                 Err(GossipError::AllQueuesFull(_)) => self.counters.publish_failed.add(),
                 Err(error) => {

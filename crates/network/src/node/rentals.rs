@@ -87,6 +87,7 @@ impl Node {
             let _ = reply.send(Err(AskError::Busy));
             return;
         }
+        self.counters.rentals_sent.add();
         let id = self.swarm.behaviour_mut().rental.send_request(&peer, Ok(request));
         self.rentals.asked.insert(id, (peer, reply));
     }
@@ -133,6 +134,7 @@ impl Node {
         request: Checked<proto::RentalRequest>,
         channel: ResponseChannel<Answer>,
     ) {
+        self.counters.rentals_received.add();
         let refused = match request {
             Err(fault) => {
                 self.count_message_fault(fault);

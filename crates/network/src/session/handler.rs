@@ -107,6 +107,7 @@ impl Handler {
     }
 
     fn on_incoming(&mut self, stream: Stream) {
+        self.shared.counters.sessions_received.add();
         match self.incoming.len() {
             reading if reading < MAX_READING => {
                 self.incoming.push(Arc::clone(&self.shared).serve(self.peer, stream).boxed());
@@ -160,6 +161,7 @@ impl ConnectionHandler for Handler {
                 self.on_incoming(protocol)
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
+                self.shared.counters.sessions_sent.add();
                 // an opener that gave up has dropped its end; the stream goes with it
                 let _ = info.reply.send(Ok(protocol));
             }
