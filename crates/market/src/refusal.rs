@@ -41,6 +41,28 @@ pub enum RefusalCode {
     Internal,
 }
 
+impl RefusalCode {
+    /// Every reason.
+    pub const ALL: [Self; 16] = [
+        Self::NoSuchSlot,
+        Self::BusyUntil,
+        Self::Price,
+        Self::Duration,
+        Self::Image,
+        Self::Region,
+        Self::Funds,
+        Self::UnsupportedBinary,
+        Self::BadRequest,
+        Self::HoldInUse,
+        Self::Settlement,
+        Self::NoSuchRental,
+        Self::WrongState,
+        Self::Draining,
+        Self::RateLimited,
+        Self::Internal,
+    ];
+}
+
 /// A refusal with its words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub struct Refusal {

@@ -35,7 +35,9 @@ pub use events::{Closing, ClosingKind, Opening};
 pub use follower::{ChainEvent, Follower, Known};
 pub use rpc::{ChainHealth, EndpointHealth, EndpointState};
 pub use sender::{SenderHealth, TransactionSender};
-pub use transactions::{Call, Confirmed, Purpose, TABLES, TransactionRecord, TransactionState};
+pub use transactions::{
+    Call, Confirmed, MAX_HISTORY, Purpose, TABLES, TransactionRecord, TransactionState, forget_oldest,
+};
 pub use wallet::{Keystore, Passphrase, Wallet};
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod actor;
 mod fees;
+mod health;
 mod refusal;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     wallet::Wallet,
 };
 use actor::{Actor, Submission};
+pub use health::SenderHealth;
 use alloy::{eips::BlockId, primitives::Address};
 use std::{fmt, sync::Arc, time::Duration};
 use store::Store;
@@ -28,25 +30,6 @@ const QUEUE: usize = 64;
 const WAIT_BLOCKS: u32 = 40;
 /// The shortest wait, for chains whose blocks come fast.
 const SHORTEST_WAIT: Duration = Duration::from_secs(60);
-
-/// How sending goes, for metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SenderHealth {
-    /// Transactions that are not final.
-    pub pending: usize,
-    /// How often one was sent again.
-    pub resent: u64,
-    /// How often a fee was raised.
-    pub raised: u64,
-    /// How often it was found that blocks ask for more than `max_fee_gwei` allows.
-    pub capped: u64,
-    /// How many nonces another program took.
-    pub superseded: u64,
-    /// How many final transactions a reorganisation undid.
-    pub undone: u64,
-    /// How many nonces had to be filled.
-    pub filled: u64,
-}
 
 /// Sends transactions of one account on one chain. Clones share the actor behind it, which ends with the last of them; a lock
 /// lets only one program of a user have it.

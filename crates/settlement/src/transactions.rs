@@ -51,6 +51,18 @@ pub(crate) struct Place {
     pub(crate) block_hash: B256,
 }
 
+/// Final transactions that are kept: several for each rental whose history the roles keep. A purpose whose record is gone could be served
+/// again, so this is far more than can happen on chain while one rental lasts on a machine of any size.
+pub const MAX_HISTORY: usize = 50_000;
+
+/// Forgets the oldest final transactions beyond [`MAX_HISTORY`], and says how many.
+pub fn forget_oldest(store: &Store) -> Result<usize, StoreError> {
+    store.keep_newest::<Transactions>(MAX_HISTORY, |record| match &record.state {
+        TransactionState::Pending => None,
+        _ => Some(record.attempts.last().map_or(0, |attempt| attempt.made_at)),
+    })
+}
+
 /// What a transaction is for. The same purpose is served by one transaction, however often it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,8 +103,25 @@ impl Purpose {
         !matches!(self, Self::Approve { .. } | Self::Withdraw(_) | Self::Fill(_))
     }
 
-    /// The kind of it, in one word.
-    pub const fn name(&self) -> &'static str {
+    /// The rental it is about, if it is about one.
+    pub const fn rental(&self) -> Option<RentalId> {
+        match self {
+            Self::Open(id)
+            | Self::Claim(id, _)
+            | Self::Close(id)
+            | Self::Release(id)
+            | Self::Stop(id)
+            | Self::Finalize(id) => Some(*id),
+            Self::Approve { .. } | Self::Withdraw(_) | Self::Fill(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// Every kind of purpose, in a word.
+    pub const KINDS: [&'static str; 10] =
+        ["open", "claim", "close", "release", "stop", "finalize", "approve", "withdraw", "fill", "other"];
+
+    /// What kind of purpose it is: one of [`Self::KINDS`].
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::Open(_) => "open",
             Self::Claim(..) => "claim",

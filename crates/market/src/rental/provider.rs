@@ -39,6 +39,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase of a rental that is not over, in the order of its life.
+    pub const GOING_ON: [Self; 5] = [Self::Held, Self::Preparing, Self::Serving, Self::Frozen, Self::Closing];
+
     /// The phase as people read it.
     pub const fn name(self) -> &'static str {
         match self {

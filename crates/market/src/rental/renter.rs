@@ -47,6 +47,10 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase of a rental that is not over, in the order of its life.
+    pub const GOING_ON: [Self; 7] =
+        [Self::Quoted, Self::Opening, Self::Waiting, Self::Serving, Self::Finishing, Self::Settling, Self::Leaving];
+
     /// The phase as people read it.
     pub const fn name(self) -> &'static str {
         match self {

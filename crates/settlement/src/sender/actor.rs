@@ -17,6 +17,7 @@ use alloy::{
 };
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use store::crash_point;
@@ -142,6 +143,7 @@ impl Actor {
     }
 
     /// Gives a call its nonce, writes it down, and sends it.
+    #[tracing::instrument(name = "rental", skip_all, fields(id = call.purpose.rental().map(|id| tracing::field::display(id.short()))))]
     async fn accept(&mut self, call: Call, gas_limit: u64) -> Result<(), SettlementError> {
         // asked for twice at once: the other came first
         if self.ledger.find(&call.purpose).await?.is_some_and(|record| record.settles()) {
@@ -165,7 +167,7 @@ impl Actor {
         let (attempts, state) = (Vec::new(), TransactionState::Pending);
         let mut record = TransactionRecord { purpose, nonce, to, value, data, gas_limit, attempts, state };
         record.attempts.push(self.sign(&record, fees, head.number)?);
-        let kind = record.purpose.name();
+        let kind = record.purpose.kind();
         crash_point("sender", kind, "signed");
         self.ledger.save(&record, None).await?;
         crash_point("sender", kind, "saved");

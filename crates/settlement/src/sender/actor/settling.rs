@@ -13,7 +13,7 @@ use alloy::{
 };
 use std::collections::BTreeMap;
 use store::crash_point;
-use tracing::{info, warn};
+use tracing::{info, info_span, warn};
 
 /// How many looks in a row must find a nonce used by another transaction: an endpoint that errs once decides nothing.
 const LOOKS: u32 = 3;
@@ -119,12 +119,14 @@ impl Actor {
     ) -> Result<(), SettlementError> {
         let Some(in_flight) = self.pending.get(&nonce) else { return Ok(()) };
         let record = TransactionRecord { state, ..in_flight.record.clone() };
-        crash_point("sender", record.purpose.name(), "mined");
+        crash_point("sender", record.purpose.kind(), "mined");
         self.ledger.save(&record, place.as_ref()).await?;
-        crash_point("sender", record.purpose.name(), "settled");
+        crash_point("sender", record.purpose.kind(), "settled");
         self.pending.remove(&nonce);
         self.settled.extend(place.map(|place| (nonce, place)));
-        info!(purpose = %record.purpose, nonce, state = ?record.state, "transaction is final");
+        let about = info_span!("rental", id = record.purpose.rental().map(|id| tracing::field::display(id.short())));
+        about.in_scope(|| info!(purpose = %record.purpose, nonce, state = ?record.state, "transaction is final"));
+        self.health.send_modify(|health| health.finish(&record.purpose, &record.state));
         self.announce.send_modify(|version| *version += 1);
         Ok(())
     }
