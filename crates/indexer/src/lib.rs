@@ -57,13 +57,42 @@ impl AdStore for Book {
     }
 }
 
-/// Gives the network what an earlier run had kept, and says how much of it still holds.
+/// Gives the network what an earlier run had kept, and says how much of it still holds. What does not is forgotten: its provider may never
+/// come back to replace it.
 pub async fn refill(store: &Store, network: &Handle) -> Result<usize, Error> {
-    let ads = store
-        .run(|store| store.scan::<Ads>(..)?.map(|row| row.map(|(_, raw)| raw.0)).collect::<Result<Vec<_>, _>>())
-        .await?;
+    let read = |store: &Store| store.scan::<Ads>(..)?.collect::<Result<Vec<_>, _>>();
+    let (peers, ads): (Vec<PeerId>, Vec<_>) =
+        store.run(read).await?.into_iter().map(|(peer, raw)| (peer, raw.0)).unzip();
     crash_point("indexer", "book", "read");
     let kept = network.load_ads(ads).await?;
     crash_point("indexer", "book", "loaded");
+    let over: Vec<PeerId> = peers.into_iter().filter(|peer| !network.holds(peer)).collect();
+    let forget = move |store: &Store| {
+        let mut batch = store.batch();
+        for peer in &over {
+            batch.delete::<Ads>(peer)?;
+        }
+        batch.commit()
+    };
+    store.run(forget).await?;
     Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use network::{Config, Network, identity::Keypair};
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn what_no_longer_holds_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &tables()).unwrap();
+        store.put::<Ads>(&PeerId::random(), &Raw(b"no advertisement".to_vec())).unwrap();
+        let config = Config::new(Keypair::generate_ed25519(), "devnet-00000000");
+        let network = Network::start(config, CancellationToken::new()).await.unwrap();
+        assert_eq!(refill(&store, &network.handle()).await.unwrap(), 0);
+        assert_eq!(store.scan::<Ads>(..).unwrap().count(), 0);
+        network.shutdown().await;
+    }
 }
