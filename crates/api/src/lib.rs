@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod control;
+pub mod search;
 mod seen;
 pub mod server;
 pub mod types;

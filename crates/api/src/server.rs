@@ -2,6 +2,10 @@
 //! calls of [`Control`] and their results into JSON; what the calls mean is the roles' business. The same handlers and records
 //! generate the description at `/openapi.json`, so that it cannot drift from what is served.
 
+mod clients;
+
+pub use clients::{Bounded, Client};
+
 use crate::{
     control::Control,
     types::{
@@ -40,6 +44,8 @@ use utoipa::{IntoParams, OpenApi};
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// The largest request body: a run's arguments and environment, for which the kernel's own limit is 2 MiB at most and 128 KiB a string.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// Connections served at once: followed runs and commands of one user. More of them wait for one to end.
+pub const MAX_CLIENTS: usize = 256;
 /// How long requests in progress may go on once the daemon is told to end; event streams end at once and are resumed by their clients.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// The longest socket path the kernel takes (`sun_path` has 108 bytes with the final zero).
@@ -110,7 +116,8 @@ impl Server {
         limit: Duration,
     ) -> Result<(), ServerError> {
         let app = router(Shared { control, cancel: cancel.clone() }, limit);
-        let serving = axum::serve(self.listener, app).with_graceful_shutdown(cancel.clone().cancelled_owned());
+        let serving = axum::serve(Bounded::new(self.listener, MAX_CLIENTS), app)
+            .with_graceful_shutdown(cancel.clone().cancelled_owned());
         let overdue = async {
             cancel.cancelled().await;
             tokio::time::sleep(SHUTDOWN_GRACE).await;

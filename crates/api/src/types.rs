@@ -38,6 +38,9 @@ pub struct NodeInfo {
     pub peers: usize,
     /// Offers it knows of.
     pub offers: usize,
+    /// Where it serves its metrics, if it does.
+    #[serde(default)]
+    pub metrics: Option<String>,
 }
 
 /// A search.

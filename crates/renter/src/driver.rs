@@ -4,6 +4,7 @@
 //! effects carried out. This is where vouchers are made: signed by the rental's session key, stored, and then sent.
 
 use crate::{
+    figures::Figures,
     negotiate::{NoPromise, chain_error, rental_request},
     records::{Job, Receipts, Record, Rentals},
 };
@@ -29,6 +30,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 use wire::proto;
 
 /// Orders that may wait for a driver: chain events and a person's stop.
@@ -116,6 +118,7 @@ pub(crate) struct Tools {
     pub(crate) account: EscrowAccount,
     pub(crate) follower: Follower,
     pub(crate) store: Store,
+    pub(crate) figures: Arc<Figures>,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -166,8 +169,13 @@ pub(crate) fn start(tools: Tools, record: Record) -> Result<Driver, SettlementEr
         on_chain: false,
         settled: false,
     };
-    tokio::spawn(task.run(inbox));
+    tokio::spawn(task.run(inbox).instrument(span(&id)));
     Ok(Driver { id, orders, state })
+}
+
+/// What the lines of the log about a rental stand in.
+pub(crate) fn span(id: &RentalId) -> Span {
+    tracing::info_span!(parent: None, "rental", id = %id.short())
 }
 
 /// Lets this node's peer into the rental until it ends at the latest.
@@ -244,7 +252,7 @@ impl Task {
             ChainEvent::Stopping { stop_at, .. } => self.input(Input::Stopping(u64::from(stop_at))).await,
             ChainEvent::Closed { .. } => {
                 let chain = self.tools.account.sender().chain().clone();
-                self.work.spawn(async move { Done::Closed(event.closing(&chain).await) });
+                self.start(async move { Done::Closed(event.closing(&chain).await) });
             }
             ChainEvent::Head { timestamp, .. } => {
                 let (expiry, opened) = (u64::from(self.rental().quote.quote.expiry), self.rental().opening.is_some());
@@ -393,9 +401,11 @@ impl Task {
                 let (from, to) = (self.rental().phase.name(), next.rental.phase.name());
                 tracing::info!(rental = %self.rental().id.short(), from, to, "phase");
             }
+            let before = self.rental().clone();
             if !self.keep(next).await {
                 return;
             }
+            self.tools.figures.changed(&before, self.rental());
             crash_point("renter", name, "written");
         }
         Box::pin(self.act(effects)).await;
@@ -411,6 +421,11 @@ impl Task {
         self.record = record;
         self.announce();
         true
+    }
+
+    /// Begins some work of this rental, whose lines of the log are the rental's too.
+    fn start(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        self.work.spawn(work.in_current_span());
     }
 
     fn announce(&self) {
@@ -458,7 +473,7 @@ impl Task {
         }
         let (account, quote, deposit) =
             (self.tools.account.clone(), self.rental().quote.clone(), self.rental().deposit);
-        self.work.spawn(async move {
+        self.start(async move {
             tokio::time::sleep(pause).await;
             Done::Opening(account.open(&quote, deposit).await.map(|_| ()))
         });
@@ -491,7 +506,7 @@ impl Task {
         self.asking = true;
         let (network, provider) = (self.tools.network.clone(), self.rental().provider);
         let limit = Duration::from_millis(u64::from(self.rental().terms.increment_millis)).max(SHORTEST_ANSWER);
-        self.work.spawn(async move {
+        self.start(async move {
             let answer = tokio::time::timeout(limit, acknowledgement(&network, provider, &voucher)).await;
             Done::Voucher(answer.map_err(|_| None).and_then(|answer| answer.map_err(Some)))
         });
@@ -500,7 +515,7 @@ impl Task {
     fn ask_status(&mut self) {
         self.asking = true;
         let (network, provider, id) = (self.tools.network.clone(), self.rental().provider, self.rental().id);
-        self.work.spawn(async move {
+        self.start(async move {
             let request = proto::rental_request::Request::Status(proto::StatusRequest { id: id.0.to_vec() });
             Done::Status(match rental_request(&network, provider, request).await {
                 Ok(proto::rental_response::Response::Status(status)) => Ok(status),
@@ -520,7 +535,7 @@ impl Task {
             voucher: self.rental().voucher.as_ref().map(wire::voucher_to_proto),
         };
         let pause = if self.rental().missed_finishes == 0 { Duration::ZERO } else { FINISH_PAUSE };
-        self.work.spawn(async move {
+        self.start(async move {
             tokio::time::sleep(pause).await;
             Done::Finish(
                 match rental_request(&network, provider, proto::rental_request::Request::Finish(finish)).await {
@@ -541,7 +556,7 @@ impl Task {
             return;
         }
         let sending = send(self.tools.account.clone());
-        self.work.spawn(async move {
+        self.start(async move {
             let result = sending.await;
             if result.is_err() {
                 tokio::time::sleep(CHAIN_PAUSE).await;

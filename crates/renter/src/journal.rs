@@ -106,6 +106,12 @@ impl Journal {
         self.announce();
     }
 
+    /// What it holds in bytes, once nothing more will come.
+    pub(crate) fn ended_bytes(&self) -> Option<usize> {
+        let events = self.lock();
+        events.ended.then_some(events.bytes)
+    }
+
     fn announce(&self) {
         self.changed.send_modify(|count| *count += 1);
     }

@@ -11,16 +11,17 @@
 
 mod config;
 mod driver;
+mod figures;
 mod journal;
 mod negotiate;
 mod records;
 mod run;
-mod search;
 mod service;
 mod story;
 
 pub use config::{Config, Limits};
-pub use records::tables;
+pub use figures::{Counts, Standing, Sums};
+pub use records::{MAX_HISTORY, forget_oldest, tables};
 pub use service::Renter;
 
 use settlement::{EscrowAccount, SettlementError, Wallet};

@@ -1,21 +1,34 @@
 //! From an offer to a binding quote: ask, signed by the wallet; then hold the answer against what was asked for, field by field.
 
-use crate::{Parts, records::short_peer, search::Match};
+use crate::{Parts, records::short_peer};
 use alloy_primitives::Bytes;
-use api::types::{ApiError, ErrorKind};
+use api::{
+    search::Match,
+    types::{ApiError, ErrorKind},
+};
 use market::{
     money::Amount,
+    offer::Price,
     quote::{Asked, MAX_RENTAL_SECONDS, MAX_WINDOW, MIN_WINDOW, SignedQuote},
     refusal::Refusal,
     terms::{MAX_INCREMENT_MILLIS, Terms, Workload},
     time::UnixMillis,
 };
 use network::{AskError, Handle};
-use settlement::{Chain, SettlementError, Wallet};
+use settlement::{Chain, EscrowAccount, SettlementError, Wallet};
 use wire::{QuoteAsk, proto};
 
 /// The shortest challenge window that is accepted on a real chain: six hours, so that a provider that vanished holds a deposit no longer than needed, and one that sleeps a night is not robbed (DESIGN §7).
 const MIN_CLIENT_WINDOW: u32 = 6 * 3_600;
+
+/// Whether a price is at an escrow of ours, in a token that our own configuration describes the same way: a provider cannot make up
+/// decimals.
+pub(crate) fn payable(accounts: &[EscrowAccount], price: &Price) -> bool {
+    accounts
+        .iter()
+        .map(|account| account.sender().chain())
+        .any(|chain| chain.escrow() == price.escrow && chain.config().tokens.contains(&price.token))
+}
 
 /// A promise that is good.
 pub(crate) struct Promise {

@@ -7,11 +7,11 @@ use alloy_primitives::B256;
 use api::types::{JobSummary, Receipt};
 use market::{
     id::{PeerId, RentalId},
-    rental::renter::Rental,
+    rental::renter::{Phase, Rental},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
-use store::{Json, Table, TableDef};
+use store::{Json, Store, StoreError, Table, TableDef};
 
 /// A rental, its key and what it is for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +88,22 @@ impl Table for Receipts {
     const NAME: &'static str = "renter_receipts";
     type Key = RentalId;
     type Value = Json<Receipt>;
+}
+
+/// Rentals that are over, and receipts, that are kept: years of them for most people, and about as many as one answer of the control API
+/// holds. The oldest go first; whoever needs them longer saves them with `node receipts --json`.
+pub const MAX_HISTORY: usize = 10_000;
+
+/// Forgets the oldest of what is over beyond [`MAX_HISTORY`], and says how many records that were.
+pub fn forget_oldest(store: &Store) -> Result<usize, StoreError> {
+    // rentals first: one that is kept without its receipt would have it written again
+    let over = |record: &Json<Record>| {
+        let rental = &record.rental;
+        let lapsed = (rental.phase == Phase::Lapsed).then_some(u64::from(rental.quote.quote.expiry));
+        rental.closing.map(|closing| closing.time).or(lapsed)
+    };
+    let rentals = store.keep_newest::<Rentals>(MAX_HISTORY, over)?;
+    Ok(rentals + store.keep_newest::<Receipts>(MAX_HISTORY, |receipt| Some(receipt.closed.time))?)
 }
 
 /// The tables that [`store::Store::open`] must know for this role.

@@ -4,10 +4,10 @@
 use crate::{
     Parts,
     driver::{self, Driver, Snapshot, Tools},
+    figures::Figures,
     journal::Journal,
     negotiate::{self, NoPromise, Promise, chain_error},
     records::{Ended, Job, Record, short_peer},
-    search::{Match, Search},
 };
 use access::{
     AccessError,
@@ -15,7 +15,10 @@ use access::{
     guest::{Guest, JobEvent},
 };
 use alloy_primitives::{Address, U256};
-use api::types::{ApiError, ErrorKind, RunRequest, RunStep};
+use api::{
+    search::{Match, Search},
+    types::{ApiError, ErrorKind, RunRequest, RunStep},
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::StreamExt;
 use market::{
@@ -34,6 +37,7 @@ use std::{
     time::Duration,
 };
 use store::crash_point;
+use tracing::Instrument;
 
 /// How many offers are asked before giving up: enough to pass a few that were just taken.
 const MAX_OFFERS_ASKED: usize = 8;
@@ -60,6 +64,7 @@ pub(crate) struct Context {
     pub(crate) config: crate::Config,
     pub(crate) followers: Vec<Follower>,
     pub(crate) started: tokio::time::Instant,
+    pub(crate) figures: Arc<Figures>,
     pub(crate) register: Box<dyn Fn(Driver) + Send + Sync>,
 }
 
@@ -78,6 +83,7 @@ impl Context {
             account: account.clone(),
             follower: follower.clone(),
             store: self.parts.store.clone(),
+            figures: Arc::clone(&self.figures),
             cancel: self.parts.cancel.clone(),
         }
     }
@@ -113,7 +119,10 @@ impl Plan {
 /// Carries a run from its beginning to its end, and says how it went.
 pub(crate) async fn begin(context: Arc<Context>, plan: Plan, journal: Journal) {
     let result = match rent(&context, &plan, &journal).await {
-        Ok(driver) => serve(&context, driver, &journal).await,
+        Ok(driver) => {
+            let span = driver::span(&driver.id);
+            serve(&context, driver, &journal).instrument(span).await
+        }
         Err(error) => Err(error),
     };
     finish_journal(&journal, result).await;
@@ -122,10 +131,12 @@ pub(crate) async fn begin(context: Arc<Context>, plan: Plan, journal: Journal) {
 /// Takes up a run whose rental is on disk since an earlier start of this node: tells what is known of it, and goes on.
 pub(crate) async fn resume(context: Arc<Context>, driver: Driver, journal: Journal) {
     let record = Arc::clone(&driver.state.borrow().record);
-    let result = match retell(&context, &record, &driver, &journal).await {
-        Ok(()) => serve(&context, driver, &journal).await,
-        Err(error) => Err(error),
+    let span = driver::span(&driver.id);
+    let told = async {
+        retell(&context, &record, &driver, &journal).await?;
+        serve(&context, driver, &journal).await
     };
+    let result = told.instrument(span).await;
     finish_journal(&journal, result).await;
 }
 
@@ -199,7 +210,7 @@ async fn find(context: &Context, plan: &Plan) -> Result<Vec<Match>, ApiError> {
     let deadline = context.started + DISCOVERY_WAIT;
     loop {
         let ads = network.offers();
-        let matches = plan.search.find(&ads, &context.parts.accounts);
+        let matches = plan.search.find(&ads, |price| negotiate::payable(&context.parts.accounts, price));
         if !matches.is_empty() {
             return Ok(matches);
         }

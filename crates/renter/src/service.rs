@@ -4,14 +4,19 @@
 use crate::{
     Config, Error, Parts,
     driver::{self, Driver, Order},
+    figures::{Counts, Figures, Standing},
     journal::Journal,
+    negotiate::payable,
     records::{Receipts, Record, Rentals},
     run::{self, Context, Plan, describe},
-    search::Search,
     story,
 };
-use api::types::{
-    ApiError, ErrorKind, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunEvent, RunRequest, RunStarted,
+use api::{
+    search::Search,
+    types::{
+        ApiError, ErrorKind, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunEvent, RunRequest,
+        RunStarted,
+    },
 };
 use futures::stream::BoxStream;
 use market::{
@@ -27,14 +32,14 @@ use std::{
 };
 use store::{Json, Store, StoreError};
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Rows that a search shows unless asked for more.
-const DEFAULT_LIMIT: usize = 50;
 /// Runs going on at once: each holds a deposit, and a person watches few.
 const MAX_RUNS: usize = 64;
 /// Ended runs whose events can still be read.
 const MAX_ENDED_RUNS: usize = 64;
+/// And what they may hold together: the whole output of four of the greatest.
+const MAX_ENDED_BYTES: usize = 64 << 20;
 
 #[derive(Default)]
 struct Registry {
@@ -43,12 +48,30 @@ struct Registry {
     active: usize,
 }
 
+impl Registry {
+    /// Forgets the oldest of the ended runs beyond what may be kept; one that goes on can always be followed.
+    fn forget_ended(&mut self) {
+        let (mut runs, mut bytes) = (0, 0);
+        let ended = self.runs.iter().rev().filter_map(|(run, journal)| Some((*run, journal.ended_bytes()?)));
+        let beyond = ended.filter(|(_, held)| {
+            runs += 1;
+            bytes += held;
+            runs > MAX_ENDED_RUNS || bytes > MAX_ENDED_BYTES
+        });
+        for (run, _) in beyond.collect::<Vec<_>>() {
+            self.runs.remove(&run);
+        }
+    }
+}
+
 /// The running renter. Clones speak to the same one.
 #[derive(Clone)]
 pub struct Renter {
     context: Arc<Context>,
     registry: Arc<Mutex<Registry>>,
     tasks: TaskTracker,
+    /// Cancelled when the way of a chain's events to the drivers ends, however that comes.
+    ended: CancellationToken,
 }
 
 fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
@@ -59,17 +82,27 @@ impl Renter {
     /// Takes up the rentals of an earlier run and is ready for new ones.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, Error> {
         let registry: Arc<Mutex<Registry>> = Arc::default();
-        let tasks = TaskTracker::new();
+        let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
         let mut followers = Vec::new();
         for account in &parts.accounts {
             let chain = account.sender().chain().clone();
             let (follower, events) = Follower::start(chain, parts.store.clone(), "renter", &parts.cancel).await?;
-            tasks.spawn(route(events, Arc::clone(&registry), account.clone()));
+            let (routing, running) =
+                (route(events, Arc::clone(&registry), account.clone()), ended.clone().drop_guard());
+            tasks.spawn(async move {
+                let _running = running;
+                routing.await;
+            });
             followers.push(follower);
         }
         let register = Arc::clone(&registry);
+        let figures: Arc<Figures> = Arc::default();
+        for account in &parts.accounts {
+            account.sender().chain().config().tokens.iter().for_each(|token| figures.expect(token));
+        }
         let context = Arc::new(Context {
             parts,
+            figures,
             config,
             followers,
             started: tokio::time::Instant::now(),
@@ -79,9 +112,14 @@ impl Renter {
                 drivers.insert(driver.id, driver);
             }),
         });
-        let renter = Self { context, registry, tasks };
+        let renter = Self { context, registry, tasks, ended };
         renter.take_up().await?;
         Ok(renter)
+    }
+
+    /// Waits until the events of a chain no longer reach the rentals, by order or by a fault of ours.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     async fn take_up(&self) -> Result<(), Error> {
@@ -142,9 +180,7 @@ impl Renter {
     /// Keeps the journal of a run for whoever wants to read it, as long as there is room for it.
     fn journal(&self, run: u64, journal: Journal) -> Journal {
         let mut registry = lock(&self.registry);
-        while registry.runs.len() >= MAX_RUNS + MAX_ENDED_RUNS {
-            registry.runs.pop_first();
-        }
+        registry.forget_ended();
         registry.runs.insert(run, journal.clone());
         journal
     }
@@ -163,10 +199,7 @@ impl Renter {
 
     /// The offers that meet a query and can be paid by this node.
     pub async fn offers(&self, query: OfferQuery) -> Result<Vec<OfferRow>, ApiError> {
-        let search = Search::parse(&query.query, &query.order)?;
-        let matches = search.find(&self.context.parts.network.offers(), &self.context.parts.accounts);
-        let limit = if query.limit == 0 { DEFAULT_LIMIT } else { query.limit };
-        Ok(matches.iter().take(limit).map(|found| found.row()).collect())
+        Search::rows(&query, &self.context.parts.network.offers(), |price| payable(&self.context.parts.accounts, price))
     }
 
     /// Begins a run.
@@ -216,6 +249,21 @@ impl Renter {
             .filter(|rental| all || !rental.phase.is_over())
             .map(|r| row(r, now))
             .collect())
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> Counts {
+        self.context.figures.read()
+    }
+
+    /// How many rentals are in each phase, and how many runs go on.
+    pub fn standing(&self) -> Standing {
+        let registry = lock(&self.registry);
+        let mut rentals: BTreeMap<_, _> = Phase::GOING_ON.iter().map(|phase| (phase.name(), 0)).collect();
+        for driver in registry.drivers.values().filter(|driver| !driver.is_over()) {
+            *rentals.entry(driver.state.borrow().record.rental.phase.name()).or_default() += 1;
+        }
+        Standing { rentals, runs: registry.active as u64 }
     }
 
     /// The whole story of each rental whose id begins with `prefix`.
@@ -319,5 +367,38 @@ fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
         deposit: token.show(rental.opening.map_or(Amount::ZERO, |opening| opening.deposit)),
         ends_at: rental.meter().map(|meter| meter.ends_at()),
         warning: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::types::RunStep;
+
+    #[tokio::test]
+    async fn ended_runs_are_forgotten_oldest_first_and_one_that_goes_on_never_is() {
+        let mut registry = Registry::default();
+        registry.runs.insert(0, Journal::new());
+        for run in 1..=10 {
+            let journal = Journal::new();
+            let data = "x".repeat(MAX_ENDED_BYTES / 4 - 1_024);
+            if run > 2 {
+                journal.push(RunStep::Log { stderr: false, seq: 0, data }).await;
+            }
+            journal.end();
+            registry.runs.insert(run, journal);
+        }
+        registry.forget_ended();
+        assert_eq!(registry.runs.keys().copied().collect::<Vec<_>>(), [0, 7, 8, 9, 10]);
+
+        registry.runs.retain(|run, _| *run == 0);
+        for run in 1..=100 {
+            let journal = Journal::new();
+            journal.end();
+            registry.runs.insert(run, journal);
+        }
+        registry.forget_ended();
+        assert_eq!(registry.runs.len(), 1 + MAX_ENDED_RUNS);
+        assert!(registry.runs.contains_key(&0) && registry.runs.contains_key(&100));
     }
 }

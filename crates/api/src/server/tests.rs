@@ -97,6 +97,7 @@ fn info() -> NodeInfo {
         addresses: vec![],
         peers: 3,
         offers: 2,
+        metrics: None,
     }
 }
 

@@ -1,30 +1,37 @@
-//! Which offers meet a query, in which order; and how they are shown.
+//! Which offers meet a query, in which order; and how they are shown. Every daemon can be asked, whatever roles it plays, since the book
+//! of offers belongs to its network.
 
-use api::types::{ApiError, ErrorKind, OfferRow};
+use crate::types::{ApiError, ErrorKind, OfferQuery, OfferRow};
 use market::{
     offer::{Offer, Price, ProviderAd},
     query::{Candidate, Order, Query, Verdict},
 };
-use settlement::EscrowAccount;
 use std::sync::Arc;
 
-/// An offer at a price that this node can pay.
+/// Rows that a search shows unless asked for more.
+pub const DEFAULT_LIMIT: usize = 50;
+
+/// An offer at one of its prices.
 #[derive(Clone, Debug)]
-pub(crate) struct Match {
-    pub(crate) ad: Arc<ProviderAd>,
-    pub(crate) offer: Offer,
-    pub(crate) price: Price,
+pub struct Match {
+    /// The advertisement it stands in.
+    pub ad: Arc<ProviderAd>,
+    /// The offer.
+    pub offer: Offer,
+    /// The price.
+    pub price: Price,
 }
 
 /// A search that was understood.
-pub(crate) struct Search {
+#[derive(Debug)]
+pub struct Search {
     query: Query,
     order: Order,
 }
 
 impl Search {
     /// Reads a query and its sort keys.
-    pub(crate) fn parse(query: &str, order: &str) -> Result<Self, ApiError> {
+    pub fn parse(query: &str, order: &str) -> Result<Self, ApiError> {
         let fields = || {
             let names: Vec<_> = market::query::fields().map(|(name, _)| name).collect();
             format!("fields are {}", names.join(", "))
@@ -33,12 +40,23 @@ impl Search {
         Ok(Self { query: Query::parse(query).map_err(usage)?, order: Order::parse(order).map_err(usage)? })
     }
 
-    /// The matching offers, best first: those with a free slot before those without.
-    pub(crate) fn find(&self, ads: &[Arc<ProviderAd>], accounts: &[EscrowAccount]) -> Vec<Match> {
+    /// What a client's query shows of these advertisements, among the prices that are `wanted`.
+    pub fn rows(
+        query: &OfferQuery,
+        ads: &[Arc<ProviderAd>],
+        wanted: impl Fn(&Price) -> bool,
+    ) -> Result<Vec<OfferRow>, ApiError> {
+        let matches = Self::parse(&query.query, &query.order)?.find(ads, wanted);
+        let limit = if query.limit == 0 { DEFAULT_LIMIT } else { query.limit };
+        Ok(matches.iter().take(limit).map(Match::row).collect())
+    }
+
+    /// The matching offers at prices that are `wanted`, best first: those with a free slot before those without.
+    pub fn find(&self, ads: &[Arc<ProviderAd>], wanted: impl Fn(&Price) -> bool) -> Vec<Match> {
         let mut matches = Vec::new();
         for ad in ads {
             for offer in &ad.offers {
-                for price in offer.prices.iter().filter(|price| accounts.iter().any(|a| payable(a, price))) {
+                for price in offer.prices.iter().filter(|price| wanted(price)) {
                     let candidate = Candidate { ad, offer, price };
                     if self.query.verdict(&candidate) == Verdict::Yes {
                         matches.push(Match { ad: Arc::clone(ad), offer: offer.clone(), price: price.clone() });
@@ -55,20 +73,13 @@ impl Search {
     }
 }
 
-/// Whether a price is at an escrow of ours, in a token that our own configuration describes the same way: a provider cannot make up
-/// decimals.
-fn payable(account: &EscrowAccount, price: &Price) -> bool {
-    let chain = account.sender().chain();
-    chain.escrow() == price.escrow && chain.config().tokens.contains(&price.token)
-}
-
 impl Match {
-    pub(crate) fn candidate(&self) -> Candidate<'_> {
+    fn candidate(&self) -> Candidate<'_> {
         Candidate { ad: &self.ad, offer: &self.offer, price: &self.price }
     }
 
     /// The offer as clients show it.
-    pub(crate) fn row(&self) -> OfferRow {
+    pub fn row(&self) -> OfferRow {
         let (ad, offer, price) = (&self.ad, &self.offer, &self.price);
         let gpus: Vec<_> =
             offer.hardware.gpus.iter().map(|group| format!("{}x {}", group.count, group.model)).collect();
