@@ -1,6 +1,8 @@
 //! What an owner sets: slots, prices and the numbers a rental runs by.
 
+use market::class::GpuClass;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The `[provider]` section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,13 @@ impl Default for Config {
             slot: vec![],
             pricing: vec![],
         }
+    }
+}
+
+impl Config {
+    /// The classes of machine that the slots are of.
+    pub fn classes(&self) -> BTreeSet<GpuClass> {
+        self.slot.iter().map(|_| GpuClass::CPU).collect()
     }
 }
 

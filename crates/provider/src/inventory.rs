@@ -125,6 +125,12 @@ impl Inventory {
         }
     }
 
+    /// How many slots are free, and how many are not.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let free = self.slots.iter().filter(|slot| slot.occupant.is_none()).count();
+        (free, self.slots.len() - free)
+    }
+
     /// Who has the slots of an offer.
     pub(crate) fn occupants(&self, offer: &str) -> impl Iterator<Item = Occupant> {
         self.slots.iter().filter(move |slot| slot.offer == offer).filter_map(|slot| slot.occupant)

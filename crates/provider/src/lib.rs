@@ -14,6 +14,7 @@
 mod closing;
 mod config;
 mod desk;
+mod figures;
 mod inventory;
 mod keeper;
 mod records;
@@ -21,9 +22,11 @@ mod story;
 mod supervisor;
 
 pub use config::{Config, Pricing, SlotConfig};
-pub use records::tables;
+pub use figures::{Counts, Standing, Sums};
+pub use records::{MAX_HISTORY, forget_oldest, tables};
 
 use api::types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory};
+use figures::Figures;
 use sandbox::Backend;
 use settlement::{EscrowAccount, SettlementError, Wallet};
 use std::sync::Arc;
@@ -85,8 +88,11 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Provider {
     commands: mpsc::Sender<Command>,
+    figures: Arc<Figures>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
     cancel: CancellationToken,
+    /// Cancelled by the end of the task, however it comes.
+    ended: CancellationToken,
 }
 
 impl Provider {
@@ -95,28 +101,47 @@ impl Provider {
         let cancel = parts.cancel.clone();
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let supervisor = Supervisor::load(config, parts).await?;
-        let task = tokio::spawn(supervisor.run(inbox));
-        Ok(Self { commands, task: Arc::new(Mutex::new(Some(task))), cancel })
+        let (figures, ended) = (supervisor.figures(), CancellationToken::new());
+        let running = ended.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            let _running = running;
+            supervisor.run(inbox).await;
+        });
+        Ok(Self { commands, figures, task: Arc::new(Mutex::new(Some(task))), cancel, ended })
+    }
+
+    /// Waits until the supervisor has ended, by order or by a fault of ours. No rental is looked after from then on.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// The rentals it serves; ended ones too when `all`.
-    pub async fn rentals(&self, all: bool) -> Vec<RentalRow> {
-        self.ask(|reply| Command::Rentals { all, reply }).await.unwrap_or_default()
+    pub async fn rentals(&self, all: bool) -> Result<Vec<RentalRow>, ApiError> {
+        self.ask(|reply| Command::Rentals { all, reply }).await.ok_or_else(gone)
+    }
+
+    /// What was counted since the start.
+    pub fn counts(&self) -> Counts {
+        self.figures.read()
+    }
+
+    /// How rentals, slots and sessions stand; `None` when the supervisor has ended.
+    pub async fn standing(&self) -> Option<Standing> {
+        self.ask(|reply| Command::Standing { reply }).await
     }
 
     /// Receipts whose id begins with `prefix`, newest first.
-    pub async fn receipts(&self, prefix: String) -> Vec<Receipt> {
-        self.ask(|reply| Command::Receipts { prefix, reply }).await.unwrap_or_default()
+    pub async fn receipts(&self, prefix: String) -> Result<Vec<Receipt>, ApiError> {
+        self.ask(|reply| Command::Receipts { prefix, reply }).await.ok_or_else(gone)
     }
 
     /// The whole story of each rental whose id begins with `prefix`.
-    pub async fn stories(&self, prefix: String) -> Vec<RentalStory> {
-        self.ask(|reply| Command::Stories { prefix, reply }).await.unwrap_or_default()
+    pub async fn stories(&self, prefix: String) -> Result<Vec<RentalStory>, ApiError> {
+        self.ask(|reply| Command::Stories { prefix, reply }).await.ok_or_else(gone)
     }
 
     /// Ends the rental named by a prefix of its id.
     pub async fn stop(&self, prefix: String) -> Result<RentalRow, ApiError> {
-        let gone = || ApiError::new(ErrorKind::Failed, "the provider is shutting down", "");
         self.ask(|reply| Command::Evict { prefix, reply }).await.unwrap_or_else(|| Err(gone()))
     }
 
@@ -134,4 +159,9 @@ impl Provider {
         self.commands.send(command(reply)).await.ok()?;
         answer.await.ok()
     }
+}
+
+/// Nobody looks after the rentals any more, so that nothing can be said of them.
+fn gone() -> ApiError {
+    ApiError::new(ErrorKind::Failed, "the provider has ended", "see the daemon's log, and start it again")
 }

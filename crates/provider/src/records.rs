@@ -2,7 +2,7 @@
 
 use api::types::Receipt;
 use market::{id::RentalId, rental::provider::Rental};
-use store::{Json, Table, TableDef};
+use store::{Json, Store, StoreError, Table, TableDef};
 
 /// Every rental that was ever quoted, by id.
 pub(crate) struct Rentals;
@@ -18,6 +18,17 @@ impl Table for Receipts {
     const NAME: &'static str = "provider_receipts";
     type Key = RentalId;
     type Value = Json<Receipt>;
+}
+
+/// Rentals that are over, and receipts, that are kept: years of them on most machines, and about as many as one answer of the control API
+/// holds. The oldest go first; whoever needs them longer saves them with `node receipts --json`.
+pub const MAX_HISTORY: usize = 10_000;
+
+/// Forgets the oldest of what is over beyond [`MAX_HISTORY`], and says how many records that were.
+pub fn forget_oldest(store: &Store) -> Result<usize, StoreError> {
+    // rentals first: one that is kept without its receipt would have it written again
+    let rentals = store.keep_newest::<Rentals>(MAX_HISTORY, |rental| rental.closing.map(|closing| closing.time))?;
+    Ok(rentals + store.keep_newest::<Receipts>(MAX_HISTORY, |receipt| Some(receipt.closed.time))?)
 }
 
 /// The tables that [`store::Store::open`] must know for this role.

@@ -11,6 +11,7 @@ mod streams;
 
 use crate::{
     Config, Error, Parts,
+    figures::{Figures, Standing},
     inventory::{Inventory, Occupant},
     keeper::Keeper,
     records::{Receipts, Rentals},
@@ -39,6 +40,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 use wire::QuoteAsk;
 
 /// How often meters are looked at: a tenth of the shortest increment in use (1 s), so that a freeze is at most that late.
@@ -64,6 +66,11 @@ pub(crate) enum Command {
         all: bool,
         /// The answer.
         reply: oneshot::Sender<Vec<RentalRow>>,
+    },
+    /// See [`crate::Provider::standing`].
+    Standing {
+        /// The answer.
+        reply: oneshot::Sender<Standing>,
     },
     /// See [`crate::Provider::receipts`].
     Receipts {
@@ -172,6 +179,7 @@ pub(crate) struct Supervisor {
     work: JoinSet<Done>,
     sessions: usize,
     advertised: Option<AdDraft>,
+    figures: Arc<Figures>,
 }
 
 impl Supervisor {
@@ -187,6 +195,8 @@ impl Supervisor {
         let first = chains.first().ok_or_else(|| Error::Config("no [[chain]] is configured".to_owned()))?;
         let binding = bind(&parts.wallet, &parts.provider_key, first.config().chain_id, &peer)?;
 
+        let figures: Arc<Figures> = Arc::default();
+        chains.iter().flat_map(|chain| &chain.config().tokens).for_each(|token| figures.expect(token));
         let mut settling = Vec::new();
         let (forward, events) = mpsc::channel(EVENTS);
         for (index, account) in parts.accounts.into_iter().enumerate() {
@@ -221,9 +231,15 @@ impl Supervisor {
             work: JoinSet::new(),
             sessions: 0,
             advertised: None,
+            figures,
         };
         supervisor.take_over().await?;
         Ok(supervisor)
+    }
+
+    /// What is counted here.
+    pub(crate) fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
     }
 
     /// Takes up the rentals that were not over, with their sandboxes.
@@ -389,6 +405,7 @@ impl Supervisor {
     }
 
     /// Gives a rental's machine an input, writes what became of it, and then does what it asks for.
+    #[tracing::instrument(name = "rental", skip_all, fields(id = %id.short()))]
     async fn input(&mut self, id: RentalId, input: Input, now: UnixMillis) -> Result<(), StepFailure> {
         let Some(live) = self.live.get(&id) else { return Ok(()) };
         let (mut next, name) = (live.rental.clone(), input.name());
@@ -405,6 +422,7 @@ impl Supervisor {
             }
             crash_point("provider", name, "written");
             if let Some(live) = self.live.get_mut(&id) {
+                self.figures.changed(&live.rental, &next);
                 live.rental = next;
             }
         }
@@ -477,7 +495,7 @@ impl Supervisor {
             env: [("GPULEASE_RENTAL".to_owned(), id.to_string())].into(),
         };
         let backend = Arc::clone(&self.backend);
-        self.work.spawn(async move {
+        let preparing = async move {
             crash_point("provider", "sandbox", "creating");
             let result = match SandboxId::new(sandbox_name(&id)) {
                 Ok(name) => backend.create(&name, &spec).await,
@@ -485,7 +503,8 @@ impl Supervisor {
             };
             crash_point("provider", "sandbox", "created");
             Done::Prepared { id, result }
-        });
+        };
+        self.work.spawn(preparing.in_current_span());
     }
 
     fn destroy(&mut self, sandbox: Arc<dyn Sandbox>) {
@@ -532,6 +551,11 @@ impl Supervisor {
             Err(error) => tracing::error!(%error, "the offers could not be published"),
         }
     }
+}
+
+/// What the lines of the log about a rental stand in.
+fn span(id: &RentalId) -> Span {
+    tracing::info_span!(parent: None, "rental", id = %id.short())
 }
 
 /// Why an input had no effect.

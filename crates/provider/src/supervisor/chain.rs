@@ -1,6 +1,6 @@
 //! The chain's side of a rental: what its followers tell, claims and closings under way, and the alarm when money is not cashed in time.
 
-use super::{Done, Live, Settling, Supervisor};
+use super::{Done, Live, Settling, Supervisor, span};
 use crate::{
     closing,
     records::{Receipts, Rentals},
@@ -13,6 +13,7 @@ use market::{
 };
 use settlement::{ChainEvent, SettlementError};
 use store::{Json, crash_point};
+use tracing::Instrument;
 
 /// How long a closing that failed rests before it is tried again.
 const CLOSE_RETRY: u64 = 5_000;
@@ -93,7 +94,8 @@ impl Supervisor {
         if let Some(live) = self.live.get_mut(&id) {
             live.closing = Some(None);
         }
-        self.work.spawn(async move { Done::Closing { id, result: closing::close(account, rental).await } });
+        let closing = async move { Done::Closing { id, result: closing::close(account, rental).await } };
+        self.work.spawn(closing.instrument(span(&id)));
     }
 
     /// A closing has ended, for better or worse. It is asked for again until the chain shows the end: one that was mined may be taken back.
@@ -117,7 +119,8 @@ impl Supervisor {
         if let Some(live) = self.live.get_mut(&id) {
             live.claiming = true;
         }
-        self.work.spawn(async move { Done::Claim { id, result: closing::claim(account, rental).await } });
+        let claiming = async move { Done::Claim { id, result: closing::claim(account, rental).await } };
+        self.work.spawn(claiming.instrument(span(&id)));
     }
 
     pub(super) async fn claim_ended(&mut self, id: RentalId, result: Result<Amount, SettlementError>, now: UnixMillis) {
@@ -177,7 +180,7 @@ impl Supervisor {
     pub(super) fn receipt(&mut self, rental: &Rental) {
         let (id, store) = (rental.id, self.store.clone());
         let receipt = closing::receipt(rental, self.release(rental).ok());
-        self.work.spawn(async move {
+        let writing = async move {
             let written = store.run(move |store| {
                 let closing = store.get::<Rentals>(&id)?.and_then(|rental| rental.0.closing);
                 match (&receipt, closing) {
@@ -203,7 +206,8 @@ impl Supervisor {
                 Err(error) => tracing::error!(rental = %id.short(), %error, "the receipt could not be written"),
             }
             Done::Receipt
-        });
+        };
+        self.work.spawn(writing.instrument(span(&id)));
     }
 }
 

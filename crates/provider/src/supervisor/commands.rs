@@ -2,16 +2,17 @@
 
 use super::{Command, Supervisor};
 use crate::{
+    figures::Standing,
     records::{Receipts, Rentals},
     story,
 };
 use api::types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory, Role};
 use market::{
     money::Amount,
-    rental::provider::{Input, Rental},
+    rental::provider::{Input, Phase, Rental},
     time::UnixMillis,
 };
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use store::StoreError;
 
 impl Supervisor {
@@ -29,6 +30,9 @@ impl Supervisor {
                     );
                 }
                 let _ = reply.send(rows);
+            }
+            Command::Standing { reply } => {
+                let _ = reply.send(self.standing());
             }
             Command::Receipts { prefix, reply } => {
                 let read = self
@@ -62,6 +66,20 @@ impl Supervisor {
                 let _ = reply.send(self.evict(&prefix).await);
             }
         }
+    }
+
+    fn standing(&self) -> Standing {
+        let mut rentals: BTreeMap<_, _> = Phase::GOING_ON.iter().map(|phase| (phase.name(), 0)).collect();
+        let going_on = || self.live.values().map(|live| &live.rental).filter(|rental| !rental.phase.is_over());
+        for rental in going_on() {
+            *rentals.entry(rental.phase.name()).or_default() += 1;
+        }
+        let now = UnixMillis::now();
+        let alarms = going_on().filter(|rental| self.warning(rental, now).is_some()).count();
+        let (free, taken) = self.inventory.count();
+        let [slots_free, slots_taken, alarms, sessions] =
+            [free, taken, alarms, self.sessions].map(|count| count as u64);
+        Standing { rentals, slots_free, slots_taken, alarms, sessions }
     }
 
     async fn ended(&self) -> Vec<Rental> {

@@ -22,6 +22,7 @@ use store::crash_point;
 use wire::{AckStatement, QuoteAsk, proto};
 
 impl Supervisor {
+    #[tracing::instrument(name = "request", skip_all, fields(peer = %question.peer))]
     pub(super) async fn question(&mut self, question: IncomingRental) {
         use proto::rental_request::Request;
         let IncomingRental { peer, request, reply } = question;
@@ -29,7 +30,8 @@ impl Supervisor {
             Some(Request::Quote(quote)) => match self.quote(peer, &quote, reply) {
                 None => return,
                 Some((refusal, reply)) => {
-                    tracing::info!(%peer, %refusal, "a quote was refused");
+                    self.figures.refused(&refusal);
+                    tracing::debug!(%peer, %refusal, "a quote was refused");
                     refuse(reply, &refusal);
                     return;
                 }
@@ -43,7 +45,10 @@ impl Supervisor {
             Ok(response) => {
                 reply.send(proto::RentalResponse { response: Some(response) });
             }
-            Err(refusal) => refuse(reply, &refusal),
+            Err(refusal) => {
+                self.figures.refused(&refusal);
+                refuse(reply, &refusal);
+            }
         }
     }
 
@@ -122,7 +127,8 @@ impl Supervisor {
             }
             Err(refusal) => {
                 self.inventory.free(Occupant::Asking(number));
-                tracing::info!(peer = %asking.peer, %refusal, "a quote was refused");
+                self.figures.refused(&refusal);
+                tracing::debug!(peer = %asking.peer, %refusal, "a quote was refused");
                 refuse(asking.reply, &refusal);
             }
         }
@@ -178,6 +184,7 @@ impl Supervisor {
         if let Some(settling) = settling {
             settling.follower.watch(id, weighed.block, Known::Quoted).await.map_err(|error| internal(&error))?;
         }
+        self.figures.quoted();
         self.inventory.assign(&asking.slot, Occupant::Rental(id));
         self.live.insert(id, Live::new(rental, None));
         tracing::info!(rental = %id.short(), peer = %asking.peer, slot = asking.slot, "quoted");

@@ -1,6 +1,6 @@
 //! Streams into sandboxes: admitted by the rental's session key, served while the rental is.
 
-use super::{Done, MAX_SESSIONS, Supervisor};
+use super::{Done, MAX_SESSIONS, Supervisor, span};
 use access::host;
 use market::{
     refusal::{Refusal, RefusalCode},
@@ -11,24 +11,27 @@ use network::IncomingSession;
 use sandbox::Sandbox;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 impl Supervisor {
     pub(super) fn stream(&mut self, stream: IncomingSession) {
         let admitted = self.admit(&stream);
+        let about = host::claimed_rental(&stream.header).map_or_else(|_| Span::none(), |id| span(&id));
+        let session = tracing::info_span!(parent: &about, "session", peer = %stream.peer);
         let full = self.sessions >= MAX_SESSIONS;
         self.sessions += 1;
         match admitted {
             Ok((sandbox, ended)) if !full => {
-                let peer = stream.peer;
-                self.work.spawn(async move {
+                let serving = async move {
                     tokio::select! {
                         () = ended.cancelled() => {}
                         served = host::serve(stream, sandbox) => if let Err(error) = served {
-                            tracing::debug!(%peer, %error, "a session ended badly");
+                            tracing::debug!(%error, "a session ended badly");
                         }
                     }
                     Done::Over
-                });
+                };
+                self.work.spawn(serving.instrument(session));
             }
             refused => {
                 let refusal = refused
