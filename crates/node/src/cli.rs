@@ -17,6 +17,10 @@ Examples:
   node receipts                                 rentals that are over
   node receipts --verify                        prove what each of them cost, against the chain
 
+The daemon's log goes to standard error. RUST_LOG says how much of it: `warn`, `debug`, or more of
+one part, such as `info,network=debug`. With --log-format json each line is an object, and the id
+in its `spans` names the rental it is about.
+
 Exit codes:
   0 done, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 funds or gas, 6 refused, 7 chain, 8 timeout;
   `run` exits as the program did (128+n after signal n), or with 125 when gpulease itself failed
@@ -32,6 +36,12 @@ Examples:
   node doctor
   node doctor --json | jq '.checks[] | select(.state != \"ok\")'";
 
+const WALLET_HELP: &str = "\
+Examples:
+  node wallet balance
+  node wallet show
+  node wallet new spare";
+
 /// Rent compute by the second, peer to peer.
 #[derive(Debug, Parser)]
 #[command(name = "node", version, after_help = EXAMPLES, max_term_width = 110)]
@@ -45,9 +55,21 @@ pub(crate) struct Cli {
     /// Print JSON instead of text for people
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// How log lines are written, to standard error; RUST_LOG says which
+    #[arg(long, global = true, value_name = "FORMAT", env = "GPULEASE_LOG_FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
     /// What to do
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// What can be done.
@@ -59,7 +81,7 @@ pub(crate) enum Command {
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
     /// Make, show or weigh the wallets of this node
-    #[command(subcommand)]
+    #[command(subcommand, after_help = WALLET_HELP)]
     Wallet(Wallet),
     /// List what can be rented
     Offers(Offers),
@@ -75,6 +97,8 @@ pub(crate) enum Command {
     Receipts(Receipts),
     /// Print a script that lets a shell complete these commands
     Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
 }
 
 /// `node init`
@@ -102,19 +126,41 @@ pub(crate) struct Init {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Wallet {
     /// Make a new key in the keystore
+    #[command(after_help = "\
+The key is locked with the keystore's passphrase, and never leaves the data directory. Which key
+pays and is paid stands in [keystore] of the configuration.
+
+Examples:
+  node wallet new spare")]
     New {
         /// What to call it
         name: String,
     },
     /// List the keys and their addresses
+    #[command(after_help = "\
+Needs the keystore's passphrase, and no daemon.
+
+Examples:
+  node wallet show
+  node wallet show --json | jq -r '.[].address'")]
     Show,
     /// Show what the wallets hold
+    #[command(after_help = "\
+Each wallet's coin, for gas, and its tokens, on every configured chain. Without a daemon the chains
+are asked directly.
+
+Examples:
+  node wallet balance
+  node wallet balance --json")]
     Balance,
 }
 
 /// `node offers`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+What this node has heard, whatever roles it plays; a renter sees what it can pay. Conditions compare
+a field with a value, and all must hold; an unknown field is answered with the nearest.
+
 Examples:
   node offers
   node offers 'gpu=H100 num_gpus>=4 price<=2.50' --order price,-vram
@@ -171,6 +217,12 @@ pub(crate) struct Run {
 
 /// `node ps`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Rentals of every role of this node: those it pays for and those it is paid for.
+
+Examples:
+  node ps
+  node ps --all --json | jq '.[] | select(.phase == \"closed\") | .id'")]
 pub(crate) struct Ps {
     /// Ended rentals too
     #[arg(long)]
@@ -195,6 +247,13 @@ pub(crate) struct Show {
 
 /// `node stop`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Orders the end and returns; the daemon then settles, which takes a transaction: see `node show`. A
+renter pays what was served. A provider that ends a rental is paid what it has a voucher for.
+
+Examples:
+  node stop 0xabcd
+  node stop 0xabcd --json")]
 pub(crate) struct Stop {
     /// The rental's id, or at least its first four digits
     #[arg(value_parser = parse_id_prefix)]
@@ -241,6 +300,23 @@ pub(crate) struct Completions {
     pub(crate) name: String,
 }
 
+/// `node man`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+One page for the program and one for each command, in roff, as `man` reads it.
+
+Examples:
+  node man /usr/local/share/man/man1
+  node man ./man --name gpulease")]
+pub(crate) struct Man {
+    /// The folder; made if it does not exist
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// What the program is called there, since `node` may be another program
+    #[arg(long, default_value = "node", value_parser = parse_program)]
+    pub(crate) name: String,
+}
+
 /// Shells that can complete commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Shell {
@@ -267,8 +343,20 @@ fn parse_role(text: &str) -> Result<Role, String> {
         "provider" => Ok(Role::Provider),
         "renter" => Ok(Role::Renter),
         "indexer" => Ok(Role::Indexer),
-        _ => Err("the roles are provider, renter and indexer".to_owned()),
+        _ => {
+            let meant = nearest(text, ["provider", "renter", "indexer"]);
+            Err(meant.map_or_else(String::new, |role| format!("did you mean `{role}`? "))
+                + "the roles are provider, renter and indexer")
+        }
     }
+}
+
+/// The known word most like `text`, unless none is like it.
+pub(crate) fn nearest<T: AsRef<str>>(text: &str, known: impl IntoIterator<Item = T>) -> Option<T> {
+    // below this a likeness is chance
+    const ALIKE: f64 = 0.8;
+    let scored = known.into_iter().map(|word| (strsim::jaro_winkler(word.as_ref(), text), word));
+    scored.filter(|(likeness, _)| *likeness >= ALIKE).max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, word)| word)
 }
 
 fn parse_seconds(text: &str) -> Result<u32, String> {
@@ -305,106 +393,4 @@ fn parse_id_prefix(text: &str) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::{CommandFactory, error::ErrorKind};
-
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(std::iter::once("node").chain(line.split_whitespace()))
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_command_is_read_with_its_options() {
-        let cli = parse("--role provider,indexer --data-dir /d --json").unwrap();
-        assert_eq!(cli.role, [Role::Provider, Role::Indexer]);
-        assert!(cli.json && cli.command.is_none() && cli.data_dir == Some("/d".into()));
-
-        let Some(Command::Init(init)) =
-            parse("init --role renter --network devnet-1 --passphrase-file p --force").unwrap().command
-        else {
-            panic!("not init")
-        };
-        assert!(init.force && init.network == "devnet-1" && init.passphrase_file == Some("p".into()));
-
-        let Some(Command::Offers(offers)) = parse("offers cpus>=4 --order -vram --limit 3 --json").unwrap().command
-        else {
-            panic!("not offers")
-        };
-        assert_eq!((offers.query.as_str(), offers.order.as_str(), offers.limit), ("cpus>=4", "-vram", 3));
-
-        let line = "run --for 1h30m --max-spend 1.50 --where cpus>=1 --input in --out o --env A=b=c --env D= -- prog --json -- x";
-        let cli = parse(line).unwrap();
-        assert!(!cli.json, "what follows the first -- is the program's");
-        let Some(Command::Run(run)) = cli.command else { panic!("not run") };
-        assert_eq!((run.seconds, run.max_spend.as_deref(), run.query.as_str()), (5_400, Some("1.50"), "cpus>=1"));
-        assert_eq!(run.env, [("A".into(), "b=c".into()), ("D".into(), String::new())]);
-        assert_eq!(run.argv, ["prog", "--json", "--", "x"]);
-
-        assert!(matches!(parse("run -- x").unwrap().command, Some(Command::Run(Run { seconds: 3_600, .. }))));
-        assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
-        assert!(matches!(parse("show abcd").unwrap().command, Some(Command::Show(Show { id })) if id == "abcd"));
-        assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
-        assert!(matches!(
-            parse("receipts").unwrap().command,
-            Some(Command::Receipts(Receipts { id: None, verify: false, .. }))
-        ));
-        let line = "receipts --verify 0xabcd --file r.json";
-        let Some(Command::Receipts(receipts)) = parse(line).unwrap().command else { panic!("not receipts") };
-        assert!(receipts.verify && receipts.id.as_deref() == Some("0xabcd") && receipts.file == Some("r.json".into()));
-        assert!(matches!(parse("doctor --json").unwrap().command, Some(Command::Doctor)));
-        let new = parse("wallet new spare").unwrap().command;
-        assert!(matches!(new, Some(Command::Wallet(Wallet::New { name })) if name == "spare"));
-        assert!(matches!(parse("wallet show").unwrap().command, Some(Command::Wallet(Wallet::Show))));
-        assert!(matches!(parse("wallet balance").unwrap().command, Some(Command::Wallet(Wallet::Balance))));
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_a_usage_error() {
-        for line in [
-            "--role miner",
-            "run",
-            "run prog",
-            "run --for 0 -- x",
-            "run --for 5x -- x",
-            "run --max-spend -1 -- x",
-            "run --max-spend 1,5 -- x",
-            "run --env =x -- x",
-            "run --env GPULEASE_SURELY_NOT_SET -- x",
-            "receipts --file r.json",
-            "completions",
-            "completions csh",
-            "completions bash --name $(x)",
-            "show",
-            "show 0xab",
-            "stop",
-            "stop 0xab",
-            "stop xyzw",
-            "offers --limit 0",
-            "wallet",
-            "wallet new",
-        ] {
-            let error = parse(line).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_misspelt_command_is_answered_with_the_nearest() {
-        let error = parse("recepts").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidSubcommand);
-        assert!(error.to_string().contains("receipts"), "{error}");
-    }
-
-    #[test]
-    fn every_help_page_of_weight_has_examples() {
-        for command in ["", "init", "doctor", "offers", "run", "show", "receipts", "completions"] {
-            let page = parse(&format!("{command} --help")).unwrap_err().to_string();
-            assert!(page.contains("Examples:"), "{command}: {page}");
-        }
-    }
-}
+mod tests;

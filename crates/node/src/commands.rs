@@ -3,6 +3,7 @@
 mod completions;
 mod doctor;
 mod init;
+mod man;
 mod offers;
 mod ps;
 mod receipts;
@@ -62,10 +63,11 @@ impl From<ApiError> for Failed {
 /// Does what the command line asks for, and says what to exit with.
 pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
     let output = Output::new(cli.json);
-    if let Some(Command::Completions(args)) = &cli.command {
-        // of the program alone: no data directory is needed
-        completions::completions(output, args)?;
-        return Ok(0);
+    // of the program alone: no data directory is needed
+    match &cli.command {
+        Some(Command::Completions(args)) => return Ok(completions::completions(output, args).map(|()| 0)?),
+        Some(Command::Man(args)) => return Ok(man::man(output, args).map(|()| 0)?),
+        _ => {}
     }
     let dir = DataDir::find(cli.data_dir.as_deref()).map_err(ApiError::from)?;
     let context = Context { dir, output };
@@ -91,6 +93,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Run(args) => return run::run(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
         Command::Completions(args) => completions::completions(context.output, &args)?,
+        Command::Man(args) => man::man(context.output, &args)?,
         Command::Show(args) => show::show(&context, args).await?,
         Command::Stop(args) => stop::stop(&context, args).await?,
         Command::Receipts(args) => return Ok(receipts::receipts(&context, args).await?),

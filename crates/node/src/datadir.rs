@@ -143,15 +143,28 @@ impl DataDir {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(DataDirError::Locked { path: self.0.clone(), pid });
+                return Err(DataDirError::Locked { path: self.0.clone(), pid: written_by(&mut file) });
             }
             Err(errno) => return Err(failed("lock", &path, errno.into())),
         }
         let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(|source| failed("write", &path, source))?;
         Ok(Lock { _file: file })
+    }
+
+    /// Who holds the lock now. Looks only: a lock is taken for a moment, and nothing is written.
+    pub(crate) fn holder(&self) -> Result<Holder, DataDirError> {
+        let path = self.0.join("lock");
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
+            Err(error) => return Err(failed("open", &path, error)),
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Holder::Nobody),
+            Err(Errno::WOULDBLOCK) => Ok(Holder::Process(written_by(&mut file))),
+            Err(errno) => Err(failed("lock", &path, errno.into())),
+        }
     }
 
     /// The node's identity on the network.
@@ -207,6 +220,21 @@ fn failed(doing: &'static str, path: &Path, source: io::Error) -> DataDirError {
     DataDirError::Io { doing, path: path.to_owned(), source }
 }
 
+/// The process that wrote itself into the lock file.
+fn written_by(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok())
+}
+
+/// Who holds the lock of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// It is free.
+    Nobody,
+    /// A process, as far as it is known which.
+    Process(Option<u32>),
+}
+
 /// The daemon's claim on its data directory.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -254,7 +282,9 @@ mod tests {
     #[test]
     fn a_second_daemon_is_told_which_process_holds_the_directory() {
         let (_folder, dir) = fresh();
+        assert_eq!(dir.holder().unwrap(), Holder::Nobody);
         let held = dir.lock().unwrap();
+        assert_eq!(dir.holder().unwrap(), Holder::Process(Some(std::process::id())));
         let error = dir.lock().unwrap_err();
         assert!(matches!(error, DataDirError::Locked { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
         drop(held);

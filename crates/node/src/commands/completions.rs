@@ -48,13 +48,45 @@ mod tests {
         }
     }
 
+    /// What a shell says to a script; `None` on a machine without it, which proves nothing either way.
+    fn told(shell: &str, arguments: &[&str], script: &str) -> Option<(bool, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("script");
+        std::fs::write(&file, script).unwrap();
+        match std::process::Command::new(shell).args(arguments).arg(&file).output() {
+            Ok(done) => {
+                let words = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+                Some((done.status.success(), words))
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                None
+            }
+        }
+    }
+
     #[test]
-    fn the_script_for_bash_is_one_that_bash_can_read() {
+    fn each_shell_can_read_its_script() {
+        for (shell, program) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
+            if let Some((read, words)) = told(program, &["-n"], &script(shell, "gpulease").unwrap()) {
+                assert!(read, "{program}: {words}");
+            }
+        }
+    }
+
+    #[test]
+    fn bash_completes_commands_and_options() {
         let script = script(Shell::Bash, "gpulease").unwrap();
-        match std::process::Command::new("bash").args(["-n", "-c", &script]).output() {
-            Ok(read) => assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr)),
-            // a machine without bash proves nothing either way
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+        for (line, expected) in [("gpulease rec", "receipts"), ("gpulease run --max", "--max-spend")] {
+            let words = line.split(' ').count();
+            let last = line.split(' ').next_back().unwrap();
+            let ask = format!(
+                "{script}\nCOMP_WORDS=({line}); COMP_CWORD={}; _gpulease gpulease '{last}' ''; echo \"${{COMPREPLY[@]}}\"\n",
+                words - 1
+            );
+            if let Some((_, words)) = told("bash", &[], &ask) {
+                assert_eq!(words.trim(), expected, "{line}");
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod machine;
 mod outside;
+mod storage;
 
 use super::Context;
 use crate::{
@@ -118,6 +119,9 @@ pub(super) async fn doctor(context: &Context) -> Result<u8, ApiError> {
     waiting.now("asking the daemon");
     let (finding, daemon) = daemon(context, &config).await;
     findings.push(finding);
+    findings.extend(storage::lock(&context.dir, daemon.is_some()));
+    findings.extend(storage::space(&context.dir, &config));
+    findings.push(storage::files(crate::open_files::most()));
     let patient = Patient { context, config, daemon };
     waiting.now("asking the chains");
     findings.extend(outside::chains(&patient).await);

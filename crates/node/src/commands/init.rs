@@ -4,7 +4,7 @@ use super::Context;
 use crate::{
     cli,
     config::{Config, schema},
-    output::role_name,
+    output::{Waiting, role_name},
     secrets,
 };
 use alloy_primitives::Address;
@@ -42,6 +42,7 @@ pub(super) async fn init(context: &Context, roles: &[Role], args: cli::Init) -> 
     let first = Keystore::list(&dir.keystore()).map_err(secrets::key_error)?.is_empty();
     let passphrase = secrets::passphrase(&keystore, first)?;
 
+    let waiting = Waiting::begin("making keys");
     let mut created = Vec::new();
     let (peer_key, new) = dir.create_peer_key()?;
     if new {
@@ -50,6 +51,7 @@ pub(super) async fn init(context: &Context, roles: &[Role], args: cli::Init) -> 
     let wallet = key(context, &keystore.wallet, &passphrase, &mut created).await?;
     let provider_key = key(context, &keystore.provider_key, &passphrase, &mut created).await?;
 
+    drop(waiting);
     if write_config {
         let mut set = vec![("network.name", schema::quoted(&args.network))];
         if let Some(file) = &keystore.passphrase_file {

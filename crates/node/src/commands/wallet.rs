@@ -6,7 +6,7 @@ use crate::{
     cli,
     config::Config,
     failure::Failure,
-    output::Output,
+    output::{Output, Waiting},
     secrets::{self, key_error, open_key},
 };
 use api::types::{ApiError, Balance, ErrorKind, WalletView};
@@ -21,12 +21,14 @@ pub(super) async fn wallet(context: &Context, args: cli::Wallet) -> Result<(), A
             context.output.result(&wallets, |output| show(output, &wallets))
         }
         cli::Wallet::Balance => {
+            let waiting = Waiting::begin("asking the chains");
             let wallets = match context.daemon().await {
                 Ok(daemon) => daemon.wallets().await?,
                 Err(error) if error.kind == ErrorKind::NoDaemon => Vec::new(),
                 Err(error) => return Err(error),
             };
             // no daemon, or one without roles that pay
+            drop(waiting);
             let wallets = if wallets.is_empty() { from_chains(context).await? } else { wallets };
             context.output.result(&wallets, |output| balances(output, &wallets))
         }
@@ -39,7 +41,9 @@ async fn new(context: &Context, name: &str) -> Result<(), ApiError> {
     let store = context.dir.keystore();
     let first = Keystore::list(&store).map_err(key_error)?.is_empty();
     let passphrase = secrets::passphrase(&config.keystore, first)?;
+    let waiting = Waiting::begin("making the key");
     let wallet = Keystore::create(&store, name, &passphrase).await.map_err(key_error)?;
+    drop(waiting);
     let view = WalletView { name: name.to_owned(), address: wallet.address(), balances: Vec::new() };
     context.output.result(&view, |_| format!("{name}  {}", view.address))
 }
@@ -52,6 +56,7 @@ async fn keys(context: &Context, config: &Config) -> Result<Vec<WalletView>, Api
         return Err(ApiError::new(ErrorKind::Failed, message, "set the node up: node init"));
     }
     let passphrase = secrets::passphrase(&config.keystore, false)?;
+    let _waiting = Waiting::begin("opening the keys");
     let mut wallets = Vec::new();
     for name in names {
         let address = open_key(&context.dir, &name, &passphrase).await?.address();
@@ -68,6 +73,7 @@ async fn from_chains(context: &Context) -> Result<Vec<WalletView>, ApiError> {
         return Err(ApiError::new(ErrorKind::Chain, "no chain is configured", next));
     }
     let mut wallets = keys(context, &config).await?;
+    let _waiting = Waiting::begin("asking the chains");
     for chain in chains {
         let chain = Chain::connect(chain).await.map_err(chain_error)?;
         weigh(&chain, &mut wallets).await.map_err(chain_error)?;

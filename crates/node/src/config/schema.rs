@@ -2,6 +2,7 @@
 //! variables are read, and the documented file of `node init` is written; tests hold it against the types that are read in the end.
 
 use super::ConfigError;
+use crate::cli::nearest;
 use std::fmt::Write;
 use toml::{Table, Value};
 
@@ -295,6 +296,17 @@ pub(crate) const SECTIONS: &[Section] = &[
             "Its Unix socket. Left out: api.sock in the data directory.",
         )],
     },
+    Section {
+        path: "metrics",
+        repeated: false,
+        about: "Metrics for Prometheus, at /metrics of an address of their own.",
+        keys: &[key(
+            "listen",
+            Kind::Text,
+            r#""127.0.0.1:4702""#,
+            "Where they are served, to whoever can reach it. Port 0 takes a free one; empty turns them off.",
+        )],
+    },
 ];
 
 fn find(path: &str) -> Option<&'static Section> {
@@ -360,15 +372,7 @@ fn wrong_kind(origin: &str, key: String, expected: &'static str, found: &Value) 
 fn unknown(origin: &str, path: &str, full: &str) -> ConfigError {
     let keys = find(path).into_iter().flat_map(|section| section.keys).map(|key| join(path, key.name));
     let inner = SECTIONS.iter().map(|section| section.path).filter(|inner| parent(inner) == path).map(str::to_owned);
-    // Below this a likeness is chance.
-    const ALIKE: f64 = 0.8;
-    let nearest = keys
-        .chain(inner)
-        .map(|known| (strsim::jaro_winkler(&known, full), known))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, known)| known);
-    ConfigError::Unknown { origin: origin.to_owned(), key: full.to_owned(), nearest }
+    ConfigError::Unknown { origin: origin.to_owned(), key: full.to_owned(), nearest: nearest(full, keys.chain(inner)) }
 }
 
 fn parent(path: &str) -> &str {

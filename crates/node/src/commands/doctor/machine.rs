@@ -125,6 +125,8 @@ pub(super) async fn sandboxes(patient: &Patient<'_>) -> Vec<Finding> {
             .must(root, "run the provider, and this, as root"),
     );
     findings.push(mkfs(find_mkfs()));
+    let offered = |root: &str| fs::read_to_string(Path::new(root).join("cgroup.controllers")).unwrap_or_default();
+    findings.push(cgroups(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), offered));
     if patient.plays(Role::Provider) {
         findings.push(Finding::ok("sandbox", "the running daemon has tried it", "a sandbox that starts"));
     } else if root {
@@ -137,6 +139,37 @@ fn mkfs(found: Option<PathBuf>) -> Finding {
     let shown = found.as_ref().map_or_else(|| "not found".to_owned(), |path| path.display().to_string());
     Finding::ok("sandbox.mkfs", shown, format!("{MKFS}, for the disks of sandboxes"))
         .must(found.is_some(), "install the package e2fsprogs")
+}
+
+/// What a sandbox is limited by, in either version of the control groups.
+const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "freezer"];
+
+/// The control groups that this machine has mounted, in the order in which the back end would use them; `offered` reads what the root of
+/// a version 2 hierarchy offers.
+fn cgroups(mounts: &str, offered: impl Fn(&str) -> String) -> Finding {
+    let needed = "version 2, or version 1 with cpu, memory, pids and freezer";
+    let finding = |found: &str| Finding::ok("sandbox.cgroups", found, needed);
+    let remedy = "mount them (mount -t cgroup2 none /sys/fs/cgroup); a container must be started with its own";
+    let (mut first, mut second) = (Vec::new(), None);
+    for mount in mounts.lines() {
+        match mount.split(' ').collect::<Vec<_>>()[..] {
+            [_, target, "cgroup2", ..] => second = Some(target),
+            [_, _, "cgroup", options, ..] => first.extend(options.split(',')),
+            _ => {}
+        }
+    }
+    // in version 2 every group can be frozen, without a controller
+    let offered = second.map(offered).unwrap_or_default();
+    let lacks = |name: &&str| *name != "freezer" && !offered.split_whitespace().any(|found| found == *name);
+    match (CONTROLLERS.iter().all(|name| first.contains(name)), second) {
+        (true, _) => finding("version 1"),
+        (false, None) if first.is_empty() => finding("none are mounted").problem(remedy),
+        (false, None) => finding("version 1, and not all of it").problem(remedy),
+        (false, Some(_)) => match CONTROLLERS.into_iter().filter(lacks).collect::<Vec<_>>() {
+            lacking if lacking.is_empty() => finding("version 2"),
+            lacking => finding(&format!("version 2 without {}", lacking.join(", "))).problem(remedy),
+        },
+    }
 }
 
 fn find_mkfs() -> Option<PathBuf> {
@@ -216,6 +249,21 @@ mod tests {
         assert_eq!(key_file("keys.passphrase", &file, "").state, State::Problem);
         set_mode(&file, 0o600);
         assert_eq!(key_file("keys.passphrase", &file, "").state, State::Ok);
+    }
+
+    #[test]
+    fn control_groups_of_either_version_will_do_if_they_are_whole() {
+        let mount = |kind: &str, options: &str| format!("cgroup /sys/fs/cgroup {kind} rw{options} 0 0\n");
+        let look = |mounts: &str, offered: &str| cgroups(mounts, |_| offered.to_owned());
+        assert_eq!(look("", "").state, State::Problem);
+        assert_eq!(look(&mount("cgroup2", ""), "cpuset cpu memory pids\n").found, "version 2");
+        let bare = look(&mount("cgroup2", ""), "cpuset cpu\n");
+        assert_eq!((bare.state, bare.found.as_str()), (State::Problem, "version 2 without memory, pids"));
+        let most = ["cpu,cpuacct", "memory", "freezer"].map(|name| mount("cgroup", &format!(",{name}"))).concat();
+        assert_eq!(look(&most, "").state, State::Problem);
+        // a machine may have both, and then the first is the one in use
+        let both = most + &mount("cgroup", ",pids") + &mount("cgroup2", "");
+        assert_eq!(look(&both, "").found, "version 1");
     }
 
     #[test]

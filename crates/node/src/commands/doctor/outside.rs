@@ -13,7 +13,7 @@ use settlement::{
 };
 use std::{
     io,
-    net::{IpAddr, TcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     time::{Duration, Instant},
 };
 use tokio::net::TcpStream;
@@ -222,7 +222,34 @@ impl Place {
 /// The ports that others come in by: free, or held by our own daemon.
 pub(super) fn listening(patient: &Patient<'_>) -> Vec<Finding> {
     let held = patient.daemon.as_ref().map(|(_, info)| &info.addresses[..]);
-    patient.config.network.listen.iter().map(|address| listens(address, held)).collect()
+    let mut findings: Vec<_> = patient.config.network.listen.iter().map(|address| listens(address, held)).collect();
+    let served = patient.daemon.as_ref().map(|(_, info)| info.metrics.is_some());
+    findings.push(metrics(patient.config.metrics.address().map_err(|error| error.to_string()), served));
+    findings
+}
+
+/// The port of the metrics: free, or held by our own daemon; `served` says whether there is one that does.
+fn metrics(address: Result<Option<SocketAddr>, String>, served: Option<bool>) -> Finding {
+    let id = "listen.metrics";
+    let address = match address {
+        Ok(Some(address)) => address,
+        Ok(None) => return Finding::ok(id, "turned off", "nothing"),
+        Err(error) => return Finding::ok(id, error, "an address").problem("correct [metrics] in config.toml"),
+    };
+    let needed = format!("{address}, free or held by our own daemon");
+    match served {
+        Some(true) => return Finding::ok(id, "held by our own daemon", needed),
+        Some(false) => {
+            let finding = Finding::ok(id, "not served, though the daemon runs", needed);
+            return finding.warning("the configuration has changed: restart the daemon");
+        }
+        None => {}
+    }
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::ok(id, "free", needed),
+        Err(error) => Finding::ok(id, error.to_string(), needed)
+            .problem("end the program that has it, or set another `listen` in [metrics], or an empty one for none"),
+    }
 }
 
 fn listens(address: &str, held: Option<&[String]>) -> Finding {
@@ -368,6 +395,19 @@ mod tests {
         assert_eq!(listens(&address, Some(&[])).state, State::Problem, "the daemon should have it");
         assert_eq!(listens("/ip4/0.0.0.0/udp/0/quic-v1", None).state, State::Ok);
         assert_eq!(listens("nonsense", None).state, State::Problem);
+    }
+
+    #[test]
+    fn the_port_of_the_metrics_is_free_or_ours_or_off() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Ok(Some(other.local_addr().unwrap()));
+        assert_eq!(metrics(address.clone(), None).state, State::Problem);
+        assert_eq!(metrics(address.clone(), Some(true)).state, State::Ok);
+        assert_eq!(metrics(address.clone(), Some(false)).state, State::Warning);
+        assert_eq!(metrics(Ok(None), None).found, "turned off");
+        assert_eq!(metrics(Err("nonsense".to_owned()), None).state, State::Problem);
+        drop(other);
+        assert_eq!(metrics(address, None).state, State::Ok);
     }
 
     #[test]

@@ -1,0 +1,152 @@
+//! What the command line reads, what it refuses, and that it explains itself.
+
+use super::*;
+use clap::{CommandFactory, error::ErrorKind};
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("node").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_is_read_with_its_options() {
+    let cli = parse("--role provider,indexer --data-dir /d --json").unwrap();
+    assert_eq!(cli.role, [Role::Provider, Role::Indexer]);
+    assert!(cli.json && cli.command.is_none() && cli.data_dir == Some("/d".into()));
+
+    let Some(Command::Init(init)) =
+        parse("init --role renter --network devnet-1 --passphrase-file p --force").unwrap().command
+    else {
+        panic!("not init")
+    };
+    assert!(init.force && init.network == "devnet-1" && init.passphrase_file == Some("p".into()));
+
+    let Some(Command::Offers(offers)) = parse("offers cpus>=4 --order -vram --limit 3 --json").unwrap().command else {
+        panic!("not offers")
+    };
+    assert_eq!((offers.query.as_str(), offers.order.as_str(), offers.limit), ("cpus>=4", "-vram", 3));
+
+    let line =
+        "run --for 1h30m --max-spend 1.50 --where cpus>=1 --input in --out o --env A=b=c --env D= -- prog --json -- x";
+    let cli = parse(line).unwrap();
+    assert!(!cli.json, "what follows the first -- is the program's");
+    let Some(Command::Run(run)) = cli.command else { panic!("not run") };
+    assert_eq!((run.seconds, run.max_spend.as_deref(), run.query.as_str()), (5_400, Some("1.50"), "cpus>=1"));
+    assert_eq!(run.env, [("A".into(), "b=c".into()), ("D".into(), String::new())]);
+    assert_eq!(run.argv, ["prog", "--json", "--", "x"]);
+
+    assert!(matches!(parse("run -- x").unwrap().command, Some(Command::Run(Run { seconds: 3_600, .. }))));
+    assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
+    assert!(matches!(parse("show abcd").unwrap().command, Some(Command::Show(Show { id })) if id == "abcd"));
+    assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
+    assert!(matches!(
+        parse("receipts").unwrap().command,
+        Some(Command::Receipts(Receipts { id: None, verify: false, .. }))
+    ));
+    let line = "receipts --verify 0xabcd --file r.json";
+    let Some(Command::Receipts(receipts)) = parse(line).unwrap().command else { panic!("not receipts") };
+    assert!(receipts.verify && receipts.id.as_deref() == Some("0xabcd") && receipts.file == Some("r.json".into()));
+    assert!(matches!(parse("doctor --json").unwrap().command, Some(Command::Doctor)));
+    let new = parse("wallet new spare").unwrap().command;
+    assert!(matches!(new, Some(Command::Wallet(Wallet::New { name })) if name == "spare"));
+    assert!(matches!(parse("wallet show").unwrap().command, Some(Command::Wallet(Wallet::Show))));
+    assert!(matches!(parse("wallet balance").unwrap().command, Some(Command::Wallet(Wallet::Balance))));
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error() {
+    for line in [
+        "--role miner",
+        "run",
+        "run prog",
+        "run --for 0 -- x",
+        "run --for 5x -- x",
+        "run --max-spend -1 -- x",
+        "run --max-spend 1,5 -- x",
+        "run --env =x -- x",
+        "run --env GPULEASE_SURELY_NOT_SET -- x",
+        "receipts --file r.json",
+        "man",
+        "man ./man --name $(x)",
+        "ps --log-format xml",
+        "completions",
+        "completions csh",
+        "completions bash --name $(x)",
+        "show",
+        "show 0xab",
+        "stop",
+        "stop 0xab",
+        "stop xyzw",
+        "offers --limit 0",
+        "wallet",
+        "wallet new",
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_misspelt_command_is_answered_with_the_nearest() {
+    let error = parse("recepts").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidSubcommand);
+    assert!(error.to_string().contains("receipts"), "{error}");
+}
+
+/// The words of an example up to what is the shell's: a pipe, a redirection, a second command, or the words that explain it.
+fn words(example: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    for (at, c) in example.char_indices() {
+        match c {
+            '\'' => (quoted, word) = (!quoted, Some(word.unwrap_or_default())),
+            _ if quoted => word.get_or_insert_default().push(c),
+            '|' | '>' | '&' => break,
+            ' ' => {
+                words.extend(word.take());
+                if example[at..].starts_with("  ") {
+                    break;
+                }
+            }
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+fn check_page(command: &clap::Command, path: &str) {
+    assert!(command.get_about().is_some(), "{path} is not described");
+    let page = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (_, rest) = page.split_once("Examples:\n").unwrap_or_else(|| panic!("{path} has no examples: {page}"));
+    let examples: Vec<_> = rest.lines().take_while(|line| line.starts_with("  ")).map(str::trim).collect();
+    assert!(!examples.is_empty(), "{path}");
+    for example in examples {
+        let words = words(example);
+        assert!(example.starts_with(path) || path == "node", "{path} shows another command: {example}");
+        if let Err(error) = Cli::try_parse_from(&words) {
+            panic!("{path}: `{example}` is not a command: {error}");
+        }
+    }
+    for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+        assert!(argument.get_help().is_some(), "{path}: {} is not described", argument.get_id());
+    }
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        check_page(inner, &format!("{path} {}", inner.get_name()));
+    }
+}
+
+#[test]
+fn every_command_is_described_and_has_examples_that_are_commands() {
+    check_page(&Cli::command(), "node");
+}
+
+#[test]
+fn a_misspelt_role_is_answered_with_the_nearest() {
+    let error = parse("--role provder").unwrap_err().to_string();
+    assert!(error.contains("did you mean `provider`?"), "{error}");
+    assert!(!parse("--role miner").unwrap_err().to_string().contains("did you mean"));
+}
