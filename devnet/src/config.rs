@@ -32,6 +32,7 @@ pub(crate) fn render(
     put(&mut config, "network", "name", network);
     put(&mut config, "network", "listen", vec![tcp, quic]);
     put(&mut config, "network", "bootstrap", bootstrap.to_vec());
+    put(&mut config, "metrics", "listen", "127.0.0.1:0");
     config.insert("chain".into(), Value::Array(vec![Value::Table(chain_table(chain))]));
     if spec.has(Role::Provider) {
         config.insert("provider".into(), Value::Table(provider_table(spec)));

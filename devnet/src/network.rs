@@ -397,6 +397,7 @@ impl Devnet {
             "peer": node.peer,
             "wallet": node.wallet,
             "pid": self.pid(&node.name).ok(),
+            "metrics": node.metrics(),
         })
     }
 }

@@ -113,6 +113,14 @@ impl Node {
         }
     }
 
+    /// Where it serves its metrics, as it said when it was last ready.
+    pub fn metrics(&self) -> Option<String> {
+        let said = std::fs::read_to_string(&self.out).ok()?;
+        let ready = said.lines().rfind(|line| line.starts_with("ready"))?;
+        let page = ready.split(' ').find_map(|word| word.strip_prefix("metrics=http://"))?;
+        page.strip_suffix("/metrics").map(str::to_owned)
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         std::fs::read_to_string(&self.out).is_ok_and(|text| text.lines().any(|line| line.starts_with("ready")))
     }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use settlement::ChainConfig;
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 use toml::{Table, Value};
@@ -33,6 +34,7 @@ pub(crate) struct Config {
     #[serde(rename = "indexer")]
     _indexer: IndexerSection,
     pub(crate) api: ApiSection,
+    pub(crate) metrics: MetricsSection,
 }
 
 /// `[network]`
@@ -104,6 +106,32 @@ struct IndexerSection {}
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ApiSection {
     socket: Option<PathBuf>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricsSection {
+    listen: String,
+}
+
+impl Default for MetricsSection {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:4702".to_owned() }
+    }
+}
+
+impl MetricsSection {
+    /// The address to serve on; `None` when none is wanted.
+    pub(crate) fn address(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        self.listen.parse().map(Some).map_err(|error| ConfigError::Value {
+            origin: "[metrics]".to_owned(),
+            message: format!("`{}` in `listen` is no address and port, such as 127.0.0.1:4702: {error}", self.listen),
+        })
+    }
 }
 
 /// Why the configuration cannot be used.

@@ -1,9 +1,13 @@
 //! What the control API asks of the daemon, handed to the role that knows. A call for a role that this daemon does not play is an error
 //! that says how to start it.
 
-use crate::commands::{chain_error, weigh};
+use crate::{
+    cli::nearest,
+    commands::{chain_error, weigh},
+};
 use api::{
     control::Control,
+    search::Search,
     types::{
         ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunEvent,
         RunRequest, RunStarted, WalletView,
@@ -12,6 +16,7 @@ use api::{
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 use market::id::RentalId;
 use settlement::Chain;
+use std::net::SocketAddr;
 
 /// The roles of this daemon, as the API sees them.
 #[derive(Clone)]
@@ -22,6 +27,8 @@ pub(crate) struct NodeControl {
     chains: Vec<Chain>,
     /// Names in the keystore, and addresses.
     pub(crate) wallets: Vec<(String, alloy_primitives::Address)>,
+    /// Where metrics are served.
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) provider: Option<provider::Provider>,
     pub(crate) renter: Option<renter::Renter>,
 }
@@ -29,7 +36,7 @@ pub(crate) struct NodeControl {
 impl NodeControl {
     /// A daemon without roles yet.
     pub(crate) fn new(network: network::Handle, network_name: String, roles: Vec<Role>, chains: Vec<Chain>) -> Self {
-        Self { network, network_name, roles, chains, wallets: Vec::new(), provider: None, renter: None }
+        Self { network, network_name, roles, chains, wallets: Vec::new(), metrics: None, provider: None, renter: None }
     }
 
     /// The daemon, described.
@@ -42,7 +49,8 @@ impl NodeControl {
             network: self.network_name.clone(),
             addresses: self.network.listen_addrs().iter().map(|address| format!("{address}/p2p/{peer}")).collect(),
             peers: self.network.connected_peers().len(),
-            offers: self.network.offers().iter().map(|ad| ad.offers.len()).sum(),
+            offers: self.network.held().offers,
+            metrics: self.metrics.map(|address| format!("http://{address}/metrics")),
         }
     }
 
@@ -53,13 +61,21 @@ impl NodeControl {
         })
     }
 
+    /// A renter is shown what it can pay; anybody else all there is.
+    async fn search(&self, query: OfferQuery) -> Result<Vec<OfferRow>, ApiError> {
+        match &self.renter {
+            Some(renter) => renter.offers(query).await,
+            None => Search::rows(&query, &self.network.offers(), |_| true),
+        }
+    }
+
     async fn all_rentals(&self, all: bool) -> Result<Vec<RentalRow>, ApiError> {
         let mut rows = match &self.renter {
             Some(renter) => renter.rentals(all).await?,
             None => Vec::new(),
         };
         if let Some(provider) = &self.provider {
-            rows.extend(provider.rentals(all).await);
+            rows.extend(provider.rentals(all).await?);
         }
         // those that have not begun to serve are the newest
         rows.sort_by_key(|row| std::cmp::Reverse(row.ready_at.map_or(u64::MAX, |at| at.0)));
@@ -72,7 +88,13 @@ impl NodeControl {
             None => Vec::new(),
         };
         if let Some(provider) = &self.provider {
-            stories.extend(provider.stories(prefix.clone()).await);
+            stories.extend(provider.stories(prefix.clone()).await?);
+        }
+        if stories.is_empty() {
+            let rows = self.all_rentals(true).await?;
+            let message = format!("there is no rental whose id begins with {prefix}");
+            let meant = meant(&prefix, rows.iter().map(|row| row.id));
+            return Err(ApiError::new(ErrorKind::NoMatch, message, format!("{meant}see them: node ps --all")));
         }
         of_one_rental(stories, &prefix)
     }
@@ -93,7 +115,7 @@ impl NodeControl {
             None => Vec::new(),
         };
         if let Some(provider) = &self.provider {
-            receipts.extend(provider.receipts(prefix).await);
+            receipts.extend(provider.receipts(prefix).await?);
         }
         receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.closed.time));
         Ok(receipts)
@@ -110,6 +132,14 @@ impl NodeControl {
     }
 }
 
+/// The id whose beginning is most like a prefix that none begins with, as advice.
+fn meant(prefix: &str, ids: impl Iterator<Item = RentalId>) -> String {
+    let digits = prefix.strip_prefix("0x").unwrap_or(prefix).len();
+    let beginnings = ids.map(|id| id.to_string().chars().take(2 + digits).collect::<String>());
+    let prefix = if prefix.starts_with("0x") { prefix.to_owned() } else { format!("0x{prefix}") };
+    nearest(&prefix, beginnings).map_or_else(String::new, |id| format!("did you mean {id}? "))
+}
+
 /// The one rental that `prefix` names. A rental with oneself is listed once for each side; the renter's comes first.
 fn the_one<'a>(rows: &'a [RentalRow], prefix: &str) -> Result<&'a RentalRow, ApiError> {
     let mut found: Vec<&RentalRow> = rows.iter().filter(|row| row.id.matches_prefix(prefix)).collect();
@@ -117,7 +147,8 @@ fn the_one<'a>(rows: &'a [RentalRow], prefix: &str) -> Result<&'a RentalRow, Api
     match found[..] {
         [] => {
             let message = format!("no rental that goes on has an id beginning with {prefix}");
-            Err(ApiError::new(ErrorKind::NoMatch, message, "see them: node ps"))
+            let meant = meant(prefix, rows.iter().map(|row| row.id));
+            Err(ApiError::new(ErrorKind::NoMatch, message, format!("{meant}see them: node ps")))
         }
         [first, ..] if found.iter().all(|row| row.id == first.id) => Ok(first),
         _ => Err(several(prefix, found.iter().map(|row| row.id))),
@@ -126,11 +157,8 @@ fn the_one<'a>(rows: &'a [RentalRow], prefix: &str) -> Result<&'a RentalRow, Api
 
 /// The stories if they are of one rental, told by one side or by both.
 fn of_one_rental(stories: Vec<RentalStory>, prefix: &str) -> Result<Vec<RentalStory>, ApiError> {
-    let Some(first) = stories.first().map(|story| story.rental.id) else {
-        let message = format!("there is no rental whose id begins with {prefix}");
-        return Err(ApiError::new(ErrorKind::NoMatch, message, "see them: node ps --all"));
-    };
-    if stories.iter().any(|story| story.rental.id != first) {
+    let first = stories.first().map(|story| story.rental.id);
+    if stories.iter().any(|story| Some(story.rental.id) != first) {
         return Err(several(prefix, stories.iter().map(|story| story.rental.id)));
     }
     Ok(stories)
@@ -148,7 +176,7 @@ impl Control for NodeControl {
     }
 
     fn offers(&self, query: OfferQuery) -> BoxFuture<'_, Result<Vec<OfferRow>, ApiError>> {
-        async { self.renter()?.offers(query).await }.boxed()
+        self.search(query).boxed()
     }
 
     fn run(&self, request: RunRequest) -> BoxFuture<'_, Result<RunStarted, ApiError>> {
@@ -218,10 +246,17 @@ mod tests {
         let story = |row| RentalStory { rental: row, steps: Vec::new(), receipt: None };
         let own = || story(row(Role::Renter, 0xab, 1));
         assert_eq!(of_one_rental(vec![own(), story(row(Role::Provider, 0xab, 1))], "abab").unwrap().len(), 2);
-        assert_eq!(of_one_rental(Vec::new(), "abab").unwrap_err().kind, ErrorKind::NoMatch);
         let error = of_one_rental(vec![own(), story(row(Role::Renter, 0xab, 2))], "abab").unwrap_err();
         assert_eq!(error.kind, ErrorKind::Usage);
         assert!(error.next.contains(&row(Role::Renter, 0xab, 2).id.to_string()), "{error:?}");
+    }
+
+    #[test]
+    fn an_id_that_nothing_has_is_answered_with_the_nearest() {
+        let rows = [row(Role::Renter, 0xab, 1), row(Role::Renter, 0x12, 1)];
+        let error = the_one(&rows, "0xabaab").unwrap_err();
+        assert!(error.next.starts_with("did you mean 0xababa? "), "{}", error.next);
+        assert_eq!(the_one(&rows, "ffff").unwrap_err().next, "see them: node ps");
     }
 
     #[test]

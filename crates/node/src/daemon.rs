@@ -7,6 +7,10 @@ use crate::{
     control::NodeControl,
     datadir::DataDir,
     failure::Failure,
+    faults::Faults,
+    housekeeping,
+    metrics::{Page, Sources},
+    open_files,
     output::{print, role_name},
     secrets,
 };
@@ -14,35 +18,46 @@ use api::{
     server::{Server, ServerError},
     types::{ApiError, ErrorKind, Role},
 };
-use futures::future::try_join_all;
+use futures::future::{OptionFuture, try_join_all};
 use network::{Interest, Network};
 use sandbox::{NativeBackend, NativeConfig};
 use settlement::{Chain, EscrowAccount, TransactionSender, Wallet};
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use store::{Store, TableDef};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long roles, API and network may take to end. What they promised is on disk before they promise it, so that being cut off costs
 /// nothing but politeness: offers that are not withdrawn expire.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
-/// Runs the daemon in the foreground until SIGINT or SIGTERM.
+/// Runs the daemon in the foreground until SIGINT or SIGTERM; or until a part of it dies, which is an error.
 pub(crate) async fn serve(context: &Context, roles: &[Role]) -> Result<(), ApiError> {
+    let faults = Faults::watch();
     let dir = &context.dir;
     let config = context.config()?;
     let peer_key = dir.peer_key()?;
     let _lock = dir.lock()?;
     let mut signals = Signals::listen()?;
+    open_files::raise();
     // bound before anything is promised to anybody; whoever calls early waits until it is served
     let server = Server::bind(&config.socket(dir)).await.map_err(server_error)?;
 
     let cancel = CancellationToken::new();
-    let daemon = tokio::select! {
+    let page = metrics_page(&config).await?;
+    let mut daemon = tokio::select! {
         daemon = Daemon::start(dir, &config, roles, peer_key, &cancel) => daemon?,
         () = signals.next() => return Ok(()),
     };
+    daemon.control.metrics = page.as_ref().map(Page::address);
     daemon.report(context, &server);
+    let housekeeping =
+        housekeeping::run(daemon.sources.network.clone(), daemon.sources.store.clone(), cancel.child_token());
+    let housekeeping = tokio::spawn(housekeeping);
+    let metrics = page.map(|page| tokio::spawn(page.serve(daemon.sources.clone(), cancel.child_token())));
     let control = Arc::new(daemon.control.clone());
     let api_cancel = cancel.child_token();
     let mut api = tokio::spawn(server.serve(control, api_cancel.clone()));
@@ -54,7 +69,10 @@ pub(crate) async fn serve(context: &Context, roles: &[Role]) -> Result<(), ApiEr
             Ok(Err(error)) => Err(server_error(error)),
             Err(panic) => Err(ErrorKind::Failed.because(&panic, "see the log above")),
         },
+        fault = daemon.died(&faults) => Err(died(&fault)),
+        fault = ended(metrics) => Err(died(&fault)),
     };
+    housekeeping.abort();
     tracing::info!("ending; send the signal again to end at once");
     let ending = async {
         api_cancel.cancel();
@@ -75,6 +93,7 @@ pub(crate) async fn serve(context: &Context, roles: &[Role]) -> Result<(), ApiEr
 /// Everything that runs.
 struct Daemon {
     control: NodeControl,
+    sources: Sources,
     network: Network,
 }
 
@@ -104,10 +123,21 @@ impl Daemon {
             tracing::info!(kept, "the book of an earlier run was read again");
         }
         let mut control = NodeControl::new(network.clone(), name.clone(), roles.to_vec(), chains.clone());
+        let mut sources = Sources {
+            network: network.clone(),
+            network_name: name.clone(),
+            roles: roles.to_vec(),
+            store: store.clone(),
+            data_directory: dir.path().to_owned(),
+            senders: Vec::new(),
+            provider: None,
+            renter: None,
+        };
         if let Some(Keys { wallet, provider_key }) = keys {
             control.wallets.push((config.keystore.wallet.clone(), wallet.address()));
             // one sender for the account, whichever roles use it, since it owns the account's nonces
             let accounts = accounts(&chains, &wallet, &store, cancel).await?;
+            sources.senders = accounts.iter().map(|account| account.sender().clone()).collect();
             if let Some(provider_key) = provider_key {
                 control.wallets.push((config.keystore.provider_key.clone(), provider_key.address()));
                 let parts = provider::Parts {
@@ -129,7 +159,8 @@ impl Daemon {
                 control.renter = Some(renter::Renter::start(config.renter.clone(), parts).await.map_err(renter_error)?);
             }
         }
-        Ok(Self { control, network: joined })
+        (sources.provider, sources.renter) = (control.provider.clone(), control.renter.clone());
+        Ok(Self { control, sources, network: joined })
     }
 
     /// Says on standard output that the daemon is up, in one line that programs can read.
@@ -141,12 +172,31 @@ impl Daemon {
         }
         let roles: Vec<_> = info.roles.iter().map(|role| role_name(*role)).collect();
         let (peer, roles, api) = (&info.peer, roles.join(","), server.path().display());
-        print(&format!("ready peer={peer} roles={roles} api={api} listen={}", info.addresses.join(",")));
+        let metrics = info.metrics.as_deref().unwrap_or("off");
+        print(&format!(
+            "ready peer={peer} roles={roles} api={api} metrics={metrics} listen={}",
+            info.addresses.join(",")
+        ));
+    }
+
+    /// Waits until a part of the daemon dies that must not, and says which. Its work is nobody's from then on, so that the rest must not go
+    /// on as if all were well.
+    async fn died(&self, faults: &Faults) -> String {
+        let NodeControl { provider, renter, .. } = &self.control;
+        let ended = |role: &str| format!("the {role}'s task has ended by itself");
+        tokio::select! {
+            // a task that panics ends too: the panic says more
+            biased;
+            fault = faults.next() => fault,
+            () = self.network.ended() => ended("network"),
+            Some(()) = OptionFuture::from(provider.as_ref().map(provider::Provider::ended)) => ended("provider"),
+            Some(()) = OptionFuture::from(renter.as_ref().map(renter::Renter::ended)) => ended("renter"),
+        }
     }
 
     /// Ends the roles first, so that they can still say goodbye, then the network.
     async fn shutdown(self, cancel: &CancellationToken) {
-        let Self { control, network } = self;
+        let Self { control, network, sources: _ } = self;
         if let Some(renter) = &control.renter {
             renter.shutdown().await;
         }
@@ -246,18 +296,16 @@ fn addresses<T: std::str::FromStr<Err: std::fmt::Display>>(key: &str, texts: &[S
     texts.iter().map(read).collect()
 }
 
-/// Which classes of machine the node follows: all for an indexer, those it looks for as a renter, none for a provider alone.
+/// Which classes of machine the node follows: all for an indexer; those it looks for as a renter, all unless some are named; and those
+/// it sells as a provider, so that its owner sees the market that it sells in.
 fn interest(config: &Config, roles: &[Role]) -> Interest {
-    if roles.contains(&Role::Indexer) {
+    let has = |role| roles.contains(&role);
+    if has(Role::Indexer) || (has(Role::Renter) && config.renter.classes.is_empty()) {
         return Interest::All;
     }
-    if !roles.contains(&Role::Renter) {
-        return Interest::none();
-    }
-    if config.renter.classes.is_empty() {
-        return Interest::All;
-    }
-    Interest::Only(config.renter.classes.iter().copied().collect())
+    let looked_for = config.renter.classes.iter().copied().filter(|_| has(Role::Renter));
+    let sold = config.provider.classes().into_iter().filter(|_| has(Role::Provider));
+    Interest::Only(looked_for.chain(sold).collect())
 }
 
 fn provider_error(error: provider::Error) -> ApiError {
@@ -277,6 +325,36 @@ fn provider_error(error: provider::Error) -> ApiError {
 
 fn renter_error(error: renter::Error) -> ApiError {
     ErrorKind::Failed.because(&error, "check [renter] in the configuration")
+}
+
+/// Binds the address of the metrics, if they are wanted.
+async fn metrics_page(config: &Config) -> Result<Option<Page>, ApiError> {
+    let Some(address) = config.metrics.address()? else { return Ok(None) };
+    match Page::bind(address).await {
+        Ok(page) => Ok(Some(page)),
+        Err(error) => {
+            let message = format!("cannot serve metrics on {address}: {error}");
+            Err(ApiError::new(
+                ErrorKind::Failed,
+                message,
+                "set another `listen` in [metrics], or an empty one for none",
+            ))
+        }
+    }
+}
+
+/// Waits until the page of metrics is no longer served, and says why; forever where none is.
+async fn ended(page: Option<JoinHandle<io::Result<()>>>) -> String {
+    match page {
+        None => std::future::pending().await,
+        Some(page) => format!("metrics are no longer served: {:?}", page.await),
+    }
+}
+
+fn died(fault: &str) -> ApiError {
+    tracing::error!(fault, "a part of the daemon died, so that the whole of it ends");
+    let next = "start it again: it takes up everything where it was; then report the fault with the log above";
+    ApiError::new(ErrorKind::Failed, format!("the daemon cannot go on: {fault}"), next)
 }
 
 fn server_error(error: ServerError) -> ApiError {
@@ -307,3 +385,6 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,10 @@ mod control;
 mod daemon;
 mod datadir;
 mod failure;
+mod faults;
+mod housekeeping;
+mod metrics;
+mod open_files;
 mod output;
 mod receipt;
 mod run_view;
@@ -34,7 +38,7 @@ fn main() -> ExitCode {
         let _ = write!(io::stderr(), "{}", cli::Cli::command().render_help());
         return ExitCode::from(api::types::ErrorKind::Usage.exit_code());
     }
-    start_log(if daemon { "info" } else { "warn" });
+    start_log(if daemon { "info" } else { "warn" }, cli.log_format);
     let json = cli.json;
     let result = run(cli, daemon);
     match result {
@@ -62,9 +66,13 @@ fn run(cli: cli::Cli, daemon: bool) -> Result<u8, commands::Failed> {
     result
 }
 
-/// The log goes to standard error; RUST_LOG says how much of it.
-fn start_log(default: &str) {
+/// The log goes to standard error; RUST_LOG says how much of it. Each rental's lines stand in a span with its id.
+fn start_log(default: &str, format: cli::LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        cli::LogFormat::Text => log.with_ansi(colours).init(),
+        cli::LogFormat::Json => log.json().init(),
+    }
 }

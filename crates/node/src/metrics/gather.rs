@@ -1,0 +1,198 @@
+//! Where each metric comes from. Every part of the daemon counts for itself; here the counts are read and given their names.
+
+use super::{Readings, catalogue as metric, process};
+use crate::output::role_name;
+use api::types::Role;
+use market::refusal::RefusalCode;
+use std::path::PathBuf;
+use store::Store;
+
+/// What is read for a page.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    pub(crate) network: network::Handle,
+    pub(crate) network_name: String,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) store: Store,
+    pub(crate) data_directory: PathBuf,
+    pub(crate) senders: Vec<settlement::TransactionSender>,
+    pub(crate) provider: Option<provider::Provider>,
+    pub(crate) renter: Option<renter::Renter>,
+}
+
+impl Sources {
+    /// Reads everything.
+    pub(super) async fn read(&self) -> Readings {
+        let mut readings = Readings::default();
+        self.node(&mut readings);
+        process::read(&mut readings);
+        self.network(&mut readings);
+        self.store(&mut readings).await;
+        for sender in &self.senders {
+            settlement(&mut readings, sender).await;
+        }
+        if let Some(provider) = &self.provider {
+            self::provider(&mut readings, &provider.counts(), provider.standing().await.as_ref());
+        }
+        if let Some(renter) = &self.renter {
+            self::renter(&mut readings, &renter.counts(), &renter.standing());
+        }
+        readings
+    }
+
+    fn node(&self, readings: &mut Readings) {
+        readings.set(metric::INFO, &[env!("CARGO_PKG_VERSION"), &self.network_name], 1.0);
+        for role in &self.roles {
+            readings.set(metric::ROLE, &[role_name(*role)], 1.0);
+        }
+    }
+
+    fn network(&self, readings: &mut Readings) {
+        readings.set(metric::PEERS, &[], self.network.connected_peers().len() as f64);
+        let held = self.network.held();
+        readings.set(metric::PROVIDERS, &[], held.providers as f64);
+        readings.set(metric::OFFERS, &[], held.offers as f64);
+        for (counter, value) in self.network.counters().all() {
+            if let Some((metric, labels)) = counted(counter) {
+                readings.set(metric, labels, value as f64);
+            }
+        }
+    }
+
+    async fn store(&self, readings: &mut Readings) {
+        match self.store.run(Store::sizes).await {
+            Ok(sizes) => {
+                for (table, records) in &sizes.records {
+                    readings.set(metric::RECORDS, &[table], *records as f64);
+                }
+                readings.set(metric::STORE_FILES, &[], sizes.files as f64);
+                readings.set(metric::STORE_MEMORY, &[], sizes.memory as f64);
+            }
+            Err(error) => tracing::warn!(%error, "the size of the database cannot be read"),
+        }
+        if let Ok(disk) = rustix::fs::statvfs(&self.data_directory) {
+            readings.set(metric::DISK_FREE, &[], (disk.f_bavail * disk.f_frsize) as f64);
+        }
+    }
+}
+
+/// The metric, and the values of its labels, that a counter of the network is exposed as.
+fn counted(counter: &str) -> Option<(metric::Metric, &'static [&'static str])> {
+    Some(match counter {
+        "gossip_received" => (metric::MESSAGES, &["gossip", "received"]),
+        "gossip_sent" => (metric::MESSAGES, &["gossip", "sent"]),
+        "offers_received" => (metric::MESSAGES, &["offers", "received"]),
+        "offers_sent" => (metric::MESSAGES, &["offers", "sent"]),
+        "rentals_received" => (metric::MESSAGES, &["rental", "received"]),
+        "rentals_sent" => (metric::MESSAGES, &["rental", "sent"]),
+        "sessions_received" => (metric::MESSAGES, &["session", "received"]),
+        "sessions_sent" => (metric::MESSAGES, &["session", "sent"]),
+        "announcements_accepted" => (metric::ANNOUNCEMENTS, &["accepted"]),
+        "announcements_ignored" => (metric::ANNOUNCEMENTS, &["ignored"]),
+        "announcements_rejected" => (metric::ANNOUNCEMENTS, &["rejected"]),
+        "ads_accepted" => (metric::ADS, &["accepted"]),
+        "ads_bad_signature" => (metric::ADS, &["bad_signature"]),
+        "ads_unasked" => (metric::ADS, &["unasked"]),
+        "ads_malformed" => (metric::ADS, &["malformed"]),
+        "ads_oversize" => (metric::ADS, &["oversize"]),
+        "ads_bad_binding" => (metric::ADS, &["bad_binding"]),
+        "ads_stale" => (metric::ADS, &["stale"]),
+        "pool_full" => (metric::DROPPED, &["verification", "queue_full"]),
+        "pulls_abandoned" => (metric::DROPPED, &["offers", "nobody_delivered"]),
+        "pulls_dropped" => (metric::DROPPED, &["offers", "too_many_waiting"]),
+        "lists_dropped" => (metric::DROPPED, &["offers", "too_many_lists"]),
+        "store_dropped" => (metric::DROPPED, &["store", "queue_full"]),
+        "publish_failed" => (metric::DROPPED, &["gossip", "not_taken"]),
+        "messages_oversize" => (metric::DROPPED, &["request", "too_long"]),
+        "messages_malformed" => (metric::DROPPED, &["request", "malformed"]),
+        "rate_limited" => (metric::DROPPED, &["request", "too_often"]),
+        "rentals_queue_full" => (metric::DROPPED, &["rental", "queue_full"]),
+        "rentals_unanswered" => (metric::DROPPED, &["rental", "unanswered"]),
+        "sessions_queue_full" => (metric::DROPPED, &["session", "queue_full"]),
+        "sessions_dropped" => (metric::DROPPED, &["session", "no_header"]),
+        "dials_failed" => (metric::DIALS_FAILED, &[]),
+        "pings_lost" => (metric::PINGS_LOST, &[]),
+        _ => return None,
+    })
+}
+
+/// The protocol and the reason of a counter that counts drops.
+pub(crate) fn dropped(counter: &str) -> Option<(&'static str, &'static str)> {
+    match counted(counter)? {
+        (metric, [protocol, reason]) if metric.name == metric::DROPPED.name => Some((protocol, reason)),
+        _ => None,
+    }
+}
+
+async fn settlement(readings: &mut Readings, sender: &settlement::TransactionSender) {
+    let (chain, counts) = (sender.chain().config().name.as_str(), sender.counts());
+    match sender.pending().await {
+        Ok(pending) => readings.set(metric::PENDING, &[chain], pending as f64),
+        Err(error) => tracing::warn!(%error, "pending transactions cannot be read"),
+    }
+    for ((purpose, outcome), count) in &counts.finished {
+        readings.set(metric::TRANSACTIONS, &[chain, purpose, outcome], *count as f64);
+    }
+    readings.set(metric::FEES_RAISED, &[chain], counts.fees_raised as f64);
+    readings.set(metric::GAS, &[chain], counts.gas as f64);
+}
+
+fn provider(readings: &mut Readings, counts: &provider::Counts, standing: Option<&provider::Standing>) {
+    // one that has ended stands nowhere: that is not the same as standing idle
+    if let Some(standing) = standing {
+        for (phase, count) in &standing.rentals {
+            readings.set(metric::PROVIDER_RENTALS, &[phase], *count as f64);
+        }
+        readings.set(metric::SLOTS, &["free"], standing.slots_free as f64);
+        readings.set(metric::SLOTS, &["taken"], standing.slots_taken as f64);
+        readings.set(metric::ALARMS, &[], standing.alarms as f64);
+        readings.set(metric::SESSIONS, &[], standing.sessions as f64);
+    }
+    readings.set(metric::QUOTES, &[], counts.quotes as f64);
+    for code in RefusalCode::ALL {
+        let count = counts.refused.get(&code).copied().unwrap_or_default();
+        readings.set(metric::REFUSALS, &[&code.to_string().replace(' ', "_")], count as f64);
+    }
+    readings.set(metric::VOUCHERS_TAKEN, &[], counts.vouchers as f64);
+    readings.set(metric::FREEZES, &[], counts.freezes as f64);
+    readings.set(metric::SERVED, &[], counts.served_millis as f64 / 1_000.0);
+    readings.set(metric::FAILED, &[], counts.failed as f64);
+    readings.set(metric::PROVIDER_CLOSED, &[], counts.closed as f64);
+    sums(readings, metric::SIGNED_FOR, &counts.signed);
+    sums(readings, metric::EARNED, &counts.earned);
+}
+
+fn renter(readings: &mut Readings, counts: &renter::Counts, standing: &renter::Standing) {
+    for (phase, count) in &standing.rentals {
+        readings.set(metric::RENTER_RENTALS, &[phase], *count as f64);
+    }
+    readings.set(metric::RUNS, &[], standing.runs as f64);
+    readings.set(metric::RENTER_OPENED, &[], counts.opened as f64);
+    readings.set(metric::RENTER_CLOSED, &[], counts.closed as f64);
+    readings.set(metric::VOUCHERS_SIGNED, &[], counts.vouchers as f64);
+    readings.set(metric::MISSED_ACKS, &[], counts.missed_acks as f64);
+    sums(readings, metric::SIGNED, &counts.signed);
+    sums(readings, metric::SPENT, &counts.spent);
+}
+
+/// Money by chain and token.
+fn sums(readings: &mut Readings, metric: metric::Metric, sums: &std::collections::BTreeMap<(u64, String), u128>) {
+    for ((chain, token), sum) in sums {
+        readings.set(metric, &[&chain.to_string(), token], *sum as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_of_the_network_is_exposed_under_labels_of_its_own() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (counter, _) in network::Counters::default().all() {
+            let (metric, labels) = counted(counter).unwrap_or_else(|| panic!("{counter} is not exposed"));
+            assert_eq!(metric.labels.len(), labels.len(), "{counter}");
+            assert!(seen.insert((metric.name, labels)), "{counter} shares its labels");
+        }
+    }
+}
