@@ -86,7 +86,10 @@ const FIELDS: &[Field] = &[
     Field {
         name: "num_gpus",
         meaning: "GPUs in a slot",
-        read: |c| Value::Number(Decimal::of(c.offer.hardware.gpus.iter().map(|g| g.count).sum())),
+        // a sum of what a stranger claims: as many as can be counted, never fewer
+        read: |c| {
+            Value::Number(Decimal::of(c.offer.hardware.gpus.iter().fold(0, |sum, g| sum.saturating_add(g.count))))
+        },
     },
     Field { name: "vram", meaning: "memory of each GPU in GB, nominal", read: |c| least_gpu(c, |g| g.vram_mib, 1_024) },
     Field { name: "sm", meaning: "compute capability times ten", read: |c| least_gpu(c, |g| g.sm, 1) },
