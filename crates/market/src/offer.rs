@@ -113,6 +113,12 @@ impl Binding {
 
     /// Whether the binding holds for `peer` at `now`. A clock may be behind by [`MAX_SKEW`].
     pub fn check(&self, peer: &PeerId, now: UnixMillis) -> Result<(), BindingFault> {
+        self.check_times(now)?;
+        if self.is_signed_for(peer) { Ok(()) } else { Err(BindingFault::Signature) }
+    }
+
+    /// Whether the binding is in force at `now`, if it is signed at all.
+    pub fn check_times(&self, now: UnixMillis) -> Result<(), BindingFault> {
         if self.expires.saturating_sub(self.issued_at) > MAX_BINDING_LIFETIME {
             return Err(BindingFault::TooLong);
         }
@@ -120,8 +126,13 @@ impl Binding {
         if !begun || self.expires <= now.seconds() || self.expires == self.issued_at {
             return Err(BindingFault::NotInForce);
         }
+        Ok(())
+    }
+
+    /// Whether the wallet it names signed it for `peer`. That never changes, so that it need not be worked out twice.
+    pub fn is_signed_for(&self, peer: &PeerId) -> bool {
         let digest = binding_digest(self.chain, &self.statement(peer));
-        if signer_of(&digest, &self.signature) == Some(self.wallet) { Ok(()) } else { Err(BindingFault::Signature) }
+        signer_of(&digest, &self.signature) == Some(self.wallet)
     }
 }
 

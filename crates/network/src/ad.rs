@@ -9,10 +9,13 @@ use libp2p::{
 };
 use market::{
     class::GpuClass,
-    offer::{BindingFault, MAX_AD_LIFETIME, MAX_SKEW, ProviderAd},
+    offer::{Binding, BindingFault, MAX_AD_LIFETIME, MAX_SKEW, ProviderAd},
     time::UnixMillis,
 };
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 use wire::{MAX_AD_BYTES, MAX_ANNOUNCEMENT_BYTES, WireError, proto};
 
 /// The domain in which advertisements are signed, so that no other signature of the key can stand for one.
@@ -50,20 +53,27 @@ pub enum AdFault {
 
 /// An advertisement whose every signature was checked.
 #[derive(Clone, Debug)]
-pub(crate) struct CheckedAd {
-    pub(crate) raw: Arc<[u8]>,
-    pub(crate) ad: ProviderAd,
+pub struct CheckedAd {
+    /// The envelope, byte for byte.
+    pub raw: Arc<[u8]>,
+    /// What it says.
+    pub ad: ProviderAd,
 }
 
 /// Signs an advertisement and gives its envelope.
-pub(crate) fn seal(key: &Keypair, ad: &ProviderAd) -> Result<Vec<u8>, libp2p::identity::SigningError> {
+pub fn seal(key: &Keypair, ad: &ProviderAd) -> Result<Vec<u8>, libp2p::identity::SigningError> {
     let payload = wire::encode(&wire::ad_to_proto(ad));
     let envelope = SignedEnvelope::new(key, AD_DOMAIN.to_owned(), AD_PAYLOAD_TYPE.to_vec(), payload)?;
     Ok(envelope.into_protobuf_encoding())
 }
 
 /// Opens an advertisement's envelope and checks everything in it that does not depend on what is already known.
-pub(crate) fn open(raw: &[u8], now: UnixMillis) -> Result<CheckedAd, AdFault> {
+pub fn open(raw: &[u8], now: UnixMillis) -> Result<CheckedAd, AdFault> {
+    open_with(raw, now, &Bindings::default())
+}
+
+/// [`open`], without checking the wallet's signature of a binding again that is among `bindings`.
+pub fn open_with(raw: &[u8], now: UnixMillis, bindings: &Bindings) -> Result<CheckedAd, AdFault> {
     if raw.len() > MAX_AD_BYTES {
         return Err(AdFault::Oversize(raw.len()));
     }
@@ -76,22 +86,61 @@ pub(crate) fn open(raw: &[u8], now: UnixMillis) -> Result<CheckedAd, AdFault> {
     if ad.peer != signer {
         return Err(AdFault::WrongKey);
     }
-    ad.binding.check(&ad.peer, now)?;
+    ad.binding.check_times(now)?;
+    if !bindings.hold(&ad.peer, &ad.binding) {
+        return Err(BindingFault::Signature.into());
+    }
     Ok(CheckedAd { raw: raw.into(), ad })
+}
+
+/// The most bindings that are remembered: one for each provider of an ordinary book, about 250 bytes each.
+const MAX_BINDINGS: usize = market::book::MAX_PROVIDERS;
+
+/// Bindings whose wallet's signature was checked. A provider's advertisement is renewed every few minutes with the same binding in it, and
+/// recovering its signer costs more than all the rest.
+#[derive(Debug, Default)]
+pub struct Bindings(Mutex<HashMap<PeerId, Binding>>);
+
+impl Bindings {
+    /// Whether `binding` is signed for `peer`, from memory or else by checking.
+    fn hold(&self, peer: &PeerId, binding: &Binding) -> bool {
+        if self.known().get(peer) == Some(binding) {
+            return true;
+        }
+        // checked without the lock, so that the pool's threads do not wait for each other
+        let signed = binding.is_signed_for(peer);
+        if signed {
+            let mut known = self.known();
+            if known.len() >= MAX_BINDINGS {
+                // whoever floods us with peers of its own costs us some checks, not memory
+                known.clear();
+            }
+            known.insert(*peer, binding.clone());
+        }
+        signed
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<PeerId, Binding>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is announced of an advertisement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Announced {
-    pub(crate) peer: PeerId,
-    pub(crate) seq: u64,
-    pub(crate) expires: UnixMillis,
-    pub(crate) body_hash: B256,
+pub struct Announced {
+    /// Whose it is.
+    pub peer: PeerId,
+    /// Its sequence number.
+    pub seq: u64,
+    /// When it stops to count.
+    pub expires: UnixMillis,
+    /// Its [`body_hash`].
+    pub body_hash: B256,
 }
 
 /// Why an announcement is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AnnouncementFault {
+pub enum AnnouncementFault {
     /// No honest peer would have sent it.
     Dishonest,
     /// It is over, or our clock differs too much.
@@ -99,12 +148,12 @@ pub(crate) enum AnnouncementFault {
 }
 
 /// The hash by which an advertisement is announced.
-pub(crate) fn body_hash(raw: &[u8]) -> B256 {
+pub fn body_hash(raw: &[u8]) -> B256 {
     keccak256(raw)
 }
 
 /// Signs the announcement of an advertisement on the topics of `classes`.
-pub(crate) fn announce(
+pub fn announce(
     key: &Keypair,
     ad: &ProviderAd,
     raw: &[u8],
@@ -122,7 +171,7 @@ pub(crate) fn announce(
 }
 
 /// Checks an announcement that came in on the topic of `class`.
-pub(crate) fn open_announcement(data: &[u8], class: GpuClass, now: UnixMillis) -> Result<Announced, AnnouncementFault> {
+pub fn open_announcement(data: &[u8], class: GpuClass, now: UnixMillis) -> Result<Announced, AnnouncementFault> {
     use AnnouncementFault::{Dishonest, Untimely};
     let message: proto::Announcement = wire::decode(data, MAX_ANNOUNCEMENT_BYTES).map_err(|_| Dishonest)?;
     let body: proto::AnnouncementBody = wire::decode(&message.body, MAX_ANNOUNCEMENT_BYTES).map_err(|_| Dishonest)?;
@@ -143,4 +192,41 @@ pub(crate) fn open_announcement(data: &[u8], class: GpuClass, now: UnixMillis) -
         return Err(Untimely);
     }
     Ok(Announced { peer, seq: body.seq, expires, body_hash })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::signers::{SignerSync, local::PrivateKeySigner};
+
+    const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
+
+    fn ad(key: &Keypair) -> ProviderAd {
+        let (peer, wallet) = (key.public().to_peer_id(), PrivateKeySigner::random());
+        let sign = |digest: &B256| wallet.sign_hash_sync(digest);
+        let binding = Binding::issue(&peer, 1, wallet.address(), wallet.address(), NOW, sign).unwrap();
+        ProviderAd { peer, seq: NOW.0, expires: NOW.plus(60_000), binding, region: "KR".into(), offers: Vec::new() }
+    }
+
+    #[test]
+    fn a_binding_that_was_checked_does_not_vouch_for_another() {
+        let (key, bindings) = (Keypair::generate_ed25519(), Bindings::default());
+        let honest = ad(&key);
+        assert!(open_with(&seal(&key, &honest).unwrap(), NOW, &bindings).is_ok());
+        assert!(open_with(&seal(&key, &honest).unwrap(), NOW, &bindings).is_ok());
+
+        let mut forged = honest.clone();
+        forged.binding.provider_key = alloy_primitives::Address::repeat_byte(1);
+        let refused = open_with(&seal(&key, &forged).unwrap(), NOW, &bindings);
+        assert_eq!(refused.unwrap_err(), AdFault::Binding(BindingFault::Signature));
+
+        let other = Keypair::generate_ed25519();
+        let stolen = ProviderAd { peer: other.public().to_peer_id(), ..honest.clone() };
+        let refused = open_with(&seal(&other, &stolen).unwrap(), NOW, &bindings);
+        assert_eq!(refused.unwrap_err(), AdFault::Binding(BindingFault::Signature));
+
+        let later = UnixMillis(honest.binding.expires * 1_000);
+        let refused = open_with(&seal(&key, &honest).unwrap(), later, &bindings);
+        assert_eq!(refused.unwrap_err(), AdFault::Binding(BindingFault::NotInForce));
+    }
 }

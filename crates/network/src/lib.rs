@@ -19,7 +19,7 @@
 //!                                 └──────────────┘ ◀──── verdicts ───────┘
 //! ```
 
-mod ad;
+pub mod ad;
 mod behaviour;
 mod codec;
 mod config;
@@ -35,7 +35,6 @@ mod session;
 mod store;
 mod verify;
 
-pub use ad::AdFault;
 pub use config::{AdStore, Config, Interest};
 pub use counters::{Counter, Counters};
 pub use error::{AskError, DialError, OpenError, PublishError, StartError, Stopped};

@@ -2,7 +2,7 @@
 //! full means *no*: gossip can be had again, whereas a queue that grows cannot be emptied.
 
 use crate::{
-    ad::{self, AdFault, Announced, AnnouncementFault, CheckedAd},
+    ad::{self, AdFault, Announced, AnnouncementFault, Bindings, CheckedAd},
     node::Exchange,
 };
 use libp2p::{PeerId, gossipsub::MessageId};
@@ -36,14 +36,14 @@ pub(crate) enum Verdict {
     Ads { exchange: Exchange, ads: Vec<Result<CheckedAd, AdFault>> },
 }
 
-fn check(job: Job) -> Verdict {
+fn check(job: Job, bindings: &Bindings) -> Verdict {
     let now = UnixMillis::now();
     match job {
         Job::Announcement { id, source, class, data } => {
             Verdict::Announcement { id, source, class, result: ad::open_announcement(&data, class, now) }
         }
         Job::Ads { exchange, ads } => {
-            Verdict::Ads { exchange, ads: ads.iter().map(|raw| ad::open(raw, now)).collect() }
+            Verdict::Ads { exchange, ads: ads.iter().map(|raw| ad::open_with(raw, now, bindings)).collect() }
         }
     }
 }
@@ -59,10 +59,10 @@ impl Pool {
     /// Starts the threads; verdicts go to `verdicts`, and a thread waits while that is full.
     pub(crate) fn start(verdicts: &mpsc::Sender<Verdict>) -> io::Result<Self> {
         let (jobs, queue) = sync_channel(QUEUE);
-        let queue = Arc::new(Mutex::new(queue));
+        let (queue, bindings) = (Arc::new(Mutex::new(queue)), Arc::new(Bindings::default()));
         let thread = |number| {
-            let (queue, verdicts) = (Arc::clone(&queue), verdicts.clone());
-            thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&queue, &verdicts))
+            let (queue, verdicts, bindings) = (Arc::clone(&queue), verdicts.clone(), Arc::clone(&bindings));
+            thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&queue, &verdicts, &bindings))
         };
         let threads = (0..THREADS).map(thread).collect::<io::Result<_>>()?;
         Ok(Self { jobs, threads })
@@ -81,12 +81,12 @@ impl Pool {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, verdicts: &mpsc::Sender<Verdict>) {
+fn work(queue: &Mutex<Receiver<Job>>, verdicts: &mpsc::Sender<Verdict>, bindings: &Bindings) {
     loop {
         // the lock is held while waiting: whoever waits holds it, and the others wait for the lock instead
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
-        if verdicts.blocking_send(check(job)).is_err() {
+        if verdicts.blocking_send(check(job, bindings)).is_err() {
             return;
         }
     }
