@@ -82,14 +82,9 @@ impl Guest {
         Ok(try_unfold(Some(stream), |stream| async move {
             let Some(mut stream) = stream else { return Ok(None) };
             let frame: Option<proto::LogFrame> = read_message(&mut stream, MAX_MESSAGE_BYTES).await?;
-            let event = match frame.and_then(|frame| frame.frame).ok_or(AccessError::Truncated)? {
-                proto::log_frame::Frame::Chunk(chunk) => {
-                    JobEvent::Output { seq: chunk.seq, stderr: chunk.stderr, data: chunk.data }
-                }
-                proto::log_frame::Frame::Gap(gap) => JobEvent::Gap { next: gap.next },
-                proto::log_frame::Frame::End(end) => return Ok(Some((JobEvent::Ended(job_end(end)), None))),
-            };
-            Ok(Some((event, Some(stream))))
+            let event = job_event(frame.unwrap_or_default())?;
+            let more = !matches!(event, JobEvent::Ended(_));
+            Ok(Some((event, more.then_some(stream))))
         })
         .boxed())
     }
@@ -124,6 +119,16 @@ impl Guest {
     }
 }
 
+/// Reads a frame of a job's log.
+pub fn job_event(frame: proto::LogFrame) -> Result<JobEvent, AccessError> {
+    use proto::log_frame::Frame;
+    Ok(match frame.frame.ok_or(AccessError::Truncated)? {
+        Frame::Chunk(chunk) => JobEvent::Output { seq: chunk.seq, stderr: chunk.stderr, data: chunk.data },
+        Frame::Gap(gap) => JobEvent::Gap { next: gap.next },
+        Frame::End(end) => JobEvent::Ended(job_end(end)),
+    })
+}
+
 fn job_end(end: proto::JobEnd) -> JobEnd {
     use proto::job_end::How;
     let exit_code = i32::try_from(end.exit_code).unwrap_or(i32::MAX);
@@ -131,8 +136,21 @@ fn job_end(end: proto::JobEnd) -> JobEnd {
         Some(How::Code(code)) => format!("exited with {code}"),
         Some(How::Signal(signal)) => format!("killed by signal {signal}"),
         Some(How::OutOfMemory(_)) => "killed: out of memory".to_owned(),
-        Some(How::NotStarted(why)) => format!("not started: {why}"),
+        Some(How::NotStarted(why)) => format!("not started: {}", wire::shown(&why)),
         None => "ended".to_owned(),
     };
     JobEnd { exit_code, how }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_provider_says_about_an_end_cannot_steer_the_terminal() {
+        let how = proto::job_end::How::NotStarted("no such file\u{1b}[2J".repeat(1_000));
+        let end = job_end(proto::JobEnd { how: Some(how), exit_code: 127 });
+        assert!(!end.how.contains(char::is_control));
+        assert!(end.how.len() <= "not started: ".len() + wire::MAX_DETAIL_BYTES);
+    }
 }

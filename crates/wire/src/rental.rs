@@ -446,17 +446,20 @@ const CODES: &[(proto::RefusalCode, RefusalCode)] = &[
 pub fn refusal_to_proto(refusal: &Refusal) -> proto::Refusal {
     let code =
         CODES.iter().find(|(_, code)| *code == refusal.code).map_or(proto::RefusalCode::Internal, |(wire, _)| *wire);
-    let mut detail = refusal.detail.clone();
-    while detail.len() > MAX_DETAIL_BYTES {
-        detail.pop();
-    }
-    proto::Refusal { code: code.into(), detail }
+    let end = refusal.detail.floor_char_boundary(MAX_DETAIL_BYTES);
+    proto::Refusal { code: code.into(), detail: refusal.detail[..end].to_owned() }
 }
 
-/// Reads a refusal. A code of a newer version becomes [`RefusalCode::Internal`]; control characters, which a terminal would obey, become blanks.
+/// Reads a refusal. A code of a newer version becomes [`RefusalCode::Internal`].
 pub fn refusal_from_proto(message: proto::Refusal) -> Refusal {
     let code =
         CODES.iter().find(|(wire, _)| *wire as i32 == message.code).map_or(RefusalCode::Internal, |(_, code)| *code);
-    let detail = message.detail.chars().take(MAX_DETAIL_BYTES).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    Refusal { code, detail }
+    Refusal { code, detail: shown(&message.detail) }
+}
+
+/// A stranger's words as people may see them: at most [`MAX_DETAIL_BYTES`] of them, with blanks for control characters, which a terminal
+/// would obey.
+pub fn shown(text: &str) -> String {
+    let end = text.floor_char_boundary(MAX_DETAIL_BYTES);
+    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

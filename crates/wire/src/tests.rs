@@ -137,6 +137,15 @@ fn each_bad_field_is_named() {
     assert_eq!(changed(|ad| ad.offers = vec![ad.offers[0].clone(); 65]), "offers");
 }
 
+#[test]
+fn a_refusal_is_as_long_as_it_may_be_sent_and_steers_no_terminal() {
+    let message = proto::Refusal { code: 3, detail: "\u{1b}[2J\u{20ac}".repeat(1_000) };
+    let refusal = crate::refusal_from_proto(message);
+    assert!(refusal.detail.len() <= crate::MAX_DETAIL_BYTES);
+    assert!(!refusal.detail.contains(char::is_control));
+    assert_eq!(crate::refusal_from_proto(crate::refusal_to_proto(&refusal)), refusal);
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
