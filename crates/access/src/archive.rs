@@ -4,7 +4,8 @@
 use crate::AccessError;
 use sha2::{Digest, Sha256};
 use std::{
-    io::{self, Write},
+    cell::Cell,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 use tokio::{
@@ -57,6 +58,8 @@ pub fn pack(folder: PathBuf) -> Packing {
     let done = tokio::task::spawn_blocking(move || {
         let mut builder = tar::Builder::new(writer);
         builder.follow_symlinks(false);
+        // holes are sent as zeros: the other side takes plain files only
+        builder.sparse(false);
         let mut contents = Contents::default();
         walk(&folder, &mut |path, metadata| {
             let name = path.strip_prefix(&folder).map_err(|error| local(path, io::Error::other(error)))?;
@@ -81,32 +84,66 @@ pub fn pack(folder: PathBuf) -> Packing {
 /// Unpacks a tar stream below `folder`, which is made if need be. Nothing is ever written outside it, whatever the stream says.
 pub async fn unpack(stream: impl AsyncRead + Unpin + Send + 'static, folder: PathBuf) -> Result<Contents, AccessError> {
     let reader = SyncIoBridge::new(stream);
-    tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&folder).map_err(|error| local(&folder, error))?;
-        let mut archive = tar::Archive::new(reader);
-        archive.set_preserve_permissions(false);
-        archive.set_preserve_mtime(true);
-        let mut contents = Contents::default();
-        for entry in archive.entries().map_err(|error| local(&folder, error))? {
-            let mut entry = entry.map_err(|error| local(&folder, error))?;
-            let kind = entry.header().entry_type();
-            let wanted =
-                kind.is_dir() || kind.is_file() || kind.is_symlink() || kind.is_hard_link() || kind.is_gnu_sparse();
-            if !wanted || !entry.unpack_in(&folder).map_err(|error| local(&folder, error))? {
-                continue;
-            }
-            if !kind.is_dir() {
-                contents.files += 1;
-                contents.bytes += entry.size();
-            }
+    tokio::task::spawn_blocking(move || unpack_blocking(reader, &folder)).await.map_err(|_| AccessError::Interrupted)?
+}
+
+/// [`unpack`], on the caller's own thread.
+pub fn unpack_blocking(stream: impl Read, folder: &Path) -> Result<Contents, AccessError> {
+    let failed = |error| local(folder, error);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let ration = Cell::new(0);
+    let mut archive = tar::Archive::new(Rationed { stream, ration: &ration });
+    archive.set_preserve_permissions(false);
+    archive.set_preserve_mtime(true);
+    let mut contents = Contents::default();
+    let mut entries = archive.entries().map_err(failed)?;
+    loop {
+        ration.set(MAX_DESCRIPTION);
+        let Some(entry) = entries.next() else { break };
+        let mut entry = entry.map_err(failed)?;
+        ration.set(u64::MAX);
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_sparse() {
+            // a few bytes of stream would claim any size on this disk; we send none
+            return Err(AccessError::Archive("sparse files are not taken"));
         }
-        // what follows the end mark is padding; the sender waits until it is read
-        let mut reader = archive.into_inner();
-        io::copy(&mut reader, &mut io::sink()).map_err(|error| local(&folder, error))?;
-        Ok(contents)
-    })
-    .await
-    .map_err(|_| AccessError::Interrupted)?
+        let wanted = kind.is_dir() || kind.is_file() || kind.is_symlink() || kind.is_hard_link();
+        let taken = wanted && entry.unpack_in(folder).map_err(failed)?;
+        let size = entry.size();
+        // read to its end, so that what lies between two entries is only the description of the second
+        io::copy(&mut entry, &mut io::sink()).map_err(failed)?;
+        if taken && !kind.is_dir() {
+            contents.files += 1;
+            contents.bytes += if kind.is_file() { size } else { 0 };
+        }
+    }
+    // what follows the end mark is padding; the sender waits until it is read
+    ration.set(u64::MAX);
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(failed)?;
+    Ok(contents)
+}
+
+/// The bytes that may describe one entry: its header, and extensions with names that the header cannot hold. The tar library keeps
+/// those in memory as long as they are; the longest path of Linux is 4 KiB, and two of them may be given in two ways.
+const MAX_DESCRIPTION: u64 = 64 * 1024;
+
+/// A stream that gives no more than its ration.
+struct Rationed<'a, R> {
+    stream: R,
+    ration: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Rationed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let ration = self.ration.get();
+        if ration == 0 && !buffer.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "an entry's name or attributes are too long"));
+        }
+        let room = usize::try_from(ration).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.stream.read(&mut buffer[..room])?;
+        self.ration.set(ration - read as u64);
+        Ok(read)
+    }
 }
 
 /// SHA-256 of a stream in hex, as receipts show it.
@@ -202,5 +239,80 @@ mod tests {
         let result = unpack(io::Cursor::new(tar), inside).await;
         assert!(result.is_err(), "{result:?}");
         assert!(!outside.path().join("evil").exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_with_holes_arrives_as_a_plain_file() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = std::fs::File::create(from.path().join("holes")).unwrap();
+        file.set_len(1 << 20).unwrap();
+        let packing = pack(from.path().to_path_buf());
+        let unpacked = unpack(packing.stream, to.path().to_path_buf()).await.unwrap();
+        assert_eq!(unpacked, Contents { files: 1, bytes: 1 << 20 });
+        assert_eq!(std::fs::metadata(to.path().join("holes")).unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn a_few_bytes_cannot_claim_a_huge_file() {
+        let to = tempfile::tempdir().unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_path("huge").unwrap();
+        header.set_entry_type(tar::EntryType::GNUSparse);
+        header.set_size(0);
+        header.as_gnu_mut().unwrap().set_real_size(1 << 40);
+        header.as_gnu_mut().unwrap().sparse[0].set_offset(1 << 40);
+        header.as_gnu_mut().unwrap().sparse[0].set_length(0);
+        header.set_cksum();
+        let result = unpack_blocking(&header.as_bytes()[..], to.path());
+        assert!(matches!(result, Err(AccessError::Archive(_))), "{result:?}");
+        assert!(!to.path().join("huge").exists());
+    }
+
+    #[test]
+    fn a_name_without_end_is_not_kept_in_memory() {
+        let to = tempfile::tempdir().unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_path("././@LongLink").unwrap();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(1 << 40);
+        header.set_cksum();
+        let taken = Cell::new(0);
+        let endless = header.as_bytes().chain(io::repeat(b'a').take(1 << 30));
+        let result = unpack_blocking(Watched { stream: endless, taken: &taken }, to.path());
+        assert!(result.is_err());
+        assert!(taken.get() <= MAX_DESCRIPTION, "{} bytes were taken", taken.get());
+    }
+
+    #[test]
+    fn a_link_that_claims_content_is_counted_as_a_link() {
+        let to = tempfile::tempdir().unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_path("link").unwrap();
+        header.set_link_name("nowhere").unwrap();
+        header.set_size(600);
+        header.set_cksum();
+        builder.append(&header, &[7; 600][..]).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        builder.append_data(&mut header, "after", &b"end"[..]).unwrap();
+        let tar = builder.into_inner().unwrap();
+        assert_eq!(unpack_blocking(tar.as_slice(), to.path()).unwrap(), Contents { files: 2, bytes: 3 });
+        assert_eq!(std::fs::read(to.path().join("after")).unwrap(), b"end");
+    }
+
+    /// Counts what is read of a stream.
+    struct Watched<'a, R> {
+        stream: R,
+        taken: &'a Cell<u64>,
+    }
+
+    impl<R: Read> Read for Watched<'_, R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let read = self.stream.read(buffer)?;
+            self.taken.set(self.taken.get() + read as u64);
+            Ok(read)
+        }
     }
 }

@@ -28,6 +28,9 @@ pub enum AccessError {
         /// The bound.
         limit: u64,
     },
+    /// A tar stream that holds what none of ours would.
+    #[error("the files that arrived cannot be unpacked: {0}")]
+    Archive(&'static str),
     /// A file or folder of this machine.
     #[error("{}: {source}", path.display())]
     Local {
