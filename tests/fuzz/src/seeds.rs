@@ -1,0 +1,434 @@
+//! Inputs to begin with: what honest peers send, made by the real encoders, so that the engine need not guess the formats, and so that a
+//! change of a format shows when they are replayed. To them come inputs that once broke something.
+
+use crate::identity::{ESCROW, NOW, PEER_KEY, address, provider_peer, renter_peer, sign};
+use agent::protocol::{Command, Exit, Failure, FailureKind, Frame, JobState, Record, Reply, Request, Stream};
+use alloy_primitives::{Address, B256, keccak256};
+use futures::executor::block_on;
+use market::{
+    class::GpuClass,
+    id::{DeviceId, RentalId},
+    money::{Amount, Rate, Token},
+    offer::{Binding, Discount, GpuGroup, Hardware, Isolation, Offer, Price, ProviderAd, Verification},
+    quote::{Quote, SignedQuote},
+    refusal::{Refusal, RefusalCode},
+    signed::{self, SignedRelease, SignedVoucher},
+    terms::{Image, NetworkAccess, Terms, Workload},
+    time::UnixMillis,
+};
+use network::{ad, write_message};
+use std::{convert::Infallible, sync::LazyLock};
+use wire::{MAX_OFFERS_RESPONSE_BYTES, QuoteAsk, ad_to_proto, encode, proto};
+
+/// The inputs of one target.
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "advertisement" => advertisement(),
+        "rental" => rental(),
+        "session" => session(),
+        "archive" => archive(),
+        "discovery" => discovery(),
+        "agent" => agent(),
+        "query" => query(),
+        _ => Vec::new(),
+    }
+}
+
+/// An input that begins with the choice of what it is.
+fn chosen(way: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[way], bytes].concat()
+}
+
+/// Messages as they follow each other on a stream.
+fn frames<M: prost::Message>(messages: &[M]) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for message in messages {
+        block_on(write_message(&mut stream, message, MAX_OFFERS_RESPONSE_BYTES)).expect("into memory");
+    }
+    stream
+}
+
+fn token() -> Token {
+    Token { chain: ESCROW.chain, address: Address::repeat_byte(7), symbol: "USDC".into(), decimals: 6 }
+}
+
+fn price() -> Price {
+    let rate = Rate::new(Amount::new(694_444_445).expect("small"));
+    Price { escrow: ESCROW, token: token(), rate, floor: Some(rate), min_deposit: Amount::new(10_000).expect("small") }
+}
+
+fn hardware() -> Hardware {
+    Hardware {
+        gpus: vec![GpuGroup {
+            model: "NVIDIA H200".into(),
+            count: 4,
+            vram_mib: 144_384,
+            sm: 90,
+            sm_features: "a".into(),
+            mig_profile: "1g.18gb".into(),
+            interconnect: "nvlink4".into(),
+            power_limit_watts: 700,
+            profiling: true,
+        }],
+        driver_version: "580.82".into(),
+        cuda_version: 130,
+        cpu_model: "EPYC 9654".into(),
+        cpu_millis: 48_500,
+        memory_mib: 524_288,
+        disk_mib: 1_048_576,
+        disk_kind: "nvme".into(),
+        disk_mb_per_s: 6_000,
+        network_down_mbit: 10_000,
+        network_up_mbit: 5_000,
+        software: vec!["docker 28.2".into()],
+    }
+}
+
+fn offer(name: &str, hardware: Hardware) -> Offer {
+    Offer {
+        name: name.into(),
+        slots: 2,
+        free: 1,
+        busy_until: Some(UnixMillis(NOW.0 + 60_000)),
+        hardware,
+        prices: vec![price()],
+        min_seconds: 10,
+        max_seconds: 86_400,
+        increment_millis: 10_000,
+        ready_seconds: 30,
+        notice_seconds: 30,
+        window: 86_400,
+        arbiters: vec![Address::repeat_byte(3)],
+        isolation: Isolation::SharedKernel,
+        verification: Verification::Measured,
+        whole_host: true,
+        splits: vec![1, 4],
+        discounts: vec![Discount { chain: 1, token: Address::repeat_byte(4), basis_points: 500 }],
+    }
+}
+
+/// An advertisement with two offers, whose binding holds.
+pub(crate) fn ad() -> &'static ProviderAd {
+    static AD: LazyLock<ProviderAd> = LazyLock::new(|| {
+        let peer = provider_peer();
+        let Ok(binding) =
+            Binding::issue::<Infallible>(&peer, ESCROW.chain, address(), address(), NOW, |digest| Ok(sign(digest)));
+        let small = Hardware { cpu_millis: 1_000, memory_mib: 1_024, disk_mib: 10_240, ..Hardware::default() };
+        let offers = vec![offer("quad", hardware()), offer("small", small)];
+        ProviderAd { peer, seq: NOW.0, expires: NOW.plus(900_000), binding, region: "KR".into(), offers }
+    });
+    &AD
+}
+
+fn advertisement() -> Vec<Vec<u8>> {
+    let sealed = |ad: &ProviderAd| chosen(0, &ad::seal(&PEER_KEY, ad).expect("an ed25519 key signs anything"));
+    let plain = |ad: &ProviderAd| chosen(1, &encode(&ad_to_proto(ad)));
+    let tombstone = ProviderAd { offers: Vec::new(), ..ad().clone() };
+    let one = ProviderAd { offers: ad().offers[1..].to_vec(), ..ad().clone() };
+    // more cards than can be counted: the sum over the groups once overflowed
+    let mut countless = ad().clone();
+    let group = GpuGroup { count: u32::MAX, ..GpuGroup::default() };
+    countless.offers[0].hardware.gpus = vec![group.clone(), group];
+    vec![sealed(ad()), sealed(&tombstone), plain(ad()), plain(&one), plain(&countless)]
+}
+
+fn discovery() -> Vec<Vec<u8>> {
+    let raw = ad::seal(&PEER_KEY, ad()).expect("an ed25519 key signs anything");
+    let body = proto::AnnouncementBody {
+        peer: ad().peer.to_bytes(),
+        seq: ad().seq,
+        expires: ad().expires.0,
+        body_hash: ad::body_hash(&raw).to_vec(),
+        classes: vec!["cpu".into(), "h200".into(), "unheard-of".into()],
+    };
+    let announcement = ad::announce(&PEER_KEY, ad(), &raw, &[GpuClass::CPU]).expect("an ed25519 key signs anything");
+    let get = proto::offers_request::Request::Get(proto::GetAds { peers: vec![ad().peer.to_bytes(), vec![1, 2]] });
+    let list = proto::ListAds { class: "h200".into(), after: ad().peer.to_bytes(), limit: 64 };
+    let list = proto::offers_request::Request::List(list);
+    let questions = [get, list].map(|request| proto::OffersRequest { request: Some(request) });
+    let answer = proto::OffersResponse { ads: vec![raw], next: ad().peer.to_bytes() };
+    vec![
+        chosen(0, &announcement),
+        chosen(1, &encode(&body)),
+        chosen(2, &frames(&questions)),
+        chosen(3, &frames(&[answer, proto::OffersResponse::default()])),
+    ]
+}
+
+fn terms() -> Terms {
+    Terms {
+        network: "devnet-0123abcd".into(),
+        provider_peer: provider_peer(),
+        renter_peer: renter_peer(),
+        escrow: ESCROW,
+        token: token(),
+        offer: "quad".into(),
+        slot: "quad-1".into(),
+        hardware: hardware(),
+        increment_millis: 10_000,
+        ready_seconds: 30,
+        frozen_seconds: 60,
+        notice_seconds: 0,
+        workload: Workload { image: Image::Oci("x@sha256:00".into()), network: NetworkAccess::Egress },
+        continues: Some(RentalId(B256::repeat_byte(5))),
+        salt: [7; 16],
+    }
+}
+
+fn quote() -> (SignedQuote, Vec<u8>) {
+    let bytes = wire::terms_to_bytes(&terms());
+    let quote = Quote {
+        provider: address(),
+        provider_key: address(),
+        renter: address(),
+        renter_key: address(),
+        token: token().address,
+        rate: price().rate,
+        min_deposit: price().min_deposit,
+        max_seconds: 3_630,
+        window: 86_400,
+        expiry: u32::try_from(NOW.seconds() + 30).expect("before 2106"),
+        arbiter: Address::ZERO,
+        device: DeviceId(B256::repeat_byte(6)),
+        spec: keccak256(&bytes),
+    };
+    let signature = sign(&quote.id(&ESCROW).0);
+    (SignedQuote { escrow: ESCROW, quote, signature }, bytes)
+}
+
+fn ask() -> QuoteAsk {
+    QuoteAsk {
+        escrow: ESCROW,
+        token: token().address,
+        wallet: address(),
+        renter_key: address(),
+        at: NOW.seconds(),
+        offer: "quad".into(),
+        rate: price().rate,
+        max_seconds: 3_630,
+        deposit: Amount::new(2_500_000).expect("small"),
+        interruptible: false,
+        workload: Workload::default(),
+        continues: None,
+    }
+}
+
+fn voucher(id: RentalId) -> proto::Voucher {
+    let cumulative = Amount::new(6_944).expect("small");
+    let signature = sign(&ESCROW.digest(&SignedVoucher::statement(id, cumulative)));
+    wire::voucher_to_proto(&SignedVoucher { id, cumulative, signature })
+}
+
+fn ack(id: RentalId) -> proto::Ack {
+    let usage =
+        encode(&proto::Usage { cpu_millis: 9_000, memory_bytes: 1 << 30, memory_peak_bytes: 1 << 31, disk_bytes: 5 });
+    let cumulative = Amount::new(6_944).expect("small");
+    let statement = wire::AckStatement {
+        id,
+        seq: 3,
+        cumulative,
+        served_millis: 9_999,
+        frozen_millis: 1,
+        metrics: keccak256(&usage),
+    };
+    let signature = sign(&ESCROW.digest(&statement.statement()));
+    wire::ack_to_proto(&statement, &signature, usage, proto::Phase::Serving)
+}
+
+fn refusal() -> proto::Refusal {
+    wire::refusal_to_proto(&Refusal::new(RefusalCode::BusyUntil, "2026-01-01T00:01:00Z, or \u{20ac} more"))
+}
+
+fn grant(id: RentalId) -> proto::SessionGrant {
+    let expires = NOW.seconds() + 3_600;
+    let statement = signed::SessionGrant {
+        id: id.0,
+        providerPeer: provider_peer().to_bytes().into(),
+        renterPeer: renter_peer().to_bytes().into(),
+        expires,
+    };
+    wire::grant_to_proto(id, expires, &sign(&ESCROW.digest(&statement)))
+}
+
+fn rental() -> Vec<Vec<u8>> {
+    use proto::{rental_request::Request as Asked, rental_response::Response as Answered};
+    let (quote, terms) = quote();
+    let id = quote.id();
+    let body = ask().to_body();
+    let signature = sign(&ask().digest(&body, &renter_peer(), &provider_peer())).as_bytes().to_vec();
+    let requests = [
+        Asked::Quote(proto::QuoteRequest { body: body.clone(), signature }),
+        Asked::Status(proto::StatusRequest { id: id.0.to_vec() }),
+        Asked::Voucher(voucher(id)),
+        Asked::Finish(proto::FinishRequest { voucher: Some(voucher(id)), id: id.0.to_vec() }),
+    ]
+    .map(|request| proto::RentalRequest { request: Some(request) });
+    let ready = sign(&ESCROW.digest(&signed::Ready { id: id.0, at: NOW.0 }));
+    let status = proto::Status {
+        phase: proto::Phase::Serving.into(),
+        ready: Some(wire::ready_to_proto(id, NOW, &ready)),
+        latest: Some(ack(id)),
+        fault: Some(refusal()),
+    };
+    let cumulative = Amount::new(6_944).expect("small");
+    let signature = sign(&ESCROW.digest(&SignedRelease::statement(id, cumulative)));
+    let reply = wire::quote_to_proto(&quote, terms.clone());
+    let responses = [
+        Answered::Refusal(refusal()),
+        Answered::Quote(reply.clone()),
+        Answered::Status(status),
+        Answered::Ack(ack(id)),
+        Answered::Final(wire::final_to_proto(&SignedRelease { id, cumulative, signature })),
+    ]
+    .map(|response| proto::RentalResponse { response: Some(response) });
+    let mut inputs = vec![
+        chosen(2, &body),
+        chosen(3, &terms),
+        chosen(4, &encode(&reply)),
+        chosen(5, &encode(&grant(id))),
+        chosen(1, &frames(&responses)),
+        chosen(0, &frames(&requests)),
+    ];
+    inputs.extend(requests.iter().map(|request| chosen(0, &frames(std::slice::from_ref(request)))));
+    inputs.extend(responses.iter().map(|response| chosen(1, &frames(std::slice::from_ref(response)))));
+    inputs
+}
+
+fn session() -> Vec<Vec<u8>> {
+    use proto::{file_frame::Frame as File, job_end::How, log_frame::Frame as Log, session_header::Kind};
+    let id = quote().0.id();
+    let start = proto::StartJob {
+        argv: vec!["sh".into(), "-c".into(), "exit 3".into()],
+        env: [("A".to_owned(), "b".to_owned())].into(),
+        cwd: "/job".into(),
+    };
+    let headers = [
+        Kind::Start(start),
+        Kind::Logs(proto::ReadLogs { from: 7, follow: true }),
+        Kind::Put(proto::PutFiles { path: "/job".into() }),
+        Kind::Get(proto::GetChanged { path: String::new() }),
+    ]
+    .map(|kind| proto::SessionHeader { grant: Some(grant(id)), kind: Some(kind) });
+    let answers = [
+        proto::session_answer::Answer::Accepted(proto::Accepted {}),
+        proto::session_answer::Answer::Refusal(refusal()),
+    ]
+    .map(|answer| proto::SessionAnswer { answer: Some(answer) });
+    let ends =
+        [How::Code(3), How::Signal(9), How::OutOfMemory(proto::OutOfMemory {}), How::NotStarted("no such file".into())]
+            .map(|how| Log::End(proto::JobEnd { how: Some(how), exit_code: 127 }));
+    let output = Log::Chunk(proto::LogChunk { seq: 1, stderr: true, at: NOW.0, data: b"line\n".to_vec() });
+    let logs: Vec<_> = [output, Log::Gap(proto::LogGap { next: 9 })]
+        .into_iter()
+        .chain(ends)
+        .map(|frame| proto::LogFrame { frame: Some(frame) })
+        .collect();
+    let mut files = Vec::new();
+    block_on(access::transfer::send(&mut &b"a tar stream"[..], &mut files, |_| {})).expect("into memory");
+    let failed = frames(&[proto::FileFrame { frame: Some(File::Failed(refusal())) }]);
+    let too_much = frames(&vec![proto::FileFrame { frame: Some(File::Data(vec![0; 900])) }; 3]);
+    vec![
+        chosen(0, &frames(&headers)),
+        chosen(1, &frames(&answers)),
+        chosen(2, &frames(&logs)),
+        chosen(3, &files),
+        chosen(3, &failed),
+        chosen(3, &too_much),
+    ]
+}
+
+fn archive() -> Vec<Vec<u8>> {
+    let header = |kind: tar::EntryType, size: u64| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_mtime(NOW.seconds());
+        header
+    };
+    let build = |fill: &dyn Fn(&mut tar::Builder<Vec<u8>>) -> std::io::Result<()>| {
+        let mut builder = tar::Builder::new(Vec::new());
+        fill(&mut builder).expect("into memory");
+        builder.into_inner().expect("into memory")
+    };
+    let plain = build(&|tar| {
+        tar.append_data(&mut header(tar::EntryType::Directory, 0), "out/", &b""[..])?;
+        tar.append_data(&mut header(tar::EntryType::Regular, 5), "out/result", &b"42.0\n"[..])?;
+        tar.append_link(&mut header(tar::EntryType::Symlink, 0), "latest", "out/result")?;
+        tar.append_link(&mut header(tar::EntryType::Link, 0), "same", "out/result")
+    });
+    let climbing = build(&|tar| {
+        tar.append_link(&mut header(tar::EntryType::Symlink, 0), "up", "..")?;
+        let mut evil = header(tar::EntryType::Regular, 4);
+        evil.as_gnu_mut().expect("made as GNU").name[..10].copy_from_slice(b"up/outside");
+        evil.set_cksum();
+        tar.append(&evil, &b"evil"[..])?;
+        let mut evil = header(tar::EntryType::Link, 0);
+        evil.as_gnu_mut().expect("made as GNU").name[..4].copy_from_slice(b"link");
+        evil.as_gnu_mut().expect("made as GNU").linkname[..10].copy_from_slice(b"../outside");
+        evil.set_cksum();
+        tar.append(&evil, &b""[..])
+    });
+    let long = build(&|tar| {
+        tar.append_data(&mut header(tar::EntryType::Regular, 1), "d/".repeat(120) + "file", &b"x"[..])?;
+        tar.append_pax_extensions([("path", b"by-pax".as_slice()), ("mtime", b"1.5")])?;
+        tar.append_data(&mut header(tar::EntryType::Regular, 1), "replaced", &b"x"[..])
+    });
+    let sparse = build(&|tar| {
+        let mut sparse = header(tar::EntryType::GNUSparse, 0);
+        sparse.set_path("huge")?;
+        let gnu = sparse.as_gnu_mut().expect("made as GNU");
+        gnu.set_real_size(1 << 40);
+        gnu.sparse[0].set_offset(1 << 40);
+        gnu.sparse[0].set_length(0);
+        sparse.set_cksum();
+        tar.append(&sparse, &b""[..])
+    });
+    let set_user_id = build(&|tar| {
+        let mut header = header(tar::EntryType::Regular, 1);
+        header.set_mode(0o6755);
+        tar.append_data(&mut header, "tool", &b"x"[..])
+    });
+    let archives = [plain, climbing, long, sparse, set_user_id];
+    (0..2).flat_map(|way| archives.iter().map(move |archive| chosen(way, archive))).collect()
+}
+
+fn agent() -> Vec<Vec<u8>> {
+    let command = Command { argv: vec!["sh".into()], env: vec![("A".into(), "b=c".into())], cwd: "/job".into() };
+    let frames = [
+        Frame::Request(Request::Start { key: "k".into(), command: command.clone() }),
+        Frame::Request(Request::Exec { command }),
+        Frame::Request(Request::Logs { from: 7, follow: true }),
+        Frame::Request(Request::Put { directory: "/job".into() }),
+        Frame::Request(Request::Stop { grace_ms: 1 }),
+        Frame::Reply(Reply::Ended { exit: Exit::OutOfMemory }),
+        Frame::Reply(Reply::Status { state: JobState::Running { started_ms: 3 } }),
+        Frame::Reply(Reply::Stored { entries: 3, bytes: 9 }),
+        Frame::Failure(Failure { kind: FailureKind::DiskFull, message: "full \u{1f4a5}".into() }),
+        Frame::Data(vec![0, 1, 255]),
+        Frame::End,
+        Frame::Output(Stream::Stderr, b"no".to_vec()),
+        Frame::Record(Record { seq: 9, stream: Stream::Stdout, time_ms: 12, bytes: b"line\n".to_vec() }),
+        Frame::Gap { from: 1, to: u64::MAX },
+        Frame::Signal(-1),
+    ]
+    .map(|frame| frame.encode().expect("short"));
+    let mut inputs = frames.to_vec();
+    inputs.push(frames.concat());
+    inputs
+}
+
+fn query() -> Vec<Vec<u8>> {
+    let long = "gpu=H100 num_gpus>=4 sm>=90 vram>=80 and price<=2.50 reliability>0.99 region in [KR, \"JP\"] interruptible!=true";
+    vec![
+        chosen(0, long.as_bytes()),
+        chosen(0, b"offer==\"quad\" free<2 max_hours>1 token=usdc chain=31337 verified>=2"),
+        chosen(0, b"gpus>=4"),
+        chosen(1, b"price,-vram, sm"),
+        chosen(2, b"2.500000"),
+        chosen(2, b"79228162514264337593543950335"),
+        chosen(3, b"1h30m"),
+        chosen(4, B256::repeat_byte(0xab).to_string().as_bytes()),
+        chosen(4, b"0xABAB"),
+    ]
+}
