@@ -245,7 +245,8 @@ impl Devnet {
         Ok(())
     }
 
-    fn pid(&self, name: &str) -> Result<i32> {
+    /// The process id of a node's daemon.
+    pub fn pid(&self, name: &str) -> Result<i32> {
         lock(&self.pids).get(name).copied().with_context(|| format!("{name} was not started"))
     }
 

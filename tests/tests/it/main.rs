@@ -5,6 +5,7 @@ mod adoption;
 mod devnet_itself;
 mod kills;
 mod limits;
+mod measured;
 mod observed;
 mod proofs;
 mod refusals;
