@@ -525,6 +525,15 @@ mod tests {
     }
 
     #[test]
+    fn more_cards_than_can_be_counted_are_many() {
+        let mut ad = ad();
+        let group = GpuGroup { count: u32::MAX, ..GpuGroup::default() };
+        ad.offers[0].hardware.gpus = vec![group.clone(), group];
+        let candidate = Candidate { ad: &ad, offer: &ad.offers[0], price: &ad.offers[0].prices[0] };
+        assert_eq!(Query::parse("num_gpus>=8").unwrap().verdict(&candidate), Verdict::Yes);
+    }
+
+    #[test]
     fn conditions_read_as_renters_write_them() {
         for query in [
             "",
