@@ -5,6 +5,10 @@ use prost::Message;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// What is allocated for a message before its bytes arrive: most messages whole. A longer one grows as it comes, so that a length of three
+/// bytes does not claim a megabyte.
+const BEFOREHAND: usize = 16 * 1024;
+
 /// Why a message could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -52,8 +56,11 @@ where
         Ok(fits) if fits <= limit => fits,
         _ => return Err(FrameError::TooLong { length, limit }),
     };
-    let mut body = vec![0; length];
-    io.read_exact(&mut body).await?;
+    let mut body = Vec::with_capacity(length.min(BEFOREHAND));
+    io.take(length as u64).read_to_end(&mut body).await?;
+    if body.len() < length {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
     Ok(Some(M::decode(body.as_slice())?))
 }
 
@@ -107,6 +114,17 @@ mod tests {
         let claimed = [0xff, 0xff, 0xff, 0xff, 0x0f];
         let read = read_message::<SessionGrant, _>(&mut claimed.as_slice(), 65_536).await;
         assert!(matches!(read, Err(FrameError::TooLong { length: 0xffff_ffff, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_message_longer_than_what_is_allocated_beforehand_arrives_whole() {
+        let long = SessionGrant { signature: vec![1; 3 * BEFOREHAND], ..grant() };
+        let mut bytes = Vec::new();
+        write_message(&mut bytes, &long, 4 * BEFOREHAND).await.unwrap();
+        write_message(&mut bytes, &grant(), 200).await.unwrap();
+        let mut from = bytes.as_slice();
+        assert_eq!(read_message(&mut from, 4 * BEFOREHAND).await.unwrap(), Some(long));
+        assert_eq!(read_message(&mut from, 200).await.unwrap(), Some(grant()));
     }
 
     #[tokio::test]
