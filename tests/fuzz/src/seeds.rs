@@ -1,6 +1,8 @@
 //! Inputs to begin with: what honest peers send, made by the real encoders, so that the engine need not guess the formats, and so that a
 //! change of a format shows when they are replayed. To them come inputs that once broke something.
 
+mod archives;
+
 use crate::identity::{ESCROW, NOW, PEER_KEY, address, provider_peer, renter_peer, sign};
 use agent::protocol::{Command, Exit, Failure, FailureKind, Frame, JobState, Record, Reply, Request, Stream};
 use alloy_primitives::{Address, B256, keccak256};
@@ -26,7 +28,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "advertisement" => advertisement(),
         "rental" => rental(),
         "session" => session(),
-        "archive" => archive(),
+        "archive" => archives::all(),
         "discovery" => discovery(),
         "agent" => agent(),
         "query" => query(),
@@ -152,6 +154,8 @@ fn discovery() -> Vec<Vec<u8>> {
         chosen(1, &encode(&body)),
         chosen(2, &frames(&questions)),
         chosen(3, &frames(&[answer, proto::OffersResponse::default()])),
+        // a length and nothing behind it: as much memory was once taken as it said
+        chosen(3, &[0xaf, 0xaf, 0x2a]),
     ]
 }
 
@@ -335,62 +339,6 @@ fn session() -> Vec<Vec<u8>> {
         chosen(3, &failed),
         chosen(3, &too_much),
     ]
-}
-
-fn archive() -> Vec<Vec<u8>> {
-    let header = |kind: tar::EntryType, size: u64| {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_size(size);
-        header.set_mode(0o644);
-        header.set_mtime(NOW.seconds());
-        header
-    };
-    let build = |fill: &dyn Fn(&mut tar::Builder<Vec<u8>>) -> std::io::Result<()>| {
-        let mut builder = tar::Builder::new(Vec::new());
-        fill(&mut builder).expect("into memory");
-        builder.into_inner().expect("into memory")
-    };
-    let plain = build(&|tar| {
-        tar.append_data(&mut header(tar::EntryType::Directory, 0), "out/", &b""[..])?;
-        tar.append_data(&mut header(tar::EntryType::Regular, 5), "out/result", &b"42.0\n"[..])?;
-        tar.append_link(&mut header(tar::EntryType::Symlink, 0), "latest", "out/result")?;
-        tar.append_link(&mut header(tar::EntryType::Link, 0), "same", "out/result")
-    });
-    let climbing = build(&|tar| {
-        tar.append_link(&mut header(tar::EntryType::Symlink, 0), "up", "..")?;
-        let mut evil = header(tar::EntryType::Regular, 4);
-        evil.as_gnu_mut().expect("made as GNU").name[..10].copy_from_slice(b"up/outside");
-        evil.set_cksum();
-        tar.append(&evil, &b"evil"[..])?;
-        let mut evil = header(tar::EntryType::Link, 0);
-        evil.as_gnu_mut().expect("made as GNU").name[..4].copy_from_slice(b"link");
-        evil.as_gnu_mut().expect("made as GNU").linkname[..10].copy_from_slice(b"../outside");
-        evil.set_cksum();
-        tar.append(&evil, &b""[..])
-    });
-    let long = build(&|tar| {
-        tar.append_data(&mut header(tar::EntryType::Regular, 1), "d/".repeat(120) + "file", &b"x"[..])?;
-        tar.append_pax_extensions([("path", b"by-pax".as_slice()), ("mtime", b"1.5")])?;
-        tar.append_data(&mut header(tar::EntryType::Regular, 1), "replaced", &b"x"[..])
-    });
-    let sparse = build(&|tar| {
-        let mut sparse = header(tar::EntryType::GNUSparse, 0);
-        sparse.set_path("huge")?;
-        let gnu = sparse.as_gnu_mut().expect("made as GNU");
-        gnu.set_real_size(1 << 40);
-        gnu.sparse[0].set_offset(1 << 40);
-        gnu.sparse[0].set_length(0);
-        sparse.set_cksum();
-        tar.append(&sparse, &b""[..])
-    });
-    let set_user_id = build(&|tar| {
-        let mut header = header(tar::EntryType::Regular, 1);
-        header.set_mode(0o6755);
-        tar.append_data(&mut header, "tool", &b"x"[..])
-    });
-    let archives = [plain, climbing, long, sparse, set_user_id];
-    (0..2).flat_map(|way| archives.iter().map(move |archive| chosen(way, archive))).collect()
 }
 
 fn agent() -> Vec<Vec<u8>> {
