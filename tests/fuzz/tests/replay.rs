@@ -1,6 +1,8 @@
 //! Every input that ever mattered, tried again: the honest ones, made by today's encoders, and the committed corpus, which holds what the
 //! engine found to reach new code, and what once broke something.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use fuzz::{TARGETS, Target, seeds, target};
 use std::{fs, path::PathBuf};
 
