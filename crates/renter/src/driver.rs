@@ -41,6 +41,8 @@ const FASTEST_TICK: Duration = Duration::from_millis(100);
 const SHORTEST_ANSWER: Duration = Duration::from_secs(2);
 /// Pause before a voucher that could not be delivered is sent again: a few times within the shortest answer.
 const VOUCHER_PAUSE: Duration = Duration::from_millis(250);
+/// Pause before the provider is asked again whether the sandbox is up: a person notices half a second, and sandboxes take as long.
+const STATUS_PAUSE: Duration = Duration::from_millis(200);
 /// Pause before the end is told again to a provider that did not answer.
 const FINISH_PAUSE: Duration = Duration::from_secs(2);
 /// Pause before a transaction that failed is tried again.
@@ -243,7 +245,8 @@ impl Task {
 
     async fn chain_event(&mut self, event: ChainEvent) {
         if let Some(opening) = event.opening() {
-            return self.input(Input::Opened(opening)).await;
+            self.input(Input::Opened(opening)).await;
+            return self.ask_whether_ready(Duration::ZERO);
         }
         match event {
             ChainEvent::OpeningUndone { .. } => self.input(Input::OpeningUndone).await,
@@ -267,9 +270,7 @@ impl Task {
     }
 
     async fn tick(&mut self) {
-        if self.rental().phase == Phase::Waiting && !self.asking {
-            self.ask_status();
-        }
+        self.ask_whether_ready(Duration::ZERO);
         self.input(Input::Tick).await;
     }
 
@@ -286,6 +287,7 @@ impl Task {
                 if let Ok(status) = status {
                     self.status(status).await;
                 }
+                self.ask_whether_ready(STATUS_PAUSE);
             }
             Done::Voucher(answer) => {
                 self.asking = false;
@@ -512,10 +514,14 @@ impl Task {
         });
     }
 
-    fn ask_status(&mut self) {
-        self.asking = true;
+    /// Asks whether the sandbox is up, while it is waited for.
+    fn ask_whether_ready(&mut self, pause: Duration) {
+        if self.rental().phase != Phase::Waiting || std::mem::replace(&mut self.asking, true) {
+            return;
+        }
         let (network, provider, id) = (self.tools.network.clone(), self.rental().provider, self.rental().id);
         self.start(async move {
+            tokio::time::sleep(pause).await;
             let request = proto::rental_request::Request::Status(proto::StatusRequest { id: id.0.to_vec() });
             Done::Status(match rental_request(&network, provider, request).await {
                 Ok(proto::rental_response::Response::Status(status)) => Ok(status),

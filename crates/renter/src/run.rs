@@ -339,7 +339,7 @@ async fn open(
     crash_point("renter", "quote", "written");
     let driver = driver::start(context.tools(account, follower), record).map_err(|error| chain_error(&error))?;
     (context.register)(driver.clone());
-    follower.watch(id, block, Known::Quoted).await.map_err(|error| chain_error(&error))?;
+    follower.watch(id, block, Known::default()).await.map_err(|error| chain_error(&error))?;
 
     see_opened(account, &driver, journal).await?;
     Ok(driver)

@@ -383,7 +383,7 @@ mod tests {
             let journal = Journal::new();
             let data = "x".repeat(MAX_ENDED_BYTES / 4 - 1_024);
             if run > 2 {
-                journal.push(RunStep::Log { stderr: false, seq: 0, data }).await;
+                journal.push(RunStep::Log { stderr: false, seq: 0, offset: 0, data }).await;
             }
             journal.end();
             registry.runs.insert(run, journal);

@@ -111,25 +111,26 @@ pub(crate) struct Cursor {
     pub(crate) hash: B256,
 }
 
-/// What the asker believes of a rental already, so that it is told when that is not so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Known {
-    /// Nothing.
-    #[default]
-    Quoted,
-    /// That it was opened.
-    Opened,
-    /// That it was opened and closed.
-    Closed,
+/// Where something happened: the same transaction in another block is news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    transaction: B256,
+    block: u64,
+}
+
+/// What the asker knows of a rental already. It is told what is not so, and what is new.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    opened: Option<Place>,
+    closed: Option<Place>,
 }
 
 impl Known {
     /// What a rental's state machine holds.
-    pub const fn of(opening: Option<&Opening>, closing: Option<&Closing>) -> Self {
-        match (opening, closing) {
-            (None, _) => Self::Quoted,
-            (Some(_), None) => Self::Opened,
-            (Some(_), Some(_)) => Self::Closed,
+    pub fn of(opening: Option<&Opening>, closing: Option<&Closing>) -> Self {
+        Self {
+            opened: opening.map(|opening| Place { transaction: opening.tx, block: opening.block }),
+            closed: closing.map(|closing| Place { transaction: closing.tx, block: closing.block }),
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::{
     wallet::Wallet,
 };
 use actor::{Actor, Submission};
-pub use health::SenderHealth;
 use alloy::{eips::BlockId, primitives::Address};
+pub use health::SenderHealth;
 use std::{fmt, sync::Arc, time::Duration};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};

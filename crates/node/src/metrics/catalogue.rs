@@ -74,7 +74,15 @@ catalogue! {
         PENDING: Gauge "gpulease_settlement_pending_transactions" ["chain"] "Transactions on disk whose outcome is open";
         TRANSACTIONS: Counter "gpulease_settlement_transactions_total" ["chain", "purpose", "outcome"] "Transactions that are final";
         FEES_RAISED: Counter "gpulease_settlement_raised_fees_total" ["chain"] "Fees raised because the chain was slow to take a transaction";
+        FEES_CAPPED: Counter "gpulease_settlement_capped_fees_total" ["chain"] "Times that blocks asked for more than `max_fee_gwei` allows";
+        RESENT: Counter "gpulease_settlement_resent_transactions_total" ["chain"] "Times a transaction was sent again";
+        UNDONE: Counter "gpulease_settlement_undone_transactions_total" ["chain"] "Final transactions that the chain took back";
         GAS: Counter "gpulease_settlement_gas_used_total" ["chain"] "Gas used by confirmed transactions";
+        ENDPOINT_GOOD: Gauge "gpulease_chain_endpoint_good" ["chain", "endpoint"] "1 while the endpoint is asked first, 0 while it rests, lags or serves another chain; numbered as configured";
+        ENDPOINT_HEAD: Gauge "gpulease_chain_endpoint_head_block" ["chain", "endpoint"] "The newest block that the endpoint gave; 0 before the first";
+        ENDPOINT_ANSWERS: Counter "gpulease_chain_endpoint_answers_total" ["chain", "endpoint", "result"] "Questions that the endpoint answered or failed at";
+        FAIL_OVERS: Counter "gpulease_chain_fail_overs_total" ["chain"] "Questions that went on to another endpoint because one failed";
+        DISAGREEMENTS: Counter "gpulease_chain_disagreements_total" ["chain"] "Times that endpoints told different things where they must agree";
     }
     "Providers" {
         PROVIDER_RENTALS: Gauge "gpulease_provider_rentals" ["phase"] "Rentals that are not over";

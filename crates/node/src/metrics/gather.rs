@@ -29,7 +29,7 @@ impl Sources {
         self.network(&mut readings);
         self.store(&mut readings).await;
         for sender in &self.senders {
-            settlement(&mut readings, sender).await;
+            settlement(&mut readings, sender);
         }
         if let Some(provider) = &self.provider {
             self::provider(&mut readings, &provider.counts(), provider.standing().await.as_ref());
@@ -124,17 +124,29 @@ pub(crate) fn dropped(counter: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-async fn settlement(readings: &mut Readings, sender: &settlement::TransactionSender) {
-    let (chain, counts) = (sender.chain().config().name.as_str(), sender.counts());
-    match sender.pending().await {
-        Ok(pending) => readings.set(metric::PENDING, &[chain], pending as f64),
-        Err(error) => tracing::warn!(%error, "pending transactions cannot be read"),
-    }
-    for ((purpose, outcome), count) in &counts.finished {
+fn settlement(readings: &mut Readings, sender: &settlement::TransactionSender) {
+    let (chain, sending, asking) = (&*sender.chain().config().name, sender.health(), sender.chain().health());
+    readings.set(metric::PENDING, &[chain], sending.pending as f64);
+    for ((purpose, outcome), count) in &sending.finished {
         readings.set(metric::TRANSACTIONS, &[chain, purpose, outcome], *count as f64);
     }
-    readings.set(metric::FEES_RAISED, &[chain], counts.fees_raised as f64);
-    readings.set(metric::GAS, &[chain], counts.gas as f64);
+    readings.set(metric::FEES_RAISED, &[chain], sending.raised as f64);
+    readings.set(metric::FEES_CAPPED, &[chain], sending.capped as f64);
+    readings.set(metric::RESENT, &[chain], sending.resent as f64);
+    readings.set(metric::UNDONE, &[chain], sending.undone as f64);
+    readings.set(metric::GAS, &[chain], sending.gas as f64);
+    readings.set(metric::FAIL_OVERS, &[chain], asking.fail_overs as f64);
+    readings.set(metric::DISAGREEMENTS, &[chain], asking.disagreements as f64);
+    for (number, endpoint) in (1..).zip(&asking.endpoints) {
+        let labels = [chain, &number.to_string()];
+        let good = endpoint.state == settlement::EndpointState::Good;
+        readings.set(metric::ENDPOINT_GOOD, &labels, f64::from(u8::from(good)));
+        readings.set(metric::ENDPOINT_HEAD, &labels, endpoint.head.unwrap_or_default() as f64);
+        let counted = [("answered", endpoint.answers), ("failed", endpoint.failures)];
+        for (result, count) in counted {
+            readings.set(metric::ENDPOINT_ANSWERS, &[labels[0], labels[1], result], count as f64);
+        }
+    }
 }
 
 fn provider(readings: &mut Readings, counts: &provider::Counts, standing: Option<&provider::Standing>) {

@@ -182,7 +182,7 @@ impl Supervisor {
         crash_point("provider", "quote", "written");
         let settling = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow);
         if let Some(settling) = settling {
-            settling.follower.watch(id, weighed.block, Known::Quoted).await.map_err(|error| internal(&error))?;
+            settling.follower.watch(id, weighed.block, Known::default()).await.map_err(|error| internal(&error))?;
         }
         self.figures.quoted();
         self.inventory.assign(&asking.slot, Occupant::Rental(id));

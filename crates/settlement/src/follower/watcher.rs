@@ -1,12 +1,11 @@
 //! The task behind a [`super::Follower`].
 
-use super::{ChainEvent, Cursor, Cursors, Known, REORG_DEPTH, Wanted, Wish};
+use super::{ChainEvent, Cursor, Cursors, Place, REORG_DEPTH, Wanted, Wish};
 use crate::{
     chain::{Chain, Head},
     error::SettlementError,
     events::{Closing, LIFE, LOG_RANGE, Opening, RentalEvent},
 };
-use alloy::primitives::B256;
 use market::id::RentalId;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,13 +27,6 @@ const RECONCILE_AT_LEAST: Duration = Duration::from_secs(5);
 /// Rentals compared in one go, so that many of them do not hold up the news.
 const RECONCILED_AT_ONCE: usize = 32;
 
-/// Where something happened: the same transaction in another block is news.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
-    transaction: B256,
-    block: u64,
-}
-
 /// What has been reported of a rental.
 #[derive(Clone, Copy, Debug)]
 struct Watched {
@@ -48,14 +40,12 @@ struct Watched {
 
 impl Watched {
     fn of(wish: Wish) -> Self {
-        // nowhere: wherever it is found, that is news
-        let nowhere = Some(Place::default());
         Self {
             // a chain that goes back may take it into a block before the one that was the newest then
             since: wish.since.saturating_sub(REORG_DEPTH),
-            opened: nowhere.filter(|_| wish.known != Known::Quoted),
+            opened: wish.known.opened,
             stopping: false,
-            closed: nowhere.filter(|_| wish.known == Known::Closed),
+            closed: wish.known.closed,
             suspect: true,
         }
     }

@@ -17,7 +17,6 @@ use alloy::{
 };
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 use store::crash_point;

@@ -3,7 +3,8 @@
 use super::world::{DOLLAR, World, amount, eventually};
 use crate::Wallet;
 use crate::{Chain, ChainEvent, ClosingKind, EscrowAccount, Follower, Known, TransactionSender, follower::REORG_DEPTH};
-use market::id::RentalId;
+use alloy::primitives::B256;
+use market::{id::RentalId, rental};
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 
@@ -47,7 +48,7 @@ async fn a_rental_is_told_from_its_opening_to_its_end() {
     let (renter, provider) = (w.account(&w.renter).await, w.account(&w.provider).await);
     let (follower, mut events) = follow(&w).await;
     let (quote, other) = (w.quote(w.dollar).await, w.quote(w.dollar).await);
-    follower.watch(quote.id(), w.chain.head().await.unwrap().number, Known::Quoted).await.unwrap();
+    follower.watch(quote.id(), w.chain.head().await.unwrap().number, Known::default()).await.unwrap();
     renter.open(&other, amount(DOLLAR)).await.unwrap();
     let opened = renter.open(&quote, amount(2 * DOLLAR)).await.unwrap();
     let start = w.chain.rental(quote.id()).await.unwrap().unwrap().start;
@@ -85,7 +86,7 @@ async fn a_restarted_follower_tells_what_happened_meanwhile() {
     let (quote, late) = (w.quote(w.dollar).await, w.quote(w.dollar).await);
     {
         let (follower, mut events) = follow(&w).await;
-        follower.watch(quote.id(), since, Known::Quoted).await.unwrap();
+        follower.watch(quote.id(), since, Known::default()).await.unwrap();
         renter.open(&quote, amount(DOLLAR)).await.unwrap();
         assert!(is_opened(&next(&mut events).await, quote.id()));
     }
@@ -93,14 +94,14 @@ async fn a_restarted_follower_tells_what_happened_meanwhile() {
     renter.open(&late, amount(DOLLAR)).await.unwrap();
 
     let (follower, mut events) = follow(&w).await;
-    follower.watch(quote.id(), since, Known::Quoted).await.unwrap();
+    follower.watch(quote.id(), since, Known::default()).await.unwrap();
     assert!(
         is_opened(&next(&mut events).await, quote.id()),
         "an event may come twice, but never without the one before"
     );
     assert!(matches!(next(&mut events).await, ChainEvent::Closed { id, .. } if id == quote.id()));
     // one that nobody watched while it happened
-    follower.watch(late.id(), since, Known::Quoted).await.unwrap();
+    follower.watch(late.id(), since, Known::default()).await.unwrap();
     assert!(is_opened(&next(&mut events).await, late.id()));
 }
 
@@ -112,7 +113,7 @@ async fn nothing_is_told_before_it_is_deep_enough() {
     w.chain = Chain::connect(w.config.clone()).await.unwrap();
     let (follower, mut events) = follow(&w).await;
     let quote = w.quote(w.dollar).await;
-    follower.watch(quote.id(), w.chain.head().await.unwrap().number, Known::Quoted).await.unwrap();
+    follower.watch(quote.id(), w.chain.head().await.unwrap().number, Known::default()).await.unwrap();
     let opened = renter.open(&quote, amount(DOLLAR)).await.unwrap();
     w.mine().await;
     nothing_until(&mut events, opened.block_number - 1).await;
@@ -129,7 +130,7 @@ async fn a_rental_that_is_no_longer_watched_is_not_told() {
     let renter = w.account(&w.renter).await;
     let (follower, mut events) = follow(&w).await;
     let quote = w.quote(w.dollar).await;
-    follower.watch(quote.id(), 0, Known::Quoted).await.unwrap();
+    follower.watch(quote.id(), 0, Known::default()).await.unwrap();
     follower.unwatch(quote.id()).await;
     let opened = renter.open(&quote, amount(DOLLAR)).await.unwrap();
     nothing_until(&mut events, opened.block_number).await;
@@ -158,7 +159,7 @@ async fn an_opening_that_the_chain_takes_back_is_told_as_undone_and_again_when_i
     let renter = w.account(&w.renter).await;
     let (follower, mut events) = follow(&w).await;
     let quote = w.quote(w.dollar).await;
-    follower.watch(quote.id(), 0, Known::Quoted).await.unwrap();
+    follower.watch(quote.id(), 0, Known::default()).await.unwrap();
     let snapshot = w.control("evm_snapshot", serde_json::json!([])).await;
     renter.open(&quote, amount(DOLLAR)).await.unwrap();
     assert!(is_opened(&next(&mut events).await, quote.id()));
@@ -181,7 +182,7 @@ async fn an_end_that_the_chain_takes_back_is_told_as_undone() {
     let (renter, provider) = (w.account(&w.renter).await, w.account(&w.provider).await);
     let (follower, mut events) = follow(&w).await;
     let quote = w.quote(w.dollar).await;
-    follower.watch(quote.id(), 0, Known::Quoted).await.unwrap();
+    follower.watch(quote.id(), 0, Known::default()).await.unwrap();
     renter.open(&quote, amount(DOLLAR)).await.unwrap();
     assert!(is_opened(&next(&mut events).await, quote.id()));
     let snapshot = w.control("evm_snapshot", serde_json::json!([])).await;
@@ -210,9 +211,15 @@ async fn what_was_undone_while_nobody_followed_is_told_to_those_who_believe_it()
     let (never, open) = (w.quote(w.dollar).await, w.quote(w.dollar).await);
     renter.open(&open, amount(DOLLAR)).await.unwrap();
     let (follower, mut events) = follow(&w).await;
-    follower.watch(never.id(), 0, Known::Closed).await.unwrap();
+    // what a state machine would hold that heard of them
+    let tx = B256::repeat_byte(1);
+    let opening = rental::Opening { deposit: amount(DOLLAR), start: 1, tx, block: 1 };
+    let (paid, refunded) = (amount(0), amount(DOLLAR));
+    let closing = rental::Closing { paid, refunded, elapsed: 1, kind: 1, tx, block: 2, time: 2 };
+    let known = Known::of(Some(&opening), Some(&closing));
+    follower.watch(never.id(), 0, known).await.unwrap();
     assert_eq!(next(&mut events).await, ChainEvent::OpeningUndone { id: never.id() });
-    follower.watch(open.id(), 0, Known::Closed).await.unwrap();
+    follower.watch(open.id(), 0, known).await.unwrap();
     assert!(is_opened(&next(&mut events).await, open.id()));
     assert_eq!(next(&mut events).await, ChainEvent::ClosingUndone { id: open.id() });
 }
