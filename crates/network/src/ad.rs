@@ -93,7 +93,7 @@ pub fn open_with(raw: &[u8], now: UnixMillis, bindings: &Bindings) -> Result<Che
     Ok(CheckedAd { raw: raw.into(), ad })
 }
 
-/// The most bindings that are remembered: one for each provider of an ordinary book, about 250 bytes each.
+/// The most bindings that are remembered: one for each provider of the book, about 250 bytes each.
 const MAX_BINDINGS: usize = market::book::MAX_PROVIDERS;
 
 /// Bindings whose wallet's signature was checked. A provider's advertisement is renewed every few minutes with the same binding in it, and
