@@ -1,23 +1,49 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
-/// A dollar for devnets and tests: a plain ERC-20 of 6 decimals that anyone may mint. Worth nothing, by design; never deploy it where
+interface IERC1271 {
+    function isValidSignature(bytes32 digest, bytes calldata signature) external view returns (bytes4);
+}
+
+/// A dollar for devnets and tests that anyone may mint: an ERC-20 of 6 decimals with what the widespread dollars have, permits (ERC-2612) and
+/// authorisations (ERC-3009, in both signature forms, for plain keys and for smart accounts). Worth nothing, by design; never deploy it where
 /// people pay with real money.
 contract TestDollar {
     string public constant name = "Test Dollar";
     string public constant symbol = "tUSD";
+    string public constant version = "1";
     uint8 public constant decimals = 6;
+
+    bytes32 private constant DOMAIN_TYPEHASH =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant PERMIT_TYPEHASH =
+        keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
+    bytes32 private constant TRANSFER_TYPEHASH = keccak256(
+        "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+    );
+    bytes32 private constant RECEIVE_TYPEHASH = keccak256(
+        "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+    );
 
     uint256 public totalSupply;
     mapping(address account => uint256) public balanceOf;
     mapping(address owner => mapping(address spender => uint256)) public allowance;
+    /// The next permit's number.
+    mapping(address owner => uint256) public nonces;
+    /// Whether an authorisation was used.
+    mapping(address authorizer => mapping(bytes32 nonce => bool)) public authorizationState;
 
     event Transfer(address indexed from, address indexed to, uint256 value);
     event Approval(address indexed owner, address indexed spender, uint256 value);
+    event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce);
 
     error InsufficientBalance(address account, uint256 balance, uint256 needed);
     error InsufficientAllowance(address spender, uint256 allowance, uint256 needed);
     error InvalidReceiver(address receiver);
+    error InvalidSignature(address signer);
+    error NotValidNow(uint256 validAfter, uint256 validBefore);
+    error AuthorizationUsedBefore(address authorizer, bytes32 nonce);
+    error CallerMustBeReceiver(address caller, address receiver);
 
     function mint(address to, uint256 value) external {
         if (to == address(0)) revert InvalidReceiver(to);
@@ -30,8 +56,7 @@ contract TestDollar {
     }
 
     function approve(address spender, uint256 value) external returns (bool) {
-        allowance[msg.sender][spender] = value;
-        emit Approval(msg.sender, spender, value);
+        _approve(msg.sender, spender, value);
         return true;
     }
 
@@ -51,6 +76,119 @@ contract TestDollar {
         }
         _move(from, to, value);
         return true;
+    }
+
+    // ---------------------------------------------------------------- by signature
+
+    function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
+        if (block.timestamp > deadline) revert NotValidNow(0, deadline);
+        bytes32 structHash = keccak256(abi.encode(PERMIT_TYPEHASH, owner, spender, value, nonces[owner]++, deadline));
+        _verify(owner, structHash, abi.encodePacked(r, s, v));
+        _approve(owner, spender, value);
+    }
+
+    function transferWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external {
+        _authorized(TRANSFER_TYPEHASH, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v));
+    }
+
+    function transferWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes calldata signature
+    ) external {
+        _authorized(TRANSFER_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature);
+    }
+
+    function receiveWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external {
+        if (msg.sender != to) revert CallerMustBeReceiver(msg.sender, to);
+        _authorized(RECEIVE_TYPEHASH, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v));
+    }
+
+    function receiveWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes calldata signature
+    ) external {
+        if (msg.sender != to) revert CallerMustBeReceiver(msg.sender, to);
+        _authorized(RECEIVE_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature);
+    }
+
+    function DOMAIN_SEPARATOR() public view returns (bytes32) {
+        return keccak256(abi.encode(DOMAIN_TYPEHASH, keccak256(bytes(name)), keccak256(bytes(version)), block.chainid, address(this)));
+    }
+
+    // ---------------------------------------------------------------- inside
+
+    function _authorized(
+        bytes32 typehash,
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes memory signature
+    ) private {
+        if (block.timestamp <= validAfter || block.timestamp >= validBefore) revert NotValidNow(validAfter, validBefore);
+        if (authorizationState[from][nonce]) revert AuthorizationUsedBefore(from, nonce);
+        _verify(from, keccak256(abi.encode(typehash, from, to, value, validAfter, validBefore, nonce)), signature);
+        authorizationState[from][nonce] = true;
+        emit AuthorizationUsed(from, nonce);
+        _move(from, to, value);
+    }
+
+    /// An account with code is asked; any other signs with its key, in 65 bytes.
+    function _verify(address signer, bytes32 structHash, bytes memory signature) private view {
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", DOMAIN_SEPARATOR(), structHash));
+        bool valid;
+        if (signer.code.length != 0) {
+            (bool ok, bytes memory answer) = signer.staticcall(abi.encodeCall(IERC1271.isValidSignature, (digest, signature)));
+            valid = ok && answer.length == 32 && bytes4(answer) == IERC1271.isValidSignature.selector;
+        } else if (signature.length == 65) {
+            bytes32 r;
+            bytes32 s;
+            uint8 v = uint8(signature[64]);
+            assembly ("memory-safe") {
+                r := mload(add(signature, 0x20))
+                s := mload(add(signature, 0x40))
+            }
+            address recovered = ecrecover(digest, v, r, s);
+            valid = recovered != address(0) && recovered == signer;
+        }
+        if (!valid) revert InvalidSignature(signer);
+    }
+
+    function _approve(address owner, address spender, uint256 value) private {
+        allowance[owner][spender] = value;
+        emit Approval(owner, spender, value);
     }
 
     function _move(address from, address to, uint256 value) private {
