@@ -131,24 +131,18 @@ library Money {
         bytes32 nonce,
         bytes calldata signature
     ) internal {
-        bytes memory data = signature.length == 65
-            ? abi.encodeCall(
+        bytes memory data;
+        if (signature.length == 65) {
+            (uint256 r, uint256 s, uint256 v) = Signed.split(signature);
+            data = abi.encodeCall(
                 IERC3009.receiveWithAuthorization,
-                (
-                    from,
-                    address(this),
-                    amount,
-                    0,
-                    validBefore,
-                    nonce,
-                    uint8(signature[64]),
-                    bytes32(signature[0:32]),
-                    bytes32(signature[32:64])
-                )
-            )
-            : abi.encodeCall(
+                (from, address(this), amount, 0, validBefore, nonce, uint8(v), bytes32(r), bytes32(s))
+            );
+        } else {
+            data = abi.encodeCall(
                 IERC3009Bytes.receiveWithAuthorization, (from, address(this), amount, 0, validBefore, nonce, signature)
             );
+        }
         uint256 before = held(token);
         attempt(token, data);
         expectReceived(token, amount, before);

@@ -89,15 +89,20 @@ library Signed {
                 s := shr(1, shl(1, s))
             }
         } else if (signature.length == 65) {
-            assembly ("memory-safe") {
-                r := calldataload(signature.offset)
-                s := calldataload(add(signature.offset, 0x20))
-                v := byte(0, calldataload(add(signature.offset, 0x40)))
-            }
+            (r, s, v) = split(signature);
         } else {
             revert IRentalEscrow.BadSignature(signer);
         }
         address recovered = s > HALF_ORDER ? address(0) : ecrecover(digest_, uint8(v), bytes32(r), bytes32(s));
         if (recovered == address(0) || recovered != signer) revert IRentalEscrow.BadSignature(signer);
+    }
+
+    /// The parts of a signature of 65 bytes.
+    function split(bytes calldata signature) internal pure returns (uint256 r, uint256 s, uint256 v) {
+        assembly ("memory-safe") {
+            r := calldataload(signature.offset)
+            s := calldataload(add(signature.offset, 0x20))
+            v := byte(0, calldataload(add(signature.offset, 0x40)))
+        }
     }
 }

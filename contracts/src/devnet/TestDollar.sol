@@ -16,6 +16,8 @@ contract TestDollar {
 
     bytes32 private constant DOMAIN_TYPEHASH =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant NAME_HASH = keccak256("Test Dollar");
+    bytes32 private constant VERSION_HASH = keccak256("1");
     bytes32 private constant PERMIT_TYPEHASH =
         keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
     bytes32 private constant TRANSFER_TYPEHASH = keccak256(
@@ -83,7 +85,7 @@ contract TestDollar {
     function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
         if (block.timestamp > deadline) revert NotValidNow(0, deadline);
         bytes32 structHash = keccak256(abi.encode(PERMIT_TYPEHASH, owner, spender, value, nonces[owner]++, deadline));
-        _verify(owner, structHash, abi.encodePacked(r, s, v));
+        _verify(owner, structHash, v, r, s);
         _approve(owner, spender, value);
     }
 
@@ -98,7 +100,8 @@ contract TestDollar {
         bytes32 r,
         bytes32 s
     ) external {
-        _authorized(TRANSFER_TYPEHASH, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v));
+        _verify(from, _use(TRANSFER_TYPEHASH, from, to, value, validAfter, validBefore, nonce), v, r, s);
+        _move(from, to, value);
     }
 
     function transferWithAuthorization(
@@ -110,7 +113,8 @@ contract TestDollar {
         bytes32 nonce,
         bytes calldata signature
     ) external {
-        _authorized(TRANSFER_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature);
+        _verify(from, _use(TRANSFER_TYPEHASH, from, to, value, validAfter, validBefore, nonce), signature);
+        _move(from, to, value);
     }
 
     function receiveWithAuthorization(
@@ -125,7 +129,8 @@ contract TestDollar {
         bytes32 s
     ) external {
         if (msg.sender != to) revert CallerMustBeReceiver(msg.sender, to);
-        _authorized(RECEIVE_TYPEHASH, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v));
+        _verify(from, _use(RECEIVE_TYPEHASH, from, to, value, validAfter, validBefore, nonce), v, r, s);
+        _move(from, to, value);
     }
 
     function receiveWithAuthorization(
@@ -138,52 +143,61 @@ contract TestDollar {
         bytes calldata signature
     ) external {
         if (msg.sender != to) revert CallerMustBeReceiver(msg.sender, to);
-        _authorized(RECEIVE_TYPEHASH, from, to, value, validAfter, validBefore, nonce, signature);
+        _verify(from, _use(RECEIVE_TYPEHASH, from, to, value, validAfter, validBefore, nonce), signature);
+        _move(from, to, value);
     }
 
     function DOMAIN_SEPARATOR() public view returns (bytes32) {
-        return keccak256(abi.encode(DOMAIN_TYPEHASH, keccak256(bytes(name)), keccak256(bytes(version)), block.chainid, address(this)));
+        return keccak256(abi.encode(DOMAIN_TYPEHASH, NAME_HASH, VERSION_HASH, block.chainid, address(this)));
     }
 
     // ---------------------------------------------------------------- inside
 
-    function _authorized(
+    /// Marks an authorisation as used and tells what its owner must have signed.
+    function _use(
         bytes32 typehash,
         address from,
         address to,
         uint256 value,
         uint256 validAfter,
         uint256 validBefore,
-        bytes32 nonce,
-        bytes memory signature
-    ) private {
+        bytes32 nonce
+    ) private returns (bytes32 structHash) {
         if (block.timestamp <= validAfter || block.timestamp >= validBefore) revert NotValidNow(validAfter, validBefore);
-        if (authorizationState[from][nonce]) revert AuthorizationUsedBefore(from, nonce);
-        _verify(from, keccak256(abi.encode(typehash, from, to, value, validAfter, validBefore, nonce)), signature);
-        authorizationState[from][nonce] = true;
+        mapping(bytes32 nonce => bool) storage used = authorizationState[from];
+        if (used[nonce]) revert AuthorizationUsedBefore(from, nonce);
+        used[nonce] = true;
         emit AuthorizationUsed(from, nonce);
-        _move(from, to, value);
+        return keccak256(abi.encode(typehash, from, to, value, validAfter, validBefore, nonce));
     }
 
-    /// An account with code is asked; any other signs with its key, in 65 bytes.
-    function _verify(address signer, bytes32 structHash, bytes memory signature) private view {
-        bytes32 digest = keccak256(abi.encodePacked(hex"1901", DOMAIN_SEPARATOR(), structHash));
-        bool valid;
-        if (signer.code.length != 0) {
-            (bool ok, bytes memory answer) = signer.staticcall(abi.encodeCall(IERC1271.isValidSignature, (digest, signature)));
-            valid = ok && answer.length == 32 && bytes4(answer) == IERC1271.isValidSignature.selector;
-        } else if (signature.length == 65) {
-            bytes32 r;
-            bytes32 s;
-            uint8 v = uint8(signature[64]);
-            assembly ("memory-safe") {
-                r := mload(add(signature, 0x20))
-                s := mload(add(signature, 0x40))
-            }
-            address recovered = ecrecover(digest, v, r, s);
-            valid = recovered != address(0) && recovered == signer;
-        }
-        if (!valid) revert InvalidSignature(signer);
+    function _verify(address signer, bytes32 structHash, uint8 v, bytes32 r, bytes32 s) private view {
+        bytes32 digest = _digest(structHash);
+        if (!_recovers(signer, digest, v, r, s)) _ask(signer, digest, abi.encodePacked(r, s, v));
+    }
+
+    function _verify(address signer, bytes32 structHash, bytes calldata signature) private view {
+        bytes32 digest = _digest(structHash);
+        if (
+            signature.length != 65
+                || !_recovers(signer, digest, uint8(signature[64]), bytes32(signature[0:32]), bytes32(signature[32:64]))
+        ) _ask(signer, digest, signature);
+    }
+
+    function _digest(bytes32 structHash) private view returns (bytes32) {
+        return keccak256(abi.encodePacked(hex"1901", DOMAIN_SEPARATOR(), structHash));
+    }
+
+    /// A plain key comes first, so that a key with delegated code (EIP-7702) may sign too ...
+    function _recovers(address signer, bytes32 digest, uint8 v, bytes32 r, bytes32 s) private pure returns (bool) {
+        address recovered = ecrecover(digest, v, r, s);
+        return recovered != address(0) && recovered == signer;
+    }
+
+    /// ... then the account itself is asked.
+    function _ask(address signer, bytes32 digest, bytes memory signature) private view {
+        (bool ok, bytes memory answer) = signer.staticcall(abi.encodeCall(IERC1271.isValidSignature, (digest, signature)));
+        if (!ok || answer.length != 32 || bytes4(answer) != IERC1271.isValidSignature.selector) revert InvalidSignature(signer);
     }
 
     function _approve(address owner, address spender, uint256 value) private {

@@ -34,6 +34,12 @@ interface Vm {
     function deployCode(string calldata artifact) external returns (address);
     function getDeployedCode(string calldata artifact) external view returns (bytes memory);
     function readFile(string calldata path) external view returns (string memory);
+    function writeJson(string calldata json, string calldata path) external;
+    function envOr(string calldata name, bool otherwise) external view returns (bool);
+    function indexOf(string calldata text, string calldata part) external pure returns (uint256);
+    function parseBytes(string calldata text) external pure returns (bytes memory);
+    function serializeUint(string calldata object, string calldata key, uint256 value) external returns (string memory);
+    function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
     function parseJsonBytes32(string calldata json, string calldata key) external pure returns (bytes32);
     function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
