@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
-import {IRentalEscrow, Quote} from "../src/IRentalEscrow.sol";
+import {Closing, IRentalEscrow, Quote} from "../src/IRentalEscrow.sol";
 import {EscrowTest, Token} from "./support/EscrowTest.sol";
 import {vm} from "./support/Test.sol";
 import {HookToken, OddReceiver, OddToken, SilentToken} from "./support/Tokens.sol";
@@ -278,14 +278,23 @@ contract PaymentsTest is EscrowTest {
         Quote memory q = quoteIn(address(token));
         Quote memory other = quoteIn(address(token));
         other.spec = keccak256("another");
-        bytes[7] memory calls = [
+        Closing[] memory closings = new Closing[](1);
+        closings[0] = Closing(q, 500, voucher(q, 500));
+        bytes[14] memory calls = [
             abi.encodeCall(IRentalEscrow.open, (other, DEPOSIT, quoteSig(other))),
             abi.encodeCall(IRentalEscrow.claim, (q, 500, voucher(q, 500))),
             abi.encodeCall(IRentalEscrow.close, (q, 500, voucher(q, 500))),
             abi.encodeCall(IRentalEscrow.release, (q, 500, releaseSig(q, 500), voucher(q, 500))),
             abi.encodeCall(IRentalEscrow.stop, (q, 0, stopSig(q, 0))),
             abi.encodeCall(IRentalEscrow.finalize, (q)),
-            abi.encodeCall(IRentalEscrow.withdraw, (address(token), STRANGER))
+            abi.encodeCall(IRentalEscrow.withdraw, (address(token), STRANGER)),
+            abi.encodeCall(IRentalEscrow.openWithPermit, (other, DEPOSIT, quoteSig(other), 0, 27, "", "")),
+            abi.encodeCall(IRentalEscrow.openWithPermit2, (other, DEPOSIT, quoteSig(other), 0, 0, "")),
+            abi.encodeCall(IRentalEscrow.openWithAuthorization, (other, DEPOSIT, quoteSig(other), "")),
+            abi.encodeCall(IRentalEscrow.topUp, (q, 1)),
+            abi.encodeCall(IRentalEscrow.topUpWithAuthorization, (q, 1, "", 0, "")),
+            abi.encodeCall(IRentalEscrow.closeMany, (closings)),
+            abi.encodeCall(IRentalEscrow.rule, (q, 0))
         ];
         for (uint256 i; i < calls.length; ++i) {
             uint256 snapshot = vm.snapshotState();
