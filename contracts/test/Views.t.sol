@@ -61,4 +61,22 @@ contract ViewsTest is EscrowTest {
         bytes32 hash = keccak256(abi.encodePacked(hex"ff", deployer, salt, initCodeHash));
         vm.assertEq(vm.parseJsonAddress(json, ".create2Address"), address(uint160(uint256(hash))));
     }
+
+    function test_anyone_deploys_it_to_one_address_with_one_code_on_any_chain() public {
+        string memory json = vm.readFile("artifacts/RentalEscrow.json");
+        bytes memory call_ = bytes.concat(
+            vm.parseJsonBytes32(json, ".create2Salt"), vm.parseJsonBytes(json, ".bytecode.object")
+        );
+        address proxy = vm.parseJsonAddress(json, ".create2Deployer");
+        address expected = vm.parseJsonAddress(json, ".create2Address");
+        uint256 snapshot = vm.snapshotState();
+        for (uint256 i; i < 2; ++i) {
+            vm.chainId(i == 0 ? 1 : 8_453);
+            vm.prank(i == 0 ? STRANGER : PROVIDER);
+            (bool ok,) = proxy.call(call_);
+            vm.assertTrue(ok);
+            vm.assertEq(expected.codehash, vm.parseJsonBytes32(json, ".runtimeCodeHash"));
+            vm.revertToState(snapshot);
+        }
+    }
 }

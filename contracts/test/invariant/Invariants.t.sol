@@ -36,16 +36,17 @@ contract InvariantsTest is Test {
     }
 
     function invariant_every_rule_holds() public {
+        Market.Rental[] memory rentals = handler.allRentals();
         for (uint256 j; j < handler.TOKENS(); ++j) {
             address token = handler.tokens(j);
-            rule_1_the_balance_is_the_sum_of_the_ledgers(token);
+            rule_1_the_balance_is_the_sum_of_the_ledgers(token, rentals);
             rule_2_what_events_say_of_credits_is_so(token);
             rule_3_money_neither_appears_nor_vanishes(token);
             rule_4_strangers_neither_gain_nor_lose(token);
         }
         rule_5_nobody_is_left_with_an_allowance();
-        for (uint256 i; i < handler.length(); ++i) {
-            Market.Rental memory rental = handler.rentalAt(i);
+        for (uint256 i; i < rentals.length; ++i) {
+            Market.Rental memory rental = rentals[i];
             rule_6_a_quote_opens_at_most_once(rental);
             rule_7_storage_holds_what_the_state_says(rental);
             rule_8_authorisations_are_used_up_by_their_openings(rental);
@@ -75,12 +76,11 @@ contract InvariantsTest is Test {
 
     // ------------------------------------------------------------ of each token
 
-    function rule_1_the_balance_is_the_sum_of_the_ledgers(address token) internal view {
+    function rule_1_the_balance_is_the_sum_of_the_ledgers(address token, Market.Rental[] memory rentals) internal view {
         uint256 ledgers = handler.donated(token);
-        for (uint256 i; i < handler.length(); ++i) {
-            Market.Rental memory rental = handler.rentalAt(i);
-            if (rental.quote.token != token) continue;
-            (uint96 deposit, uint96 claimed,,) = escrow.rentalOf(rental.id);
+        for (uint256 i; i < rentals.length; ++i) {
+            if (rentals[i].quote.token != token) continue;
+            (uint96 deposit, uint96 claimed,,) = escrow.rentalOf(rentals[i].id);
             ledgers += deposit - claimed;
         }
         for (uint256 i; i < handler.partyCount(); ++i) {

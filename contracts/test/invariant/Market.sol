@@ -120,12 +120,8 @@ abstract contract Market is FundingTest {
 
     // ------------------------------------------------------------ what the rules look at
 
-    function length() external view returns (uint256) {
-        return rentals.length;
-    }
-
-    function rentalAt(uint256 i) external view returns (Rental memory) {
-        return rentals[i];
+    function allRentals() external view returns (Rental[] memory) {
+        return rentals;
     }
 
     function toldOf(bytes32 id) external view returns (Told memory) {
