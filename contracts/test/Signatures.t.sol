@@ -177,4 +177,13 @@ contract SignaturesTest is EscrowTest {
         escrow.claim(q, 500, sig);
         assertOpen(q, DEPOSIT, 500, START, 0);
     }
+
+    function test_code_at_the_provider_key_changes_nothing() public {
+        vm.etch(providerKey, hex"60006000fd");
+        Quote memory q = openDefault();
+        bytes memory sig = releaseSig(q, 0);
+        vm.prank(RENTER);
+        escrow.release(q, 0, sig, "");
+        assertPaid(0, DEPOSIT);
+    }
 }
