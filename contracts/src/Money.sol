@@ -123,25 +123,17 @@ library Money {
     }
 
     /// Takes exactly `amount` from `from` by its ERC-3009 authorisation, which the token lets nobody but the escrow redeem.
-    function pullByAuthorization(
-        address token,
-        address from,
-        uint256 amount,
-        uint256 validBefore,
-        bytes32 nonce,
-        bytes calldata signature
-    ) internal {
+    function pullByAuthorization(address token, address from, uint256 amount, uint256 validBefore, bytes32 nonce, bytes calldata signature)
+        internal
+    {
         bytes memory data;
         if (signature.length == 65) {
             (uint256 r, uint256 s, uint256 v) = Signed.split(signature);
             data = abi.encodeCall(
-                IERC3009.receiveWithAuthorization,
-                (from, address(this), amount, 0, validBefore, nonce, uint8(v), bytes32(r), bytes32(s))
+                IERC3009.receiveWithAuthorization, (from, address(this), amount, 0, validBefore, nonce, uint8(v), bytes32(r), bytes32(s))
             );
         } else {
-            data = abi.encodeCall(
-                IERC3009Bytes.receiveWithAuthorization, (from, address(this), amount, 0, validBefore, nonce, signature)
-            );
+            data = abi.encodeCall(IERC3009Bytes.receiveWithAuthorization, (from, address(this), amount, 0, validBefore, nonce, signature));
         }
         uint256 before = held(token);
         attempt(token, data);

@@ -26,12 +26,11 @@ library Payout {
 
     /// What the provider is owed in all: the voucher, capped by the time that passed and by the deposit, but never less than what was
     /// already claimed. With claimed <= deposit the result lies between the two, so a refund of deposit - due cannot underflow.
-    function due(uint96 cumulative, uint256 metered, uint96 deposit, uint96 claimed) internal pure returns (uint96) {
-        uint256 owed = cumulative;
-        if (owed > metered) owed = metered;
-        if (owed > deposit) owed = deposit;
+    function due(uint96 cumulative, uint256 metered, uint96 deposit, uint96 claimed) internal pure returns (uint96 owed) {
+        owed = cumulative;
+        // What is below a uint96 is one.
+        if (metered < owed) owed = uint96(metered);
+        if (deposit < owed) owed = deposit;
         if (owed < claimed) owed = claimed;
-        // Every branch above leaves a value that was, or is below, a uint96.
-        return uint96(owed);
     }
 }

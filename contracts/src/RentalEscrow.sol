@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.30;
 
-import {Closing, IRentalEscrow, Quote} from "./IRentalEscrow.sol";
+import {Closing, Quote} from "./IRentalEscrow.sol";
 import {IERC20Permit, Money} from "./Money.sol";
 import {Payout} from "./Payout.sol";
+import {Purse} from "./Purse.sol";
 import {NOTHING, Rental, TOMBSTONE, opened} from "./Rental.sol";
 import {Signed} from "./Signed.sol";
 
@@ -14,23 +15,12 @@ import {Signed} from "./Signed.sol";
 ///
 ///     balance of the escrow == sum(deposit - claimed) over open rentals + sum of credits     (donations aside)
 ///
-/// Every state-changing call follows one order: check, write, emit, and only then move money, under a lock that spans all calls.
-contract RentalEscrow is IRentalEscrow {
+/// Every state-changing call follows one order, a batch for each of its rentals: check, write, emit, and only then move money, under a lock
+/// that spans all calls.
+contract RentalEscrow is Purse {
     uint256 private constant MAX_TERM = 366 days;
     uint256 private constant MIN_WINDOW = 15 minutes;
     uint256 private constant MAX_WINDOW = 7 days;
-
-    /// What a payee of coin may burn: 30,000 with the 2,300 that the machine adds to every call with value. Enough for a Safe or a
-    /// delegated account to receive, too little to do harm.
-    uint256 private constant COIN_GAS = 30_000 - 2_300;
-    /// What a token may burn on a payout. Proxied dollars with a blocklist take about 60,000, interest-bearing shares up to 150,000.
-    uint256 private constant TOKEN_GAS = 200_000;
-    /// What must be left before a payout leg on top of the callee's gas, of which the machine keeps a 64th back: the price of a call
-    /// with value to a cold, empty account is 36,600. So the callee is sure to get all of its gas, and no caller can choose its own so
-    /// that a leg fails and a payout turns into a credit. (Running out after the leg undoes the whole call, which harms nobody.)
-    uint256 private constant CALL_GAS = 40_000;
-    uint256 private constant COIN_FLOOR = COIN_GAS * 64 / 63 + CALL_GAS;
-    uint256 private constant TOKEN_FLOOR = TOKEN_GAS * 64 / 63 + CALL_GAS;
 
     uint8 private constant CLOSED_BY_PROVIDER = 1;
     uint8 private constant RELEASED = 2;
@@ -39,26 +29,6 @@ contract RentalEscrow is IRentalEscrow {
     uint8 private constant RULED = 5;
 
     mapping(bytes32 id => Rental) private rentals;
-
-    /// What could not be pushed to `account` and waits to be withdrawn.
-    mapping(address token => mapping(address account => uint256 amount)) public credit;
-
-    /// 1 while a state-changing call runs; gone with the transaction.
-    uint256 private transient locked;
-
-    modifier lock() {
-        if (locked != 0) revert Reentered();
-        locked = 1;
-        _;
-        locked = 0;
-    }
-
-    /// A payment that waits for more of the same, so that a batch pays each payee once.
-    struct Leg {
-        address token;
-        address to;
-        uint256 amount;
-    }
 
     // ---------------------------------------------------------------- opening
 
@@ -246,16 +216,6 @@ contract RentalEscrow is IRentalEscrow {
         }
     }
 
-    function withdraw(address token, address to) external lock returns (uint256 amount) {
-        amount = credit[token][msg.sender];
-        if (amount == 0) revert NoCredit();
-        credit[token][msg.sender] = 0;
-        emit Withdrawn(token, msg.sender, to, amount);
-        // The caller's own gas and the caller's own choice of receiver: no cap, and a failure undoes it all. Tokens sent to the escrow
-        // itself would belong to nobody.
-        if (to == address(this) || !_push(token, to, amount, gasleft())) revert TransferMismatch(amount, 0);
-    }
-
     // ---------------------------------------------------------------- questions
 
     function idOf(Quote calldata q) external view returns (bytes32 id) {
@@ -401,35 +361,5 @@ contract RentalEscrow is IRentalEscrow {
         if (cumulative != 0 || voucherSig.length != 0) {
             _verify(domain, Signed.VOUCHER_TYPEHASH, id, cumulative, voucherSig, renterKey);
         }
-    }
-
-    // ---------------------------------------------------------------- payments
-
-    /// Adds to what waits for this payee; what waits for another is paid first.
-    function _gather(Leg memory leg, address token, address to, uint256 amount) private {
-        if (leg.to != to || leg.token != token) {
-            _pay(leg.token, leg.to, leg.amount);
-            (leg.token, leg.to, leg.amount) = (token, to, amount);
-        } else {
-            unchecked {
-                // Each is less than 2^96, and there are fewer than 2^64.
-                leg.amount += amount;
-            }
-        }
-    }
-
-    /// One payout leg: pushed if the payee takes it, else credited. Never reverts for anything the payee or the token does.
-    function _pay(address token, address to, uint256 amount) private {
-        if (amount == 0) return;
-        bool coin = token == address(0);
-        if (gasleft() < (coin ? COIN_FLOOR : TOKEN_FLOOR)) revert GasTooLow();
-        if (!_push(token, to, amount, coin ? COIN_GAS : TOKEN_GAS)) {
-            credit[token][to] += amount;
-            emit Credited(token, to, amount);
-        }
-    }
-
-    function _push(address token, address to, uint256 amount, uint256 gasCap) private returns (bool) {
-        return token == address(0) ? Money.pushCoin(to, amount, gasCap) : Money.pushTokens(token, to, amount, gasCap);
     }
 }

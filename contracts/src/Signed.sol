@@ -19,8 +19,7 @@ library Signed {
     bytes32 internal constant STOP_TYPEHASH = keccak256("Stop(bytes32 id,uint32 reason)");
 
     /// The rest of the type that a wallet shows when a quote is opened through Permit2.
-    string internal constant WITNESS_TYPE =
-        "Quote witness)Quote(address provider,address providerKey,address renter,address renterKey,address token,uint96 rate,"
+    string internal constant WITNESS_TYPE = "Quote witness)Quote(address provider,address providerKey,address renter,address renterKey,address token,uint96 rate,"
         "uint96 minDeposit,uint32 maxSeconds,uint32 window,uint32 expiry,address arbiter,bytes32 device,bytes32 spec)"
         "TokenPermissions(address token,uint256 amount)";
 

@@ -204,7 +204,7 @@ contract OpenTest is EscrowTest {
         vm.warp(q.expiry + 1);
         close(q, 0);
         assertGone(q);
-        vm.assertEq(vm.load(address(escrow), keccak256(abi.encode(idOf(q), uint256(0)))), bytes32(0));
+        vm.assertEq(vm.load(address(escrow), keccak256(abi.encode(idOf(q), uint256(1)))), bytes32(0));
         bytes memory sig = quoteSig(q);
         vm.expectRevert(abi.encodeWithSelector(IRentalEscrow.QuoteExpired.selector, q.expiry));
         vm.prank(RENTER);
@@ -213,6 +213,6 @@ contract OpenTest is EscrowTest {
 
     function test_the_rental_lies_where_the_clearing_test_looks() public {
         Quote memory q = openDefault();
-        vm.assertTrue(vm.load(address(escrow), keccak256(abi.encode(idOf(q), uint256(0)))) != bytes32(0));
+        vm.assertTrue(vm.load(address(escrow), keccak256(abi.encode(idOf(q), uint256(1)))) != bytes32(0));
     }
 }

@@ -256,8 +256,7 @@ contract OpenSignedTest is FundingTest {
         (SmartAccount account, Quote memory q) = smartQuote();
         approvePermit2(address(account));
         bytes memory sig = quoteSig(q);
-        bytes memory renterSig =
-            abi.encodePacked(bytes1(0x01), sign(WALLET_SECRET, permit2Digest(q, DEPOSIT, 7, q.expiry)));
+        bytes memory renterSig = abi.encodePacked(bytes1(0x01), sign(WALLET_SECRET, permit2Digest(q, DEPOSIT, 7, q.expiry)));
         vm.prank(STRANGER);
         escrow.openWithPermit2(q, DEPOSIT, sig, 7, q.expiry, renterSig);
         assertOpenedBy(q);
@@ -285,9 +284,7 @@ contract OpenSignedTest is FundingTest {
             bytes memory sig = quoteSig(q);
             bytes memory renterSig = permit2Sig(WALLET_SECRET, q, DEPOSIT, i);
             if (i == 1) {
-                vm.expectRevert(
-                    abi.encodeWithSelector(IRentalEscrow.TransferMismatch.selector, DEPOSIT, DEPOSIT - DEPOSIT / 100)
-                );
+                vm.expectRevert(abi.encodeWithSelector(IRentalEscrow.TransferMismatch.selector, DEPOSIT, DEPOSIT - DEPOSIT / 100));
             }
             escrow.openWithPermit2(q, DEPOSIT, sig, i, q.expiry, renterSig);
         }
@@ -299,7 +296,9 @@ contract OpenSignedTest is FundingTest {
     /// Each way in, as one call.
     function callOf(uint256 way, Quote memory q, uint96 deposit, bytes memory sig) internal view returns (bytes memory) {
         if (way == 0) return abi.encodeCall(IRentalEscrow.openWithPermit, (q, deposit, sig, q.expiry, 27, "", ""));
-        if (way == 1) return abi.encodeCall(IRentalEscrow.openWithPermit2, (q, deposit, sig, 7, q.expiry, permit2Sig(WALLET_SECRET, q, deposit, 7)));
+        if (way == 1) {
+            return abi.encodeCall(IRentalEscrow.openWithPermit2, (q, deposit, sig, 7, q.expiry, permit2Sig(WALLET_SECRET, q, deposit, 7)));
+        }
         return abi.encodeCall(IRentalEscrow.openWithAuthorization, (q, deposit, sig, authorization(WALLET_SECRET, q, deposit)));
     }
 

@@ -15,9 +15,7 @@ contract RecoveryTest is FundingTest {
             id = logs[i].topics[1];
             // provider | providerKey | renter | renterKey .. spec; the deposit comes last and is no part of it.
             bytes memory data = logs[i].data;
-            q = abi.decode(
-                bytes.concat(logs[i].topics[2], slice(data, 0, 32), logs[i].topics[3], slice(data, 32, 11 * 32)), (Quote)
-            );
+            q = abi.decode(bytes.concat(logs[i].topics[2], slice(data, 0, 32), logs[i].topics[3], slice(data, 32, 11 * 32)), (Quote));
         }
     }
 

@@ -24,15 +24,12 @@ contract TestDollarTest is FundingTest {
         token = Dollar(address(dollar));
     }
 
-    function signTransfer(uint256 secret, uint256 validAfter, uint256 validBefore)
-        internal
-        view
-        returns (uint8 v, bytes32 r, bytes32 s)
-    {
+    function signTransfer(uint256 secret, uint256 validAfter, uint256 validBefore) internal view returns (uint8 v, bytes32 r, bytes32 s) {
         bytes32 typehash = keccak256(
             "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
         );
-        return vm.sign(secret, typedIn(address(dollar), keccak256(abi.encode(typehash, wallet, STRANGER, 5, validAfter, validBefore, NONCE))));
+        return
+            vm.sign(secret, typedIn(address(dollar), keccak256(abi.encode(typehash, wallet, STRANGER, 5, validAfter, validBefore, NONCE))));
     }
 
     function expectAnyRevert() internal {

@@ -64,9 +64,7 @@ contract ViewsTest is EscrowTest {
 
     function test_anyone_deploys_it_to_one_address_with_one_code_on_any_chain() public {
         string memory json = vm.readFile("artifacts/RentalEscrow.json");
-        bytes memory call_ = bytes.concat(
-            vm.parseJsonBytes32(json, ".create2Salt"), vm.parseJsonBytes(json, ".bytecode.object")
-        );
+        bytes memory call_ = bytes.concat(vm.parseJsonBytes32(json, ".create2Salt"), vm.parseJsonBytes(json, ".bytecode.object"));
         address proxy = vm.parseJsonAddress(json, ".create2Deployer");
         address expected = vm.parseJsonAddress(json, ".create2Address");
         uint256 snapshot = vm.snapshotState();

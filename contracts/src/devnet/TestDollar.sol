@@ -20,12 +20,10 @@ contract TestDollar {
     bytes32 private constant VERSION_HASH = keccak256("1");
     bytes32 private constant PERMIT_TYPEHASH =
         keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
-    bytes32 private constant TRANSFER_TYPEHASH = keccak256(
-        "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
-    );
-    bytes32 private constant RECEIVE_TYPEHASH = keccak256(
-        "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
-    );
+    bytes32 private constant TRANSFER_TYPEHASH =
+        keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)");
+    bytes32 private constant RECEIVE_TYPEHASH =
+        keccak256("ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)");
 
     uint256 public totalSupply;
     mapping(address account => uint256) public balanceOf;
@@ -154,15 +152,10 @@ contract TestDollar {
     // ---------------------------------------------------------------- inside
 
     /// Marks an authorisation as used and tells what its owner must have signed.
-    function _use(
-        bytes32 typehash,
-        address from,
-        address to,
-        uint256 value,
-        uint256 validAfter,
-        uint256 validBefore,
-        bytes32 nonce
-    ) private returns (bytes32 structHash) {
+    function _use(bytes32 typehash, address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce)
+        private
+        returns (bytes32 structHash)
+    {
         if (block.timestamp <= validAfter || block.timestamp >= validBefore) revert NotValidNow(validAfter, validBefore);
         mapping(bytes32 nonce => bool) storage used = authorizationState[from];
         if (used[nonce]) revert AuthorizationUsedBefore(from, nonce);
@@ -178,10 +171,10 @@ contract TestDollar {
 
     function _verify(address signer, bytes32 structHash, bytes calldata signature) private view {
         bytes32 digest = _digest(structHash);
-        if (
-            signature.length != 65
-                || !_recovers(signer, digest, uint8(signature[64]), bytes32(signature[0:32]), bytes32(signature[32:64]))
-        ) _ask(signer, digest, signature);
+        if (signature.length != 65 || !_recovers(signer, digest, uint8(signature[64]), bytes32(signature[0:32]), bytes32(signature[32:64])))
+        {
+            _ask(signer, digest, signature);
+        }
     }
 
     function _digest(bytes32 structHash) private view returns (bytes32) {

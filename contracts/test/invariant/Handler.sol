@@ -116,8 +116,7 @@ contract Handler is RightPeople {
             q.rate += 1;
             refused(STRANGER, abi.encodeCall(IRentalEscrow.topUp, (q, amount)));
         }
-        bytes memory sig =
-            q.token == address(dollar) ? topUpAuthorization(STRANGER_SECRET, q, amount, "", timestamp() + 1) : new bytes(65);
+        bytes memory sig = q.token == address(dollar) ? topUpAuthorization(STRANGER_SECRET, q, amount, "", timestamp() + 1) : new bytes(65);
         refused(STRANGER, abi.encodeCall(IRentalEscrow.topUpWithAuthorization, (q, amount, "", timestamp() + 1, sig)));
     }
 

@@ -129,7 +129,7 @@ contract InvariantsTest is Test {
     }
 
     function rule_7_storage_holds_what_the_state_says(Market.Rental memory rental) internal view {
-        uint256 slot = uint256(vm.load(address(escrow), keccak256(abi.encode(rental.id, uint256(0)))));
+        uint256 slot = uint256(vm.load(address(escrow), keccak256(abi.encode(rental.id, uint256(1)))));
         if (rental.state == Market.State.Open) {
             vm.assertTrue(slot != 0 && slot != TOMBSTONE, "rule 7: open");
         } else {

@@ -101,8 +101,7 @@ abstract contract RightPeople is Market {
         amount = uint96(bound(amount, 1, room + 2));
         uint256 until = timestamp() + 1;
         bytes memory data = abi.encodeCall(
-            IRentalEscrow.topUpWithAuthorization,
-            (q, amount, salt, until, topUpAuthorization(WALLET_SECRET, q, amount, salt, until))
+            IRentalEscrow.topUpWithAuthorization, (q, amount, salt, until, topUpAuthorization(WALLET_SECRET, q, amount, salt, until))
         );
         if (amount > room || rental.stopAt != 0) {
             refused(STRANGER, data);
@@ -219,10 +218,7 @@ abstract contract RightPeople is Market {
         if (!found) return;
         cumulative = near(rental, cumulative);
         bytes memory data = abi.encodeCall(IRentalEscrow.rule, (rental.quote, cumulative));
-        if (
-            rental.quote.arbiter != ARBITER || rental.stopAt == 0
-                || timestamp() < uint256(rental.stopAt) + rental.quote.window / 2
-        ) {
+        if (rental.quote.arbiter != ARBITER || rental.stopAt == 0 || timestamp() < uint256(rental.stopAt) + rental.quote.window / 2) {
             refused(ARBITER, data);
             return;
         }

@@ -57,9 +57,7 @@ abstract contract FundingTest is EscrowTest {
     function permitDigest(address owner, uint256 value, uint256 deadline) internal view returns (bytes32) {
         bytes32 typehash = keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
         Authorizing token = Authorizing(address(dollar));
-        return typedIn(
-            address(dollar), keccak256(abi.encode(typehash, owner, address(escrow), value, token.nonces(owner), deadline))
-        );
+        return typedIn(address(dollar), keccak256(abi.encode(typehash, owner, address(escrow), value, token.nonces(owner), deadline)));
     }
 
     function openWithPermit(Quote memory q, uint96 deposit) internal returns (bytes32) {
@@ -115,8 +113,7 @@ abstract contract FundingTest is EscrowTest {
                 "TokenPermissions(address token,uint256 amount)"
             )
         );
-        bytes32 permitted =
-            keccak256(abi.encode(keccak256("TokenPermissions(address token,uint256 amount)"), q.token, uint256(deposit)));
+        bytes32 permitted = keccak256(abi.encode(keccak256("TokenPermissions(address token,uint256 amount)"), q.token, uint256(deposit)));
         bytes32 witness = keccak256(abi.encode(keccak256(bytes(QUOTE_TYPE)), q));
         return typedIn(PERMIT2, keccak256(abi.encode(typehash, permitted, address(escrow), nonce, deadline, witness)));
     }
