@@ -17,6 +17,7 @@ abstract contract RightPeople is Market {
     Call[REMEMBERED] internal done;
     uint256 internal doneCount;
     uint256 internal permits;
+    uint256 internal quotes;
 
     function remember(address caller, bytes memory data) internal {
         done[doneCount++ % REMEMBERED] = Call(caller, data);
@@ -25,7 +26,8 @@ abstract contract RightPeople is Market {
     // ------------------------------------------------------------ opening
 
     function quoteAndOpen(uint256 seed, uint96 rate, uint32 maxSeconds, uint32 window, uint96 deposit) external {
-        if (rentals.length == MOST_RENTALS) return;
+        (bool room, Rental storage rental) = place(seed >> 48);
+        if (!room) return;
         Quote memory q = quoteIn(tokens[seed % TOKENS]);
         q.provider = parties[(seed >> 8) % PROVIDERS];
         q.renter = parties[PROVIDERS + (seed >> 16) % RENTERS];
@@ -34,10 +36,9 @@ abstract contract RightPeople is Market {
         q.window = uint32(bound(window, 900, 2 days));
         q.minDeposit = 1;
         q.arbiter = seed >> 32 & 1 == 0 ? ARBITER : address(0);
-        q.spec = bytes32(rentals.length);
+        q.spec = bytes32(++quotes);
         deposit = uint96(bound(deposit, 1, amountOf(q, q.maxSeconds)));
 
-        Rental storage rental = rentals.push();
         (rental.quote, rental.id) = (q, idOf(q));
         // Some quotes are left to lie, to be opened badly.
         if (seed >> 24 & 3 == 0) return;
@@ -49,6 +50,18 @@ abstract contract RightPeople is Market {
         remember(caller, data);
         vm.assertEq(before - holdings(q.token, q.renter), deposit, "the renter pays the deposit");
         (rental.state, rental.deposit, rental.start) = (State.Open, deposit, timestamp());
+    }
+
+    /// A new place, or that of a rental which is over or was never opened, so that a market never dries up.
+    function place(uint256 pick) private returns (bool found, Rental storage rental) {
+        if (rentals.length < MOST_RENTALS) return (true, rentals.push());
+        for (uint256 i; i < MOST_RENTALS; ++i) {
+            uint256 at_ = (pick % MOST_RENTALS + i) % MOST_RENTALS;
+            if (rentals[at_].state == State.Open) continue;
+            delete rentals[at_];
+            return (true, rentals[at_]);
+        }
+        return (false, none());
     }
 
     function opening(Way way, Quote memory q, uint96 deposit) private returns (address caller, bytes memory data) {
