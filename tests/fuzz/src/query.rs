@@ -31,7 +31,7 @@ fn query(text: &str) {
             let candidates: Vec<_> = ad
                 .offers
                 .iter()
-                .flat_map(|offer| offer.prices.iter().map(|price| Candidate { ad: &ad, offer, price }))
+                .flat_map(|offer| offer.prices.iter().map(|price| Candidate { ad, offer, price }))
                 .collect();
             for candidate in &candidates {
                 let verdict = query.verdict(candidate);
@@ -51,8 +51,8 @@ fn order(text: &str) {
         Ok(order) => {
             let ad = seeds::ad();
             let (offer, other) = (&ad.offers[0], &ad.offers[1]);
-            let one = Candidate { ad: &ad, offer, price: &offer.prices[0] };
-            let two = Candidate { ad: &ad, offer: other, price: &other.prices[0] };
+            let one = Candidate { ad, offer, price: &offer.prices[0] };
+            let two = Candidate { ad, offer: other, price: &other.prices[0] };
             assert_eq!(order.compare(&one, &two), order.compare(&two, &one).reverse());
         }
         Err(error) => shown(&error, text),
