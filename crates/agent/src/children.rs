@@ -16,6 +16,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use crate::lock;
 
+/// The highest number of a signal in Linux's interface to programs.
+const LAST_SIGNAL: i32 = 64;
+/// The kernel's description of a signal's action, at most four words on any machine: the default is all zeros.
+const DEFAULT_ACTION: [u64; 4] = [0; 4];
+/// The size of the kernel's set of 64 signals.
+const SIGNAL_SET_BYTES: usize = 8;
 /// The error number by which a child says that it could not enter the job's limits. No step of executing a program yields it.
 const NOT_CONFINED: i32 = libc::EPROTO;
 
@@ -71,10 +77,16 @@ impl Children {
                     return Err(io::Error::from_raw_os_error(NOT_CONFINED));
                 }
             }
+            for signal in 1..=LAST_SIGNAL {
+                // What the node ignores (a shell starts it in the background, or `nohup` does) would be ignored by its jobs as well. Two
+                // signals cannot be set, and are never ignored. The C library keeps two more to itself, so the kernel is asked directly.
+                // SAFETY: the kernel reads an action of all zeros, the default; safe after fork.
+                unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT_ACTION.as_ptr(), 0, SIGNAL_SET_BYTES) };
+            }
             // SAFETY: no arguments; safe after fork.
             if unsafe { libc::setsid() } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         };
-        // SAFETY: the closure calls only `write` and `setsid` and allocates nothing.
+        // SAFETY: the closure calls only `write`, `rt_sigaction` and `setsid` and allocates nothing.
         unsafe { process.pre_exec(enter) };
 
         let oom_kills_before = self.oom_kills();

@@ -114,6 +114,18 @@ async fn starting_again_under_the_same_key_finds_the_job_and_another_key_is_refu
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn signals_that_the_node_ignores_are_not_ignored_inside() {
+    // as `nohup` does, and a shell for what it starts in the background
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&small()).await;
+    let executed = exec(&sandbox, &["grep", "SigIgn", "/proc/self/status"]).await;
+    assert_eq!(executed.stdout, "SigIgn:\t0000000000000000\n");
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exit_codes_are_those_a_shell_would_give() {
     let bench = Bench::new();
     for (argv, code, message) in [
