@@ -3,7 +3,7 @@
 
 use alloy_primitives::{Address, aliases::U96};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// An amount of some token in its base units; fits the escrow's 96 bits. Serialised as decimal text, since JSON numbers lose digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +129,23 @@ impl Token {
     /// An amount with its symbol, such as `1.25 USDC`.
     pub fn show(&self, amount: Amount) -> String {
         format!("{} {}", format_units(amount, self.decimals), self.symbol)
+    }
+}
+
+/// Sums of money by the chain and the symbol of their token, in base units.
+#[derive(Clone, Debug, Default)]
+pub struct Sums(BTreeMap<(u64, String), u128>);
+
+impl Sums {
+    /// Adds to the sum of a token, which thereby appears.
+    pub fn add(&mut self, token: &Token, amount: Amount) {
+        let sum = self.0.entry((token.chain, token.symbol.clone())).or_default();
+        *sum = sum.saturating_add(amount.0);
+    }
+
+    /// Each token's chain and symbol with its sum.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &str, u128)> {
+        self.0.iter().map(|((chain, symbol), sum)| (*chain, symbol.as_str(), *sum))
     }
 }
 

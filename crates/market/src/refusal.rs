@@ -33,6 +33,8 @@ pub enum RefusalCode {
     NoSuchRental,
     /// The rental is not in a state that allows this.
     WrongState,
+    /// The chain does not show the rental open: not yet, or not any more. Asked again it may be.
+    NotOpen,
     /// The provider is going out of service.
     Draining,
     /// Asked too often; the detail says when to come back.
@@ -43,7 +45,7 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NoSuchSlot,
         Self::BusyUntil,
         Self::Price,
@@ -57,6 +59,7 @@ impl RefusalCode {
         Self::Settlement,
         Self::NoSuchRental,
         Self::WrongState,
+        Self::NotOpen,
         Self::Draining,
         Self::RateLimited,
         Self::Internal,
@@ -102,6 +105,7 @@ impl fmt::Display for RefusalCode {
             Self::Settlement => "settlement",
             Self::NoSuchRental => "no such rental",
             Self::WrongState => "wrong state",
+            Self::NotOpen => "not open on chain",
             Self::Draining => "going out of service",
             Self::RateLimited => "asked too often",
             Self::Internal => "the provider failed",

@@ -193,14 +193,7 @@ fn place(escrow: &Escrow) -> String {
 }
 
 fn kind_words(kind: ClosingKind) -> &'static str {
-    closing_words(match kind {
-        ClosingKind::Provider => 1,
-        ClosingKind::Release => 2,
-        ClosingKind::FinalizedAfterStop => 3,
-        ClosingKind::FinalizedAfterTerm => 4,
-        ClosingKind::Ruling => 5,
-        ClosingKind::Other(other) => other,
-    })
+    closing_words(kind.number())
 }
 
 #[cfg(test)]
@@ -258,6 +251,7 @@ mod tests {
             refunded: receipt.refunded,
             elapsed: 12,
             kind: ClosingKind::from(receipt.kind),
+            time: receipt.closed.time,
             transaction: receipt.closed.tx,
             block: receipt.closed.block,
             block_hash: B256::repeat_byte(0x32),

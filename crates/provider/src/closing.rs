@@ -18,7 +18,9 @@ pub(crate) fn worth_claiming(min_deposit: Amount) -> Option<Amount> {
 pub(crate) async fn claim(account: EscrowAccount, rental: Rental) -> Result<Amount, SettlementError> {
     let Some(voucher) = rental.claiming else { return Ok(rental.claimed) };
     let confirmed = account.claim(&rental.quote.quote, &voucher).await?;
-    let claimed = account.sender().chain().rental(rental.id).await?.map_or(voucher.cumulative, |now| now.claimed);
+    let after = account.sender().chain().rental_at(rental.id, confirmed.block_number).await?;
+    // closed in the same block: with at least what was claimed
+    let claimed = after.map_or(voucher.cumulative, |after| after.claimed);
     tracing::info!(rental = %rental.id.short(), tx = %confirmed.transaction, %claimed, "claimed part-way");
     Ok(claimed)
 }

@@ -2,7 +2,7 @@
 //! counted that did not happen.
 
 use market::{
-    money::{Amount, Token},
+    money::{Amount, Sums, Token},
     refusal::{Refusal, RefusalCode},
     rental::provider::{Phase, Rental},
 };
@@ -10,9 +10,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
-
-/// Sums of money by the chain and the symbol of their token, in base units: as many as there are tokens in the configuration.
-pub type Sums = BTreeMap<(u64, String), u128>;
 
 /// The counts, at a moment.
 #[derive(Clone, Debug, Default)]
@@ -68,8 +65,8 @@ impl Figures {
 
     /// Tokens that can be earned appear from the start, with nothing.
     pub(crate) fn expect(&self, token: &Token) {
-        add(&mut self.lock().signed, token, Amount::ZERO);
-        add(&mut self.lock().earned, token, Amount::ZERO);
+        self.lock().signed.add(token, Amount::ZERO);
+        self.lock().earned.add(token, Amount::ZERO);
     }
 
     /// A quote was promised.
@@ -86,7 +83,7 @@ impl Figures {
     pub(crate) fn changed(&self, before: &Rental, after: &Rental) {
         let (mut counts, token) = (self.lock(), &after.terms.token);
         counts.vouchers += after.acks.saturating_sub(before.acks);
-        add(&mut counts.signed, token, after.covered().saturating_sub(before.covered()));
+        counts.signed.add(token, after.covered().saturating_sub(before.covered()));
         if after.phase == Phase::Frozen && before.phase != Phase::Frozen {
             counts.freezes += 1;
         }
@@ -98,12 +95,7 @@ impl Figures {
         }
         if let (None, Some(closing)) = (&before.closing, &after.closing) {
             counts.closed += 1;
-            add(&mut counts.earned, token, closing.paid);
+            counts.earned.add(token, closing.paid);
         }
     }
-}
-
-fn add(sums: &mut Sums, token: &Token, amount: Amount) {
-    let sum = sums.entry((token.chain, token.symbol.clone())).or_default();
-    *sum = sum.saturating_add(amount.get());
 }

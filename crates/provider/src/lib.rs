@@ -11,6 +11,7 @@
 //! writes the decision to disk and only then acts on it. A voucher is therefore *made* in the renter's `meter`, *checked* in
 //! `market::rental::provider::Rental::step`, *stored* in [`supervisor`] and *cashed* in [`closing`].
 
+mod alarm;
 mod closing;
 mod config;
 mod desk;
@@ -21,8 +22,11 @@ mod records;
 mod story;
 mod supervisor;
 
+#[cfg(test)]
+mod example;
+
 pub use config::{Config, Pricing, SlotConfig};
-pub use figures::{Counts, Standing, Sums};
+pub use figures::{Counts, Standing};
 pub use records::{MAX_HISTORY, forget_oldest, tables};
 
 use api::types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory};

@@ -81,62 +81,12 @@ pub(crate) fn steps(rental: &Rental, receipt: Option<&Receipt>, now: UnixMillis)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::{Address, B256, Bytes, Signature, U256};
-    use market::{
-        id::{DeviceId, PeerId},
-        money::{Rate, Token},
-        offer::Hardware,
-        quote::{Quote, SignedQuote},
-        rental::{
-            Closing, Opening,
-            provider::{Effect, Input},
-        },
-        signed::Escrow,
-        terms::Terms,
+    use crate::example::{quoted, units};
+    use alloy_primitives::B256;
+    use market::rental::{
+        Closing, Opening,
+        provider::{Effect, Input},
     };
-
-    fn units(n: u128) -> Amount {
-        Amount::new(n).unwrap()
-    }
-
-    fn quoted() -> Rental {
-        let escrow = Escrow { chain: 31_337, address: Address::repeat_byte(9) };
-        let peer = PeerId::random();
-        let quote = Quote {
-            provider: Address::repeat_byte(2),
-            provider_key: Address::repeat_byte(4),
-            renter: Address::repeat_byte(1),
-            renter_key: Address::repeat_byte(5),
-            token: Address::repeat_byte(3),
-            rate: Rate::new(units(100_000_000)),
-            min_deposit: units(1),
-            max_seconds: 3_600,
-            window: 900,
-            expiry: 60,
-            arbiter: Address::ZERO,
-            device: DeviceId(B256::repeat_byte(6)),
-            spec: B256::repeat_byte(7),
-        };
-        let terms = Terms {
-            network: "devnet-00000000".into(),
-            provider_peer: peer,
-            renter_peer: peer,
-            escrow,
-            token: Token { chain: 31_337, address: Address::repeat_byte(3), symbol: "tUSD".into(), decimals: 6 },
-            offer: "small".into(),
-            slot: "small-0".into(),
-            hardware: Hardware::default(),
-            increment_millis: 1_000,
-            ready_seconds: 60,
-            frozen_seconds: 300,
-            notice_seconds: 0,
-            workload: Default::default(),
-            continues: None,
-            salt: [1; 16],
-        };
-        let signature = Signature::new(U256::from(5), U256::from(7), false);
-        Rental::new(SignedQuote { escrow, quote, signature }, terms, Bytes::new(), 3)
-    }
 
     fn names(steps: &[StoryStep]) -> Vec<&str> {
         steps.iter().map(|step| step.step.as_str()).collect()

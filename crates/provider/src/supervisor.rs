@@ -11,13 +11,14 @@ mod streams;
 
 use crate::{
     Config, Error, Parts,
+    alarm::Alarm,
     figures::{Figures, Standing},
     inventory::{Inventory, Occupant},
     keeper::Keeper,
     records::{Receipts, Rentals},
 };
 use api::types::{ApiError, Receipt, RentalRow, RentalStory};
-use chain::{Heard, Trouble};
+use chain::Heard;
 use market::{
     id::{PeerId, RentalId},
     money::Amount,
@@ -107,14 +108,14 @@ struct Live {
     closing: Option<Option<UnixMillis>>,
     /// A claim is under way.
     claiming: bool,
-    /// Why its money was not cashed when that was tried last.
-    trouble: Option<Trouble>,
+    /// What goes wrong with its money.
+    alarm: Alarm,
 }
 
 impl Live {
     fn new(rental: Rental, keeper: Option<Keeper>) -> Self {
         let sessions = CancellationToken::new();
-        Self { rental, keeper, sessions, preparing: false, closing: None, claiming: false, trouble: None }
+        Self { rental, keeper, sessions, preparing: false, closing: None, claiming: false, alarm: Alarm::default() }
     }
 }
 
@@ -135,8 +136,6 @@ enum Done {
     Claim { id: RentalId, result: Result<Amount, SettlementError> },
     /// A closing, for better or worse.
     Closing { id: RentalId, result: Result<(), SettlementError> },
-    /// The closing that an event reported, with its block's time.
-    Closed { id: RentalId, closing: Option<market::rental::Closing> },
     /// A receipt was written, or taken back.
     Receipt,
     /// A stream or a removal is over.
@@ -346,10 +345,7 @@ impl Supervisor {
             Done::Prepared { id, result } => self.prepared(id, result, now).await,
             Done::Claim { id, result } => self.claim_ended(id, result, now).await,
             Done::Closing { id, result } => self.closing_ended(id, result, now),
-            Done::Closed { id, closing: Some(closing) } => {
-                self.happened(id, Input::Closed(closing), now).await;
-            }
-            Done::Closed { closing: None, .. } | Done::Receipt => {}
+            Done::Receipt => {}
             Done::Over => self.sessions = self.sessions.saturating_sub(1),
         }
     }

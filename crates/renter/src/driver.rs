@@ -3,21 +3,19 @@
 //! Whatever happens becomes an input of `market::rental::renter`; what became of the machine is written to disk, and only then are its
 //! effects carried out. This is where vouchers are made: signed by the rental's session key, stored, and then sent.
 
+mod chain;
+mod talk;
+
 use crate::{
     figures::Figures,
-    negotiate::{NoPromise, chain_error, rental_request},
-    records::{Job, Receipts, Record, Rentals},
+    negotiate::NoPromise,
+    records::{Job, Record, Rentals},
 };
-use api::types::{ApiError, ErrorKind, Receipt, Role, TransactionRef};
+use api::types::{ApiError, Receipt};
 use market::{
     id::RentalId,
-    money::Amount,
-    refusal::RefusalCode,
-    rental::{
-        Closing,
-        renter::{Effect, Input, Phase, Rental},
-    },
-    signed::{SessionGrant, SignedRelease, SignedVoucher},
+    rental::renter::{Effect, Input, Phase, Rental},
+    signed::SessionGrant,
     time::UnixMillis,
 };
 use network::Handle;
@@ -37,14 +35,6 @@ use wire::proto;
 const ORDERS: usize = 64;
 /// The meter is never looked at more often than this: vouchers are for whole seconds.
 const FASTEST_TICK: Duration = Duration::from_millis(100);
-/// How long a voucher may stay unanswered: an increment, but not less than a message may take around the world twice.
-const SHORTEST_ANSWER: Duration = Duration::from_secs(2);
-/// Pause before a voucher that could not be delivered is sent again: a few times within the shortest answer.
-const VOUCHER_PAUSE: Duration = Duration::from_millis(250);
-/// Pause before the provider is asked again whether the sandbox is up: a person notices half a second, and sandboxes take as long.
-const STATUS_PAUSE: Duration = Duration::from_millis(200);
-/// Pause before the end is told again to a provider that did not answer.
-const FINISH_PAUSE: Duration = Duration::from_secs(2);
 /// Pause before a transaction that failed is tried again.
 const CHAIN_PAUSE: Duration = Duration::from_secs(5);
 /// Why a renter stops on chain: the provider does not answer. Recorded in the chain's event, and nothing else.
@@ -131,7 +121,6 @@ enum Done {
     Voucher(Result<proto::Ack, Option<NoPromise>>),
     Finish(Result<proto::Final, NoPromise>),
     Chain(Result<(), SettlementError>),
-    Closed(Option<Closing>),
 }
 
 struct Task {
@@ -243,32 +232,6 @@ impl Task {
         }
     }
 
-    async fn chain_event(&mut self, event: ChainEvent) {
-        if let Some(opening) = event.opening() {
-            self.input(Input::Opened(opening)).await;
-            return self.ask_whether_ready(Duration::ZERO);
-        }
-        match event {
-            ChainEvent::OpeningUndone { .. } => self.input(Input::OpeningUndone).await,
-            ChainEvent::ClosingUndone { .. } => self.input(Input::ClosingUndone).await,
-            ChainEvent::Settled { .. } => self.settled = true,
-            ChainEvent::Stopping { stop_at, .. } => self.input(Input::Stopping(u64::from(stop_at))).await,
-            ChainEvent::Closed { .. } => {
-                let chain = self.tools.account.sender().chain().clone();
-                self.start(async move { Done::Closed(event.closing(&chain).await) });
-            }
-            ChainEvent::Head { timestamp, .. } => {
-                let (expiry, opened) = (u64::from(self.rental().quote.quote.expiry), self.rental().opening.is_some());
-                if !opened && timestamp > expiry {
-                    let why = "the quote expired before the chain took the opening";
-                    self.error.get_or_insert_with(|| ApiError::new(ErrorKind::Timeout, why, "try again"));
-                }
-                self.input(Input::BlockTime(timestamp)).await;
-            }
-            ChainEvent::Opened { .. } => {}
-        }
-    }
-
     async fn tick(&mut self) {
         self.ask_whether_ready(Duration::ZERO);
         self.input(Input::Tick).await;
@@ -287,7 +250,7 @@ impl Task {
                 if let Ok(status) = status {
                     self.status(status).await;
                 }
-                self.ask_whether_ready(STATUS_PAUSE);
+                self.ask_whether_ready(talk::STATUS_PAUSE);
             }
             Done::Voucher(answer) => {
                 self.asking = false;
@@ -302,86 +265,6 @@ impl Task {
                 if let Err(error) = result {
                     tracing::warn!(rental = %self.rental().id.short(), %error, "settling on chain did not succeed yet");
                 }
-            }
-            Done::Closed(Some(closing)) => self.input(Input::Closed(closing)).await,
-            Done::Closed(None) => {}
-        }
-    }
-
-    /// An opening that failed for certain ends the rental; one that may still be mined is tried again until the quote expires.
-    async fn not_opened(&mut self, error: SettlementError) {
-        tracing::warn!(rental = %self.rental().id.short(), %error, "the opening failed");
-        let certain = matches!(
-            error,
-            SettlementError::InsufficientFunds { .. }
-                | SettlementError::InsufficientGas { .. }
-                | SettlementError::Reverted { .. }
-                | SettlementError::OtherEscrow { .. }
-        );
-        self.error = Some(chain_error(&error));
-        if certain {
-            self.input(Input::NotOpened).await;
-        } else if self.rental().phase == Phase::Opening {
-            self.send_open(CHAIN_PAUSE);
-        }
-    }
-
-    async fn status(&mut self, status: proto::Status) {
-        let rental = self.rental();
-        if let Some(fault) = status.fault {
-            let fault = wire::refusal_from_proto(fault);
-            self.error = Some(ApiError::new(
-                ErrorKind::Refused,
-                format!("the provider failed: {fault}"),
-                "nothing was billed; try another offer",
-            ));
-            return self.input(Input::Finish).await;
-        }
-        let Some(ready) = status.ready else { return };
-        match wire::ready_from_proto(&ready, rental.id, rental.quote.quote.provider_key, &rental.quote.escrow) {
-            Ok((at, signature)) => self.input(Input::Ready(at, signature)).await,
-            Err(error) => tracing::warn!(rental = %rental.id.short(), %error, "the provider's Ready is not good"),
-        }
-    }
-
-    async fn answered(&mut self, answer: Result<proto::Ack, Option<NoPromise>>) {
-        let rental = self.rental();
-        match answer {
-            Ok(ack) => match wire::ack_from_proto(&ack, rental.quote.quote.provider_key, &rental.quote.escrow) {
-                Ok(statement) if statement.id == rental.id => {
-                    self.record.frozen_millis = self.record.frozen_millis.max(statement.frozen_millis);
-                    self.input(Input::Acked(statement.cumulative)).await;
-                }
-                _ => self.input(Input::AckMissed).await,
-            },
-            Err(Some(error)) if ends_the_rental(&error) => {
-                tracing::info!(rental = %rental.id.short(), %error, "the provider has ended the rental");
-                self.error.get_or_insert_with(|| {
-                    ApiError::new(ErrorKind::Refused, "the provider ended the rental", "only what was served is billed")
-                });
-                self.input(Input::Finish).await;
-            }
-            Err(error) => {
-                let error = error.map_or_else(|| "no answer in time".to_owned(), |error| error.to_string());
-                tracing::warn!(rental = %rental.id.short(), error, "a voucher was not acknowledged");
-                self.input(Input::AckMissed).await;
-            }
-        }
-    }
-
-    async fn finished(&mut self, answer: Result<proto::Final, NoPromise>) {
-        let rental = self.rental();
-        let read = match answer {
-            Ok(message) => wire::final_from_proto(&message, rental.quote.quote.provider_key, &rental.quote.escrow)
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match read {
-            Ok(release) if release.id == rental.id => self.input(Input::Released(release)).await,
-            Ok(_) => self.input(Input::FinishMissed).await,
-            Err(error) => {
-                tracing::warn!(rental = %rental.id.short(), error, "the end was not acknowledged");
-                self.input(Input::FinishMissed).await;
             }
         }
     }
@@ -468,195 +351,9 @@ impl Task {
             }
         }
     }
-
-    fn send_open(&mut self, pause: Duration) {
-        if std::mem::replace(&mut self.opening, true) {
-            return;
-        }
-        let (account, quote, deposit) =
-            (self.tools.account.clone(), self.rental().quote.clone(), self.rental().deposit);
-        self.start(async move {
-            tokio::time::sleep(pause).await;
-            Done::Opening(account.open(&quote, deposit).await.map(|_| ()))
-        });
-    }
-
-    /// Makes a voucher: signed, written, then sent. One is under way at a time; the next carries the higher total.
-    async fn sign(&mut self, total: Amount) {
-        let serving = self.rental().phase == Phase::Serving;
-        if serving && self.asking {
-            return;
-        }
-        let id = self.rental().id;
-        let digest = self.rental().quote.escrow.digest(&SignedVoucher::statement(id, total));
-        let signature = match self.session.sign_digest(&digest) {
-            Ok(signature) => signature,
-            Err(error) => {
-                tracing::error!(rental = %id.short(), %error, "the session key cannot sign");
-                return;
-            }
-        };
-        let voucher = SignedVoucher { id, cumulative: total, signature };
-        self.input(Input::Signed(voucher)).await;
-        // the last one travels with the end of the rental; and what could not be written is not sent
-        if serving && self.rental().voucher == Some(voucher) {
-            self.send_voucher(voucher);
-        }
-    }
-
-    fn send_voucher(&mut self, voucher: SignedVoucher) {
-        self.asking = true;
-        let (network, provider) = (self.tools.network.clone(), self.rental().provider);
-        let limit = Duration::from_millis(u64::from(self.rental().terms.increment_millis)).max(SHORTEST_ANSWER);
-        self.start(async move {
-            let answer = tokio::time::timeout(limit, acknowledgement(&network, provider, &voucher)).await;
-            Done::Voucher(answer.map_err(|_| None).and_then(|answer| answer.map_err(Some)))
-        });
-    }
-
-    /// Asks whether the sandbox is up, while it is waited for.
-    fn ask_whether_ready(&mut self, pause: Duration) {
-        if self.rental().phase != Phase::Waiting || std::mem::replace(&mut self.asking, true) {
-            return;
-        }
-        let (network, provider, id) = (self.tools.network.clone(), self.rental().provider, self.rental().id);
-        self.start(async move {
-            tokio::time::sleep(pause).await;
-            let request = proto::rental_request::Request::Status(proto::StatusRequest { id: id.0.to_vec() });
-            Done::Status(match rental_request(&network, provider, request).await {
-                Ok(proto::rental_response::Response::Status(status)) => Ok(status),
-                Ok(_) => Err(NoPromise::Unacceptable("another kind of answer was expected".to_owned())),
-                Err(error) => Err(error),
-            })
-        });
-    }
-
-    fn tell_finish(&mut self) {
-        if std::mem::replace(&mut self.finishing, true) {
-            return;
-        }
-        let (network, provider) = (self.tools.network.clone(), self.rental().provider);
-        let finish = proto::FinishRequest {
-            id: self.rental().id.0.to_vec(),
-            voucher: self.rental().voucher.as_ref().map(wire::voucher_to_proto),
-        };
-        let pause = if self.rental().missed_finishes == 0 { Duration::ZERO } else { FINISH_PAUSE };
-        self.start(async move {
-            tokio::time::sleep(pause).await;
-            Done::Finish(
-                match rental_request(&network, provider, proto::rental_request::Request::Finish(finish)).await {
-                    Ok(proto::rental_response::Response::Final(message)) => Ok(message),
-                    Ok(_) => Err(NoPromise::Unacceptable("another kind of answer was expected".to_owned())),
-                    Err(error) => Err(error),
-                },
-            )
-        });
-    }
-
-    /// One transaction of this rental at a time; the machine asks again for what is still needed.
-    fn settle<F>(&mut self, send: impl FnOnce(EscrowAccount) -> F)
-    where
-        F: Future<Output = Result<(), SettlementError>> + Send + 'static,
-    {
-        if std::mem::replace(&mut self.on_chain, true) {
-            return;
-        }
-        let sending = send(self.tools.account.clone());
-        self.start(async move {
-            let result = sending.await;
-            if result.is_err() {
-                tokio::time::sleep(CHAIN_PAUSE).await;
-            }
-            Done::Chain(result)
-        });
-    }
-
-    async fn write_receipt(&mut self) {
-        let Some(receipt) = receipt(&self.record) else { return };
-        let (store, written) = (self.tools.store.clone(), receipt.clone());
-        let result = store
-            .run(move |store| {
-                // each start asks for it again, as long as the chain may take the closing back
-                if store.get::<Receipts>(&written.id)?.is_some_and(|kept| kept.0 == written) {
-                    return Ok(());
-                }
-                crash_point("renter", "receipt", "writing");
-                store.put_sync::<Receipts>(&written.id, &Json(written.clone()))?;
-                crash_point("renter", "receipt", "written");
-                Ok(())
-            })
-            .await;
-        if let Err(error) = result {
-            tracing::error!(rental = %self.rental().id.short(), %error, "the receipt cannot be written");
-        }
-        self.receipt = Some(Arc::new(receipt));
-        self.announce();
-    }
-
-    async fn retract_receipt(&mut self) {
-        let id = self.rental().id;
-        let deleted = self.tools.store.run(move |store| store.delete::<Receipts>(&id)).await;
-        if let Err(error) = deleted {
-            tracing::error!(rental = %id.short(), %error, "a receipt that does not hold any more cannot be removed");
-        }
-        self.receipt = None;
-        self.announce();
-    }
-}
-
-/// The provider's answer to a voucher. A provider that cannot be reached, or that has just started and does not serve yet, is asked
-/// again: only one that stays away for the whole time that an answer may take has missed it.
-async fn acknowledgement(
-    network: &Handle,
-    provider: network::PeerId,
-    voucher: &SignedVoucher,
-) -> Result<proto::Ack, NoPromise> {
-    loop {
-        let request = proto::rental_request::Request::Voucher(wire::voucher_to_proto(voucher));
-        match rental_request(network, provider, request).await {
-            Ok(proto::rental_response::Response::Ack(ack)) => return Ok(ack),
-            Ok(_) => return Err(NoPromise::Unacceptable("another kind of answer was expected".to_owned())),
-            Err(error @ NoPromise::Refused(_)) if ends_the_rental(&error) => return Err(error),
-            Err(error) => tracing::debug!(%error, "a voucher is sent again"),
-        }
-        tokio::time::sleep(VOUCHER_PAUSE).await;
-    }
-}
-
-/// Whether a refusal means that the provider has ended the rental.
-fn ends_the_rental(error: &NoPromise) -> bool {
-    matches!(error, NoPromise::Refused(refusal) if matches!(refusal.code, RefusalCode::WrongState | RefusalCode::NoSuchRental))
 }
 
 /// Writes a record with the certainty that a promise needs.
 pub(crate) async fn write(store: &Store, record: Record) -> Result<(), StoreError> {
     store.run(move |store| store.put_sync::<Rentals>(&record.rental.id, &Json(record.clone()))).await
-}
-
-/// The receipt of a closed rental.
-pub(crate) fn receipt(record: &Record) -> Option<Receipt> {
-    let rental = &record.rental;
-    let (opening, closing) = (rental.opening?, rental.closing?);
-    let stopped = rental.stopped_at.unwrap_or_default();
-    let release: Option<SignedRelease> = rental.release;
-    Some(Receipt {
-        id: rental.id,
-        role: Role::Renter,
-        quote: rental.quote.clone(),
-        terms: rental.terms.clone(),
-        terms_bytes: rental.terms_bytes.clone(),
-        opened: TransactionRef { tx: opening.tx, block: opening.block, time: opening.start },
-        closed: TransactionRef { tx: closing.tx, block: closing.block, time: closing.time },
-        ready_at: rental.ready.map(|(at, _)| at),
-        stopped_at: rental.stopped_at,
-        seconds: rental.quote.quote.rate.seconds_for(closing.paid).min(rental.seconds(stopped)),
-        frozen_seconds: u32::try_from(record.frozen_millis / 1_000).unwrap_or(u32::MAX),
-        deposit: opening.deposit,
-        paid: closing.paid,
-        refunded: closing.refunded,
-        kind: closing.kind,
-        voucher: rental.voucher,
-        release,
-        job: Some(record.job.summary()),
-    })
 }

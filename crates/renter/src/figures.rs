@@ -2,16 +2,13 @@
 //! counted that did not happen.
 
 use market::{
-    money::{Amount, Token},
+    money::{Amount, Sums, Token},
     rental::renter::Rental,
 };
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-
-/// Sums of money by the chain and the symbol of their token, in base units: as many as there are tokens in the configuration.
-pub type Sums = BTreeMap<(u64, String), u128>;
 
 /// The counts, at a moment.
 #[derive(Clone, Debug, Default)]
@@ -55,25 +52,20 @@ impl Figures {
 
     /// Tokens that can be spent appear from the start, with nothing.
     pub(crate) fn expect(&self, token: &Token) {
-        add(&mut self.lock().signed, token, Amount::ZERO);
-        add(&mut self.lock().spent, token, Amount::ZERO);
+        self.lock().signed.add(token, Amount::ZERO);
+        self.lock().spent.add(token, Amount::ZERO);
     }
 
     /// A rental went from one state to another.
     pub(crate) fn changed(&self, before: &Rental, after: &Rental) {
         let (mut counts, token) = (self.lock(), &after.terms.token);
         counts.vouchers += u64::from(after.voucher != before.voucher);
-        add(&mut counts.signed, token, after.signed_total().saturating_sub(before.signed_total()));
+        counts.signed.add(token, after.signed_total().saturating_sub(before.signed_total()));
         counts.missed_acks += u64::from(after.missed_acks.saturating_sub(before.missed_acks));
         counts.opened += u64::from(before.opening.is_none() && after.opening.is_some());
         if let (None, Some(closing)) = (&before.closing, &after.closing) {
             counts.closed += 1;
-            add(&mut counts.spent, token, closing.paid);
+            counts.spent.add(token, closing.paid);
         }
     }
-}
-
-fn add(sums: &mut Sums, token: &Token, amount: Amount) {
-    let sum = sums.entry((token.chain, token.symbol.clone())).or_default();
-    *sum = sum.saturating_add(amount.get());
 }

@@ -14,13 +14,14 @@ mod driver;
 mod figures;
 mod journal;
 mod negotiate;
+mod receipt;
 mod records;
 mod run;
 mod service;
 mod story;
 
 pub use config::{Config, Limits};
-pub use figures::{Counts, Standing, Sums};
+pub use figures::{Counts, Standing};
 pub use records::{MAX_HISTORY, forget_oldest, tables};
 pub use service::Renter;
 

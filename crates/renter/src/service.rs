@@ -7,6 +7,7 @@ use crate::{
     figures::{Counts, Figures, Standing},
     journal::Journal,
     negotiate::payable,
+    receipt,
     records::{Receipts, Record, Rentals},
     run::{self, Context, Plan, describe},
     story,
@@ -164,7 +165,7 @@ impl Renter {
 
     /// Writes the receipt of a closed rental, should an earlier run have died before it did.
     async fn complete(&self, record: &Record) -> Result<(), StoreError> {
-        let Some(receipt) = driver::receipt(record) else { return Ok(()) };
+        let Some(receipt) = receipt::of(record) else { return Ok(()) };
         let write = move |store: &Store| match store.contains::<Receipts>(&receipt.id)? {
             true => Ok(()),
             false => store.put_sync::<Receipts>(&receipt.id, &Json(receipt.clone())),

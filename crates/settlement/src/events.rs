@@ -17,6 +17,7 @@ use market::{
     id::{DeviceId, RentalId},
     money::{Amount, Rate},
     quote::Quote,
+    rental,
 };
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,8 @@ pub struct Closing {
     pub elapsed: u32,
     /// By what.
     pub kind: ClosingKind,
+    /// Block time of the closing, in Unix seconds.
+    pub time: u64,
     /// The transaction.
     pub transaction: B256,
     /// The number of its block.
@@ -95,6 +98,34 @@ impl From<u8> for ClosingKind {
             5 => Self::Ruling,
             other => Self::Other(other),
         }
+    }
+}
+
+impl ClosingKind {
+    /// The number that stands in the escrow's event.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Provider => 1,
+            Self::Release => 2,
+            Self::FinalizedAfterStop => 3,
+            Self::FinalizedAfterTerm => 4,
+            Self::Ruling => 5,
+            Self::Other(number) => number,
+        }
+    }
+}
+
+impl From<&Opening> for rental::Opening {
+    fn from(opening: &Opening) -> Self {
+        let &Opening { deposit, start, transaction, block, .. } = opening;
+        Self { deposit, start: start.into(), tx: transaction, block }
+    }
+}
+
+impl From<&Closing> for rental::Closing {
+    fn from(closing: &Closing) -> Self {
+        let &Closing { paid, refunded, elapsed, kind, time, transaction, block, .. } = closing;
+        Self { paid, refunded, elapsed, kind: kind.number(), tx: transaction, block, time }
     }
 }
 
@@ -216,13 +247,6 @@ impl RentalEvent {
         match log.topic0() {
             Some(&RentalEscrow::Opened::SIGNATURE_HASH) => {
                 let e = RentalEscrow::Opened::decode_log(&log.inner).map_err(unreadable)?.data;
-                let timestamp = match log.block_timestamp {
-                    Some(timestamp) => timestamp,
-                    None => {
-                        let head = Head::of(provider, BlockId::number(block)).await?;
-                        head.ok_or_else(|| nonsense("an event of no block"))?.timestamp
-                    }
-                };
                 let quote = Quote {
                     provider: e.provider,
                     provider_key: e.providerKey,
@@ -238,7 +262,8 @@ impl RentalEvent {
                     device: DeviceId(e.device),
                     spec: e.spec,
                 };
-                let start = u32::try_from(timestamp).map_err(|_| nonsense("an opening after 2106"))?;
+                let start =
+                    u32::try_from(time(provider, log, block).await?).map_err(|_| nonsense("an opening after 2106"))?;
                 let (id, deposit) = (RentalId(e.id), e.deposit.into());
                 Ok(RentalEvent::Opened(Box::new(Opening { id, quote, deposit, start, transaction, block, block_hash })))
             }
@@ -256,6 +281,7 @@ impl RentalEvent {
                     refunded: e.refunded.into(),
                     elapsed: e.elapsed,
                     kind: e.kind.into(),
+                    time: time(provider, log, block).await?,
                     transaction,
                     block,
                     block_hash,
@@ -263,6 +289,17 @@ impl RentalEvent {
             }
             _ => Err(nonsense("an event that was not asked for")),
         }
+    }
+}
+
+/// When the block of an event was made; endpoints that leave it out of the event are asked for the block.
+async fn time(provider: &RootProvider, log: &Log, block: u64) -> Result<u64, CallError> {
+    match log.block_timestamp {
+        Some(timestamp) => Ok(timestamp),
+        None => match Head::of(provider, BlockId::number(block)).await? {
+            Some(head) => Ok(head.timestamp),
+            None => Err(CallError::Nonsense("an event of no block".to_owned())),
+        },
     }
 }
 

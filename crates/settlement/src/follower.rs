@@ -9,11 +9,10 @@
 
 mod watcher;
 
-use crate::{chain::Chain, error::SettlementError, events::ClosingKind};
+use crate::{chain::Chain, error::SettlementError};
 use alloy::primitives::{Address, B256};
 use market::{
     id::RentalId,
-    money::Amount,
     rental::{Closing, Opening},
 };
 use serde::{Deserialize, Serialize};
@@ -39,14 +38,8 @@ pub enum ChainEvent {
     Opened {
         /// Which.
         id: RentalId,
-        /// What was paid in.
-        deposit: Amount,
-        /// Block time of the opening, in Unix seconds.
-        start: u32,
-        /// The transaction.
-        transaction: B256,
-        /// Its block.
-        block: u64,
+        /// How.
+        opening: Opening,
     },
     /// The opening that was reported is not part of the chain any more, nor is anything that came after it.
     OpeningUndone {
@@ -64,18 +57,8 @@ pub enum ChainEvent {
     Closed {
         /// Which.
         id: RentalId,
-        /// What the provider received in all.
-        paid: Amount,
-        /// What went back to the renter.
-        refunded: Amount,
-        /// Seconds from the opening to the meter's end.
-        elapsed: u32,
-        /// By what.
-        kind: ClosingKind,
-        /// The transaction.
-        transaction: B256,
-        /// Its block.
-        block: u64,
+        /// How.
+        closing: Closing,
     },
     /// The end that was reported is not part of the chain any more: the rental is open.
     ClosingUndone {
@@ -94,6 +77,21 @@ pub enum ChainEvent {
         /// Its time in Unix seconds.
         timestamp: u64,
     },
+}
+
+impl ChainEvent {
+    /// The rental it is about, if it is about one.
+    pub const fn rental(&self) -> Option<RentalId> {
+        match self {
+            Self::Opened { id, .. }
+            | Self::OpeningUndone { id }
+            | Self::Stopping { id, .. }
+            | Self::Closed { id, .. }
+            | Self::ClosingUndone { id }
+            | Self::Settled { id } => Some(*id),
+            Self::Head { .. } => None,
+        }
+    }
 }
 
 /// The last block that was read, by chain, escrow and the follower's name.
@@ -118,6 +116,18 @@ struct Place {
     block: u64,
 }
 
+impl From<&Opening> for Place {
+    fn from(opening: &Opening) -> Self {
+        Self { transaction: opening.tx, block: opening.block }
+    }
+}
+
+impl From<&Closing> for Place {
+    fn from(closing: &Closing) -> Self {
+        Self { transaction: closing.tx, block: closing.block }
+    }
+}
+
 /// What the asker knows of a rental already. It is told what is not so, and what is new.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known {
@@ -128,10 +138,7 @@ pub struct Known {
 impl Known {
     /// What a rental's state machine holds.
     pub fn of(opening: Option<&Opening>, closing: Option<&Closing>) -> Self {
-        Self {
-            opened: opening.map(|opening| Place { transaction: opening.tx, block: opening.block }),
-            closed: closing.map(|closing| Place { transaction: closing.tx, block: closing.block }),
-        }
+        Self { opened: opening.map(Place::from), closed: closing.map(Place::from) }
     }
 }
 

@@ -20,7 +20,6 @@ mod error;
 mod events;
 mod follower;
 mod lock;
-mod observed;
 mod rpc;
 mod sender;
 mod transactions;

@@ -440,6 +440,7 @@ const CODES: &[(proto::RefusalCode, RefusalCode)] = &[
     (proto::RefusalCode::Draining, RefusalCode::Draining),
     (proto::RefusalCode::RateLimited, RefusalCode::RateLimited),
     (proto::RefusalCode::Internal, RefusalCode::Internal),
+    (proto::RefusalCode::NotOpen, RefusalCode::NotOpen),
 ];
 
 /// Writes a refusal; an over-long detail is cut.

@@ -1,10 +1,10 @@
 //! Rentals that go well, from one to several at a time.
 
 use anyhow::{Context, Result, ensure};
-use api::types::RentalRow;
-use devnet::{Devnet, books::Books};
+use api::types::{RentalRow, RentalStory};
+use devnet::{Devnet, NodeSpec, books::Books};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
-use tests::{books_balance, failed_with, files_under, offers_arrive, phase, receipt, story};
+use tests::{books_balance, eventually, failed_with, files_under, offers_arrive, phase, receipt, story};
 use tokio::process::Command;
 
 /// A few seconds of computing in an unoptimised build: several increments.
@@ -207,6 +207,46 @@ async fn stopping_early_pays_the_provider_and_refunds_the_rest_in_one_transactio
         expected.sort();
         payouts.sort();
         assert_eq!(payouts, expected);
+        devnet.stop()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_provider_claims_part_way_as_soon_as_that_is_worth_its_gas() -> Result<()> {
+    story(async {
+        // two cents a second, of which one claim is worth its gas: twenty times the least deposit
+        let devnet = Devnet::builder()
+            .indexers(1)
+            .node(NodeSpec::provider("provider-1").hourly("72"))
+            .renters(1)
+            .start()
+            .await?;
+        let (renter, provider) = (devnet.node("renter-1")?, devnet.node("provider-1")?);
+        offers_arrive(&devnet, renter).await?;
+        let before = Books::read(&devnet).await?;
+        let run = renter.command(["run", "--for", "5m", "--", "sleep", "120"]).stderr(Stdio::piped()).spawn()?;
+        let rental = phase(renter, "serving").await?;
+        let id = rental.id.to_string();
+        eventually("the provider claims part-way", async || {
+            let stories: Vec<RentalStory> = provider.json(&["show", &id]).await?;
+            Ok(stories.iter().flat_map(|story| &story.steps).find(|step| step.step == "claimed").map(|_| ()))
+        })
+        .await?;
+        let so_far = Books::read(&devnet).await?;
+        let claimed = before.change(&so_far, &provider.name);
+        ensure!(claimed >= 20_000, "{claimed} base units came in");
+        ensure!(devnet.chain.is_open(rental.id.0).await?, "the claim closed the rental");
+        assert_eq!(phase(renter, "serving").await?.id, rental.id, "the rental goes on");
+
+        ensure!(renter.call(["stop", &id]).await?.code == 0);
+        run.wait_with_output().await?;
+        let receipts = books_balance(&devnet, &before).await?;
+        let [receipt] = receipts.as_slice() else { panic!("{} receipts of one rental", receipts.len()) };
+        ensure!(before.change(&Books::read(&devnet).await?, &provider.name) > claimed, "nothing came after the claim");
+        assert_eq!(receipt.seconds as u128 * 20_000, receipt.paid.get(), "a claim changes no price");
+        let verified = provider.call(["receipts", "--verify"]).await?;
+        ensure!(verified.code == 0, "{}{}", verified.stdout, verified.stderr);
         devnet.stop()
     })
     .await

@@ -11,6 +11,9 @@
 //!   renter     Quoted -> Opening -> Waiting -> Serving -> Finishing -> Settling -> Closed
 //!                          \-> Lapsed                        \-> Leaving (on chain, without the provider)
 //! ```
+//!
+//! A chain that goes back takes both machines back: an opening undone to `Held` and `Opening`, where it is opened again or lapses;
+//! a closing undone to `Closing` and `Settling`, where it is closed again.
 
 pub mod provider;
 pub mod renter;
@@ -63,6 +66,9 @@ pub enum StepError {
         /// Where it stands.
         phase: &'static str,
     },
+    /// The chain does not show the rental open: not yet, or not any more.
+    #[error("the chain does not show the rental open")]
+    NotOpen,
     /// The voucher is not good.
     #[error(transparent)]
     Voucher(#[from] crate::meter::VoucherFault),

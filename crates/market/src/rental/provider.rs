@@ -435,8 +435,10 @@ impl Rental {
     }
 
     fn take_voucher(&mut self, voucher: SignedVoucher, now: UnixMillis) -> Result<Vec<Effect>, StepError> {
-        if !matches!(self.phase, Phase::Serving | Phase::Frozen) {
-            return Err(StepError::WrongPhase { phase: self.phase.name() });
+        match self.phase {
+            Phase::Serving | Phase::Frozen => {}
+            Phase::Held => return Err(StepError::NotOpen),
+            _ => return Err(StepError::WrongPhase { phase: self.phase.name() }),
         }
         let unpaid_so_far = self.covered() == Amount::ZERO;
         self.accept(voucher)?;
@@ -472,7 +474,8 @@ impl Rental {
             }
             // asked again because our answer was lost
             Phase::Closing | Phase::Closed => Ok(vec![]),
-            Phase::Held | Phase::Lapsed => Err(StepError::WrongPhase { phase: self.phase.name() }),
+            Phase::Held => Err(StepError::NotOpen),
+            Phase::Lapsed => Err(StepError::WrongPhase { phase: self.phase.name() }),
         }
     }
 

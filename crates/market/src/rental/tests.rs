@@ -1,6 +1,6 @@
 //! Both machines against scripted events: each test is one way a rental can go.
 
-use super::{Closing, Opening, provider, renter};
+use super::{Closing, Opening, StepError, provider, renter};
 use crate::{
     id::{DeviceId, RentalId, numbered_peer},
     money::{Amount, Rate, Token},
@@ -255,6 +255,10 @@ mod provider_side {
         assert_eq!(rental.step(Input::OpeningUndone, at(6_000)), Ok(vec![Effect::Freeze]));
         assert_eq!((rental.phase, rental.keeps_sandbox(), rental.occupies_slot()), (Phase::Held, true, true));
         assert_eq!(rental.resume(), vec![Effect::Freeze]);
+        // whoever asks is told to ask again, not that it is over
+        let voucher = SignedVoucher { cumulative: Amount::new(6).unwrap(), ..rental.voucher.unwrap() };
+        assert_eq!(rental.step(Input::Voucher(voucher), at(7_000)), Err(StepError::NotOpen));
+        assert_eq!(rental.step(Input::Finish(None), at(7_000)), Err(StepError::NotOpen));
         // it comes back in another block
         let again = Opening { block: 12, start: opening().start + 5, ..opening() };
         assert_eq!(rental.step(Input::Opened(again), at(8_000)), Ok(vec![Effect::Thaw]));

@@ -3,7 +3,7 @@
 use super::{Readings, catalogue as metric, process};
 use crate::output::role_name;
 use api::types::Role;
-use market::refusal::RefusalCode;
+use market::{money::Sums, refusal::RefusalCode};
 use std::path::PathBuf;
 use store::Store;
 
@@ -188,9 +188,9 @@ fn renter(readings: &mut Readings, counts: &renter::Counts, standing: &renter::S
 }
 
 /// Money by chain and token.
-fn sums(readings: &mut Readings, metric: metric::Metric, sums: &std::collections::BTreeMap<(u64, String), u128>) {
-    for ((chain, token), sum) in sums {
-        readings.set(metric, &[&chain.to_string(), token], *sum as f64);
+fn sums(readings: &mut Readings, metric: metric::Metric, sums: &Sums) {
+    for (chain, token, sum) in sums.iter() {
+        readings.set(metric, &[&chain.to_string(), token], sum as f64);
     }
 }
 

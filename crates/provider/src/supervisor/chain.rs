@@ -17,11 +17,6 @@ use tracing::Instrument;
 
 /// How long a closing that failed rests before it is tried again.
 const CLOSE_RETRY: u64 = 5_000;
-/// How long cashing may take before the owner is told: many blocks of a slow chain, and a small part of the shortest window (15 min).
-const ALARM_AFTER: u64 = 120_000;
-/// How often an alarm is repeated in the log.
-const ALARM_EVERY: u64 = 60_000;
-
 /// The newest block that a chain's follower told of.
 #[derive(Clone, Copy)]
 pub(super) struct Heard {
@@ -37,32 +32,20 @@ impl Heard {
     }
 }
 
-/// Why money was not cashed when it was tried last, and since when that goes wrong.
-#[derive(Clone)]
-pub(super) struct Trouble {
-    since: UnixMillis,
-    why: String,
-    told: Option<UnixMillis>,
-}
-
 impl Supervisor {
     pub(super) async fn chain_event(&mut self, chain: usize, event: ChainEvent) {
         let now = UnixMillis::now();
-        if let Some((id, opening)) = event.rental().zip(event.opening()) {
-            tracing::info!(rental = %id.short(), tx = %opening.tx, "opened on chain");
-            return self.happened(id, Input::Opened(opening), now).await;
-        }
         match event {
+            ChainEvent::Opened { id, opening } => {
+                tracing::info!(rental = %id.short(), tx = %opening.tx, "opened on chain");
+                self.happened(id, Input::Opened(opening), now).await;
+            }
             ChainEvent::OpeningUndone { id } => self.happened(id, Input::OpeningUndone, now).await,
             ChainEvent::Stopping { id, stop_at } => {
                 tracing::info!(rental = %id.short(), "the renter stopped the rental on chain");
                 self.happened(id, Input::StoppedOnChain(u64::from(stop_at)), now).await;
             }
-            ChainEvent::Closed { id, .. } => {
-                let Some(settling) = self.chains.get(chain) else { return };
-                let chain = settling.account.sender().chain().clone();
-                self.work.spawn(async move { Done::Closed { id, closing: event.closing(&chain).await } });
-            }
+            ChainEvent::Closed { id, closing } => self.happened(id, Input::Closed(closing), now).await,
             ChainEvent::ClosingUndone { id } => self.happened(id, Input::ClosingUndone, now).await,
             ChainEvent::Settled { id } => drop(self.live.remove(&id)),
             ChainEvent::Head { timestamp, .. } => {
@@ -73,7 +56,6 @@ impl Supervisor {
                     self.happened(id, Input::BlockTime(timestamp), now).await;
                 }
             }
-            ChainEvent::Opened { .. } => {}
         }
     }
 
@@ -102,7 +84,7 @@ impl Supervisor {
     pub(super) fn closing_ended(&mut self, id: RentalId, result: Result<(), SettlementError>, now: UnixMillis) {
         let Some(live) = self.live.get_mut(&id) else { return };
         live.closing = Some(Some(now.plus(CLOSE_RETRY)));
-        live.note(result.as_ref().err(), now);
+        live.tried(result.as_ref().err(), now);
     }
 
     pub(super) fn closings_due(&self, now: UnixMillis) -> Vec<RentalId> {
@@ -126,51 +108,26 @@ impl Supervisor {
     pub(super) async fn claim_ended(&mut self, id: RentalId, result: Result<Amount, SettlementError>, now: UnixMillis) {
         if let Some(live) = self.live.get_mut(&id) {
             live.claiming = false;
-            live.note(result.as_ref().err(), now);
+            live.tried(result.as_ref().err(), now);
         }
         let input = result.map_or(Input::ClaimFailed, Input::Claimed);
         self.happened(id, input, now).await;
     }
 
     /// What is wrong about the money of a rental, for its owner.
-    pub(super) fn warning(&self, rental: &Rental, now: UnixMillis) -> Option<String> {
-        let heard = self.settling(rental)?.heard;
-        let trouble = self.live.get(&rental.id).and_then(|live| live.trouble.as_ref());
-        let since = match rental.phase {
-            Phase::Closing => rental.stopped_at?,
-            Phase::Preparing | Phase::Serving | Phase::Frozen => trouble?.since,
-            Phase::Held | Phase::Closed | Phase::Lapsed => return None,
-        };
-        if rental.unclaimed() == Amount::ZERO || now.since(since) < ALARM_AFTER {
-            return None;
-        }
-        let at_stake = rental.terms.token.show(rental.unclaimed());
-        let why = trouble.map_or("the chain does not show the closing yet", |trouble| trouble.why.as_str());
-        let chain_time = heard.map_or(now.seconds(), |heard| heard.time(now));
-        let left = rental.forfeit_at()?.saturating_sub(chain_time);
-        Some(match left {
-            0 => format!("{at_stake} is not cashed, and from now on anybody may return it to the renter: {why}"),
-            _ => format!("{at_stake} is not cashed yet; after {left} s anybody may return it to the renter: {why}"),
-        })
+    pub(super) fn warning(&self, live: &Live, now: UnixMillis) -> Option<String> {
+        let heard = self.settling(&live.rental)?.heard;
+        live.alarm.warning(&live.rental, heard.map_or(now.seconds(), |heard| heard.time(now)), now)
     }
 
     /// Says in the log what is wrong, now and then.
     pub(super) fn sound_alarms(&mut self, now: UnixMillis) {
-        let alarms: Vec<_> = self
-            .live
-            .values()
-            .filter_map(|live| Some((live.rental.id, self.warning(&live.rental, now)?)))
-            .filter(|(id, _)| {
-                let told = self.live.get(id).and_then(|live| live.trouble.as_ref()?.told);
-                told.is_none_or(|told| now.since(told) >= ALARM_EVERY)
-            })
-            .collect();
+        let wrong = |live: &Live| live.alarm.is_due(now).then(|| self.warning(live, now)).flatten();
+        let alarms: Vec<_> = self.live.values().filter_map(|live| Some((live.rental.id, wrong(live)?))).collect();
         for (id, warning) in alarms {
             tracing::error!(rental = %id.short(), warning, "money is at stake: see that the chain's endpoints answer and the account has gas");
             if let Some(live) = self.live.get_mut(&id) {
-                let unexplained =
-                    || Trouble { since: now, why: "the chain does not show it yet".to_owned(), told: None };
-                live.trouble.get_or_insert_with(unexplained).told = Some(now);
+                live.alarm.sounded(now);
             }
         }
     }
@@ -213,12 +170,10 @@ impl Supervisor {
 
 impl Live {
     /// Remembers why cashing failed, or that it did not.
-    fn note(&mut self, error: Option<&SettlementError>, now: UnixMillis) {
-        self.trouble = error.map(|error| {
+    fn tried(&mut self, error: Option<&SettlementError>, now: UnixMillis) {
+        if let Some(error) = error {
             tracing::warn!(rental = %self.rental.id.short(), %error, "cashing did not succeed yet");
-            let before = self.trouble.take();
-            let since = before.as_ref().map_or(now, |before| before.since);
-            Trouble { since, why: error.to_string(), told: before.and_then(|before| before.told) }
-        });
+        }
+        self.alarm.tried(error.map(ToString::to_string), now);
     }
 }

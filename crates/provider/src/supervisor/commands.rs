@@ -20,9 +20,9 @@ impl Supervisor {
         match command {
             Command::Rentals { all, reply } => {
                 let now = UnixMillis::now();
-                let live = self.live.values().map(|live| &live.rental).filter(|rental| !rental.phase.is_over());
+                let live = self.live.values().filter(|live| !live.rental.phase.is_over());
                 let mut rows: Vec<_> =
-                    live.map(|rental| RentalRow { warning: self.warning(rental, now), ..row(rental, now) }).collect();
+                    live.map(|live| RentalRow { warning: self.warning(live, now), ..row(&live.rental, now) }).collect();
                 if all {
                     let shown: HashSet<_> = rows.iter().map(|row| row.id).collect();
                     rows.extend(
@@ -70,12 +70,12 @@ impl Supervisor {
 
     fn standing(&self) -> Standing {
         let mut rentals: BTreeMap<_, _> = Phase::GOING_ON.iter().map(|phase| (phase.name(), 0)).collect();
-        let going_on = || self.live.values().map(|live| &live.rental).filter(|rental| !rental.phase.is_over());
-        for rental in going_on() {
-            *rentals.entry(rental.phase.name()).or_default() += 1;
+        let going_on = || self.live.values().filter(|live| !live.rental.phase.is_over());
+        for live in going_on() {
+            *rentals.entry(live.rental.phase.name()).or_default() += 1;
         }
         let now = UnixMillis::now();
-        let alarms = going_on().filter(|rental| self.warning(rental, now).is_some()).count();
+        let alarms = going_on().filter(|live| self.warning(live, now).is_some()).count();
         let (free, taken) = self.inventory.count();
         let [slots_free, slots_taken, alarms, sessions] =
             [free, taken, alarms, self.sessions].map(|count| count as u64);

@@ -275,6 +275,7 @@ fn step_refusal(failure: StepFailure) -> Refusal {
         StepFailure::Step(error @ StepError::WrongPhase { .. }) => {
             Refusal::new(RefusalCode::WrongState, error.to_string())
         }
+        StepFailure::Step(error @ StepError::NotOpen) => Refusal::new(RefusalCode::NotOpen, error.to_string()),
         StepFailure::Step(error) => Refusal::new(RefusalCode::BadRequest, error.to_string()),
         StepFailure::Store(error) => Refusal::new(RefusalCode::Internal, error.to_string()),
     }

@@ -55,7 +55,8 @@ impl Supervisor {
         let serving = matches!(live.rental.phase, Phase::Serving | Phase::Frozen);
         let keeper = live.keeper.as_ref().filter(|_| serving);
         let keeper = keeper.ok_or_else(|| {
-            Refusal::new(RefusalCode::WrongState, format!("the rental is {}", live.rental.phase.name()))
+            let code = if live.rental.phase == Phase::Held { RefusalCode::NotOpen } else { RefusalCode::WrongState };
+            Refusal::new(code, format!("the rental is {}", live.rental.phase.name()))
         })?;
         Ok((Arc::clone(&keeper.sandbox), live.sessions.clone()))
     }

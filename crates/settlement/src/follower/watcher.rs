@@ -4,9 +4,9 @@ use super::{ChainEvent, Cursor, Cursors, Place, REORG_DEPTH, Wanted, Wish};
 use crate::{
     chain::{Chain, Head},
     error::SettlementError,
-    events::{Closing, LIFE, LOG_RANGE, Opening, RentalEvent},
+    events::{LIFE, LOG_RANGE, RentalEvent},
 };
-use market::id::RentalId;
+use market::{id::RentalId, rental};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -293,10 +293,10 @@ impl Watcher {
         }
         match event {
             RentalEvent::Opened(opening) => {
-                let Opening { id, deposit, start, transaction, block, .. } = *opening;
-                let place = Some(Place { transaction, block });
+                let opening = rental::Opening::from(&*opening);
+                let place = Some(Place::from(&opening));
                 if std::mem::replace(&mut watched.opened, place) != place {
-                    self.emit(ChainEvent::Opened { id, deposit, start, transaction, block }).await?;
+                    self.emit(ChainEvent::Opened { id, opening }).await?;
                 }
             }
             RentalEvent::Stopping { id, stop_at } => {
@@ -305,10 +305,10 @@ impl Watcher {
                 }
             }
             RentalEvent::Closed(closing) => {
-                let Closing { id, paid, refunded, elapsed, kind, transaction, block, .. } = *closing;
-                let place = Some(Place { transaction, block });
+                let closing = rental::Closing::from(&*closing);
+                let place = Some(Place::from(&closing));
                 if std::mem::replace(&mut watched.closed, place) != place {
-                    self.emit(ChainEvent::Closed { id, paid, refunded, elapsed, kind, transaction, block }).await?;
+                    self.emit(ChainEvent::Closed { id, closing }).await?;
                 }
             }
         }

@@ -52,30 +52,29 @@ async fn a_rental_is_told_from_its_opening_to_its_end() {
     renter.open(&other, amount(DOLLAR)).await.unwrap();
     let opened = renter.open(&quote, amount(2 * DOLLAR)).await.unwrap();
     let start = w.chain.rental(quote.id()).await.unwrap().unwrap().start;
-    let wanted = ChainEvent::Opened {
-        id: quote.id(),
+    let opening = rental::Opening {
         deposit: amount(2 * DOLLAR),
-        start,
-        transaction: opened.transaction,
+        start: start.into(),
+        tx: opened.transaction,
         block: opened.block_number,
     };
-    assert_eq!(next(&mut events).await, wanted);
+    assert_eq!(next(&mut events).await, ChainEvent::Opened { id: quote.id(), opening });
 
     renter.stop(&quote.quote, 0, None).await.unwrap();
     let stop_at = w.chain.rental(quote.id()).await.unwrap().unwrap().stop_at.unwrap();
     assert_eq!(next(&mut events).await, ChainEvent::Stopping { id: quote.id(), stop_at });
 
     let closed = provider.close(&quote.quote, None).await.unwrap();
-    let wanted = ChainEvent::Closed {
-        id: quote.id(),
+    let closing = rental::Closing {
         paid: amount(0),
         refunded: amount(2 * DOLLAR),
         elapsed: stop_at - start,
-        kind: ClosingKind::Provider,
-        transaction: closed.transaction,
+        kind: ClosingKind::Provider.number(),
+        tx: closed.transaction,
         block: closed.block_number,
+        time: w.chain.block_at(closed.block_number).await.unwrap().unwrap().timestamp,
     };
-    assert_eq!(next(&mut events).await, wanted);
+    assert_eq!(next(&mut events).await, ChainEvent::Closed { id: quote.id(), closing });
 }
 
 #[tokio::test]
@@ -171,7 +170,7 @@ async fn an_opening_that_the_chain_takes_back_is_told_as_undone_and_again_when_i
     assert_eq!(next(&mut events).await, ChainEvent::OpeningUndone { id: quote.id() });
     let opened = forgetful(&w, &w.renter, "fresh").await.open(&quote, amount(DOLLAR)).await.unwrap();
     match next(&mut events).await {
-        ChainEvent::Opened { id, block, .. } => assert_eq!((id, block), (quote.id(), opened.block_number)),
+        ChainEvent::Opened { id, opening } => assert_eq!((id, opening.block), (quote.id(), opened.block_number)),
         other => panic!("{other:?}"),
     }
 }
@@ -194,7 +193,7 @@ async fn an_end_that_the_chain_takes_back_is_told_as_undone() {
     assert_eq!(next(&mut events).await, ChainEvent::ClosingUndone { id: quote.id() });
     let closed = forgetful(&w, &w.provider, "fresh").await.close(&quote.quote, None).await.unwrap();
     match next(&mut events).await {
-        ChainEvent::Closed { id, block, .. } => assert_eq!((id, block), (quote.id(), closed.block_number)),
+        ChainEvent::Closed { id, closing } => assert_eq!((id, closing.block), (quote.id(), closed.block_number)),
         other => panic!("{other:?}"),
     }
     // and once it lies deep enough the rental is forgotten

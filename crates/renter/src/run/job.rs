@@ -1,0 +1,282 @@
+//! From an opened rental to its receipt: upload, start, logs, exit, outputs.
+
+use super::Context;
+use crate::{
+    driver::{self, Driver, Snapshot},
+    journal::Journal,
+    negotiate::chain_error,
+    records::{Ended, Job, Record},
+};
+use access::{
+    AccessError,
+    archive::{self, hex},
+    guest::{Guest, JobEvent},
+};
+use api::types::{ApiError, ErrorKind, RunStep};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures::StreamExt;
+use market::{
+    money::Amount,
+    rental::renter::{Phase, Rental},
+    time::UnixMillis,
+};
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use store::crash_point;
+
+/// Pause between attempts to reach the sandbox again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// How often a passing failure of the connection is forgiven in a row: with the pause above, about a minute.
+const MAX_RECONNECTS: u32 = 120;
+/// Of the rented time, this part is kept for fetching outputs when the program does not end by itself: a tenth...
+const RESERVE_DIVISOR: u64 = 10;
+/// ...but not more than this, in milliseconds.
+const MAX_RESERVE: u64 = 60_000;
+/// Room for the tar's own bytes beside the files': headers and padding, at most a block or two a file.
+const TAR_OVERHEAD: u64 = 2;
+/// How often a transfer says how far it is: often enough for a moving bar.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// Does the job in an opened rental and sees it settled. A job that fails still settles; its error comes last.
+pub(super) async fn serve(context: &Context, mut driver: Driver, journal: &Journal) -> Result<(), ApiError> {
+    let known = outcome(&driver.state.borrow().record.job);
+    let outcome = if let Some(outcome) = known {
+        outcome
+    } else {
+        let work = work(context, driver.clone(), journal);
+        let mut watched = driver.clone();
+        // a rental that ends under the job ends the job
+        let ended = watched
+            .until(|snapshot| snapshot.record.rental.stopped_at.is_some() || snapshot.record.rental.phase.is_over());
+        tokio::select! {
+            outcome = work => outcome,
+            snapshot = ended => Err(ended_early(&snapshot)),
+        }
+    };
+    driver.finish().await;
+    settle(&mut driver, journal, outcome.err()).await
+}
+
+/// How the job went, once its outputs are here: nothing is left to be done for it but to pay.
+pub(super) fn outcome(job: &Job) -> Option<Result<(), ApiError>> {
+    job.fetched.as_ref()?;
+    let out_of_time = || {
+        ApiError::new(
+            ErrorKind::Timeout,
+            "the rented time ended before the program did",
+            "its outputs so far were fetched; rent for longer with --for",
+        )
+    };
+    Some(job.ended.as_ref().map(|_| ()).ok_or_else(out_of_time))
+}
+
+fn ended_early(snapshot: &Snapshot) -> ApiError {
+    snapshot.error.clone().unwrap_or_else(|| match snapshot.record.rental.phase {
+        Phase::Leaving => ApiError::new(
+            ErrorKind::Refused,
+            "the provider does not answer any more; the rental was stopped on chain",
+            "what was not served comes back when the challenge window is over",
+        ),
+        _ => ApiError::new(ErrorKind::Failed, "the rental was stopped before the program ended", ""),
+    })
+}
+
+async fn work(context: &Context, mut driver: Driver, journal: &Journal) -> Result<(), ApiError> {
+    let snapshot = driver.until(|snapshot| snapshot.record.rental.ready.is_some()).await;
+    let Some((at, _)) = snapshot.record.rental.ready else { return Err(ended_early(&snapshot)) };
+    journal.push(RunStep::Ready { at }).await;
+
+    let record = snapshot.record;
+    let grant = driver::grant(&record, &context.parts.network).map_err(|error| chain_error(&error))?;
+    let guest = Guest::new(context.parts.network.clone(), record.rental.provider, grant);
+    if let (Some(input), None) = (&record.job.input, &record.job.uploaded) {
+        let hash = upload(&guest, input, journal).await?;
+        crash_point("renter", "input", "sent");
+        driver.remember(move |job| job.uploaded = Some(hash)).await;
+        crash_point("renter", "input", "remembered");
+    }
+    if record.job.ended.is_none() {
+        let (argv, env) = (record.job.argv.clone(), record.job.env.clone());
+        retry(|| guest.start_job(argv.clone(), env.clone()))
+            .await
+            .map_err(|error| access_error(&error, "the program could not be started"))?;
+        crash_point("renter", "job", "started");
+        journal.push(RunStep::Started).await;
+    }
+    let in_time = {
+        let costs = report_costs(driver.clone(), journal);
+        let reserve = Duration::from_millis(time_left(&record.rental));
+        tokio::select! {
+            ended = follow(&guest, journal) => Some(ended?),
+            () = costs => None,
+            () = tokio::time::sleep(reserve) => None,
+        }
+    };
+    if let Some(ended) = &in_time {
+        let remembered = ended.clone();
+        crash_point("renter", "job", "ended");
+        driver.remember(move |job| job.ended = Some(remembered)).await;
+        crash_point("renter", "job", "remembered");
+        journal.push(RunStep::Exited { code: ended.code, how: ended.how.clone() }).await;
+    }
+    let hash = fetch(&guest, &record, journal).await?;
+    crash_point("renter", "outputs", "fetched");
+    driver.remember(move |job| job.fetched = Some(hash)).await;
+    crash_point("renter", "outputs", "remembered");
+    let job = driver.state.borrow().record.job.clone();
+    outcome(&job).unwrap_or_else(|| Err(ApiError::new(ErrorKind::Failed, "the outputs could not be remembered", "")))
+}
+
+/// Milliseconds until outputs must be fetched.
+fn time_left(rental: &Rental) -> u64 {
+    let Some(meter) = rental.meter() else { return 0 };
+    let reserve = (meter.tariff.longest_millis() / RESERVE_DIVISOR).min(MAX_RESERVE);
+    meter.ends_at().since(UnixMillis::now()).saturating_sub(reserve)
+}
+
+async fn upload(guest: &Guest, input: &std::path::Path, journal: &Journal) -> Result<String, ApiError> {
+    let wrong = |error: &AccessError| access_error(error, "the input could not be sent");
+    let total = archive::measure(input.to_path_buf()).await.map_err(|error| wrong(&error))?.bytes;
+    journal.push(RunStep::Uploading { sent: 0, total }).await;
+    let moved = AtomicU64::new(0);
+    let sending = retry(|| guest.put_folder(input.to_path_buf(), |bytes| moved.store(bytes, Ordering::Relaxed)));
+    // the tar stream's own bytes are not the folder's
+    let step = |bytes: u64| RunStep::Uploading { sent: bytes.min(total), total };
+    let sent = tokio::select! {
+        sent = sending => sent.map_err(|error| wrong(&error))?,
+        never = report_moved(&moved, journal, step) => match never {},
+    };
+    journal.push(RunStep::Uploading { sent: total, total }).await;
+    Ok(hex(&sent.sha256))
+}
+
+/// Follows the job's output to its end, across connections that break.
+async fn follow(guest: &Guest, journal: &Journal) -> Result<Ended, ApiError> {
+    // how far we are: the record being read, and how much of it was passed on
+    let (mut record, mut passed) = (0u64, 0usize);
+    let mut failures = 0;
+    loop {
+        let broken = match guest.logs(record).await {
+            Err(error) => error,
+            Ok(mut events) => {
+                let mut skip = passed;
+                loop {
+                    match events.next().await {
+                        Some(Ok(JobEvent::Output { seq, stderr, data })) => {
+                            failures = 0;
+                            if seq != record {
+                                (record, passed, skip) = (seq, 0, 0);
+                            }
+                            let fresh = data.get(skip.min(data.len())..).unwrap_or_default();
+                            skip = skip.saturating_sub(data.len());
+                            if !fresh.is_empty() {
+                                let (offset, data) = (passed as u64, BASE64_STANDARD.encode(fresh));
+                                journal.push(RunStep::Log { stderr, seq, offset, data }).await;
+                                passed += fresh.len();
+                                crash_point("renter", "output", "passed");
+                            }
+                        }
+                        Some(Ok(JobEvent::Gap { next })) => journal.push(RunStep::LogGap { next }).await,
+                        Some(Ok(JobEvent::Ended(end))) => return Ok(Ended { code: end.exit_code, how: end.how }),
+                        Some(Err(error)) => break error,
+                        None => break AccessError::Truncated,
+                    }
+                }
+            }
+        };
+        failures += 1;
+        if !broken.is_passing() || failures > MAX_RECONNECTS {
+            return Err(access_error(&broken, "the program's output was lost"));
+        }
+        tracing::info!(error = %broken, "the log stream broke, connecting again");
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+/// Says what has been paid, whenever the provider acknowledges more.
+async fn report_costs(mut driver: Driver, journal: &Journal) {
+    let mut last = Amount::ZERO;
+    while driver.state.changed().await.is_ok() {
+        let snapshot = driver.state.borrow_and_update().clone();
+        let rental = &snapshot.record.rental;
+        if rental.acked > last {
+            last = rental.acked;
+            let seconds = rental.quote.quote.rate.seconds_for(last).min(rental.seconds(UnixMillis::now()));
+            journal.push(RunStep::Paid { seconds, cost: rental.terms.token.show(last) }).await;
+        }
+    }
+}
+
+async fn fetch(guest: &Guest, record: &Record, journal: &Journal) -> Result<String, ApiError> {
+    journal.push(RunStep::Fetching { received: 0 }).await;
+    let out = record.job.out.clone();
+    let limit = (u64::from(record.rental.terms.hardware.disk_mib) << 20) * TAR_OVERHEAD;
+    let moved = AtomicU64::new(0);
+    let fetching = retry(|| guest.get_changed(out.clone(), limit, |bytes| moved.store(bytes, Ordering::Relaxed)));
+    let received = tokio::select! {
+        received = fetching => received.map_err(|error| access_error(&error, "the outputs could not be fetched"))?,
+        never = report_moved(&moved, journal, |received| RunStep::Fetching { received }) => match never {},
+    };
+    let (contents, directory) = (received.contents, out.display().to_string());
+    journal.push(RunStep::Fetched { files: contents.files, bytes: contents.bytes, directory }).await;
+    Ok(hex(&received.transferred.sha256))
+}
+
+/// Waits for the chain to pay both sides.
+async fn settle(driver: &mut Driver, journal: &Journal, error: Option<ApiError>) -> Result<(), ApiError> {
+    // the total is final when the provider has released it, or cannot be asked any more
+    let agreed = |phase: Phase| matches!(phase, Phase::Settling | Phase::Leaving) || phase.is_over();
+    let snapshot = driver.until(|snapshot| agreed(snapshot.record.rental.phase)).await;
+    let rental = &snapshot.record.rental;
+    journal.push(RunStep::Settling { total: rental.terms.token.show(rental.signed_total()) }).await;
+    let snapshot = driver.until(|snapshot| snapshot.receipt.is_some()).await;
+    match snapshot.receipt {
+        Some(receipt) => {
+            journal.push(RunStep::Settled { receipt: Box::new(receipt.as_ref().clone()), error }).await;
+            Ok(())
+        }
+        // the node is shutting down: the next start goes on
+        None => Err(snapshot.error.unwrap_or_else(|| {
+            ApiError::new(
+                ErrorKind::Failed,
+                "the node stopped before the rental was settled",
+                "start it again: it goes on",
+            )
+        })),
+    }
+}
+
+/// Says now and then how much was moved, as long as it is waited for.
+async fn report_moved(moved: &AtomicU64, journal: &Journal, step: impl Fn(u64) -> RunStep) -> Infallible {
+    let mut last = 0;
+    loop {
+        tokio::time::sleep(PROGRESS_PAUSE).await;
+        let now = moved.load(Ordering::Relaxed);
+        if now != last {
+            last = now;
+            journal.push(step(now)).await;
+        }
+    }
+}
+
+/// Repeats what failed only because the connection did.
+async fn retry<T, F: Future<Output = Result<T, AccessError>>>(act: impl Fn() -> F) -> Result<T, AccessError> {
+    let mut failures = 0;
+    loop {
+        match act().await {
+            Err(error) if error.is_passing() && failures < MAX_RECONNECTS => {
+                failures += 1;
+                tracing::debug!(%error, "trying again");
+                tokio::time::sleep(RECONNECT_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn access_error(error: &AccessError, what: &str) -> ApiError {
+    ApiError::new(ErrorKind::Failed, format!("{what}: {error}"), "")
+}

@@ -1,0 +1,231 @@
+//! From a query to an opened rental.
+
+use super::{Context, Plan};
+use crate::{
+    driver::{self, Driver, Snapshot},
+    journal::Journal,
+    negotiate::{self, NoPromise, Promise, chain_error},
+    records::{Job, Record},
+};
+use alloy_primitives::{Address, U256};
+use api::{
+    search::Match,
+    types::{ApiError, ErrorKind, RunStep},
+};
+use market::{
+    money::{Amount, parse_units},
+    rental::renter::{Input, Rental},
+    time::UnixMillis,
+};
+use settlement::{Chain, EscrowAccount, Follower, GAS_TO_APPROVE, GAS_TO_OPEN, Known, Purpose};
+use std::{path::PathBuf, time::Duration};
+use store::crash_point;
+
+/// How many offers are asked before giving up: enough to pass a few that were just taken.
+const MAX_OFFERS_ASKED: usize = 8;
+/// How long a node that has just started waits for the market to reach it.
+const DISCOVERY_WAIT: Duration = Duration::from_secs(10);
+/// How often an opening is looked for among the sent transactions, to show it.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Finds an offer, agrees with its provider, and opens the rental.
+pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> Result<Driver, ApiError> {
+    let matches = find(context, plan).await?;
+    let candidates = matches.len();
+    let mut last = None;
+    for chosen in matches.into_iter().take(MAX_OFFERS_ASKED) {
+        let account = context.account(&chosen.price.escrow);
+        let Some((account, follower)) = account else { continue };
+        let chain = account.sender().chain();
+        let (seconds, deposit) = afford(context, plan, &chosen)?;
+        journal.push(RunStep::Matched { offer: Box::new(chosen.row()), candidates }).await;
+        check_funds(context, chain, &chosen, deposit).await?;
+        match negotiate::ask(&context.parts, chain, &chosen, seconds, deposit).await {
+            Ok(promise) => return open(context, plan, account, follower, promise, journal).await,
+            // money and chains do not get better with another provider
+            Err(error @ NoPromise::Settlement(_)) => return Err(error.into_api(&chosen.ad.peer)),
+            Err(error) => {
+                let reason = error.to_string();
+                journal.push(RunStep::Refused { provider: chosen.ad.peer.to_base58(), reason }).await;
+                last = Some(error.into_api(&chosen.ad.peer));
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        ApiError::new(ErrorKind::NoMatch, "no offer can be paid by this node", "configure its [[chain]] and token")
+    }))
+}
+
+/// The matching offers; a node that has just started waits a little for the market to reach it.
+async fn find(context: &Context, plan: &Plan) -> Result<Vec<Match>, ApiError> {
+    let network = &context.parts.network;
+    let mut changes = network.watch_offers();
+    let deadline = context.started + DISCOVERY_WAIT;
+    loop {
+        let ads = network.offers();
+        let matches = plan.search.find(&ads, |price| negotiate::payable(&context.parts.accounts, price));
+        if !matches.is_empty() {
+            return Ok(matches);
+        }
+        if !matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+            let known: usize = ads.iter().map(|ad| ad.offers.len()).sum();
+            let message = match known {
+                0 => "no offers are known yet".to_owned(),
+                known => format!("none of the {known} offers known here matches `{}`", plan.request.query),
+            };
+            let peers = network.connected_peers().len();
+            return Err(ApiError::new(
+                ErrorKind::NoMatch,
+                message,
+                format!("see `node offers`; {peers} peers are connected"),
+            ));
+        }
+    }
+}
+
+/// For how long this offer can be rented within the limits, and what to lock for it.
+fn afford(context: &Context, plan: &Plan, chosen: &Match) -> Result<(u32, Amount), ApiError> {
+    let (token, rate) = (&chosen.price.token, chosen.price.rate);
+    let usage =
+        |what: &str, error: market::money::MoneyError| ApiError::new(ErrorKind::Usage, format!("{what}: {error}"), "");
+    let limit = |what: &str, text: &str| match text {
+        "" => Ok(None),
+        text => parse_units(text, token.decimals).map(Some).map_err(|error| usage(what, error)),
+    };
+    if let Some(dearest) = limit("max_hourly", &context.config.limits.max_hourly)?
+        && rate.hourly() > dearest
+    {
+        let message = format!(
+            "the cheapest match costs {} an hour, your limit is {}",
+            token.show(rate.hourly()),
+            token.show(dearest)
+        );
+        return Err(ApiError::new(ErrorKind::NoMatch, message, "raise max_hourly in [renter.limits]"));
+    }
+    let asked = limit("--max-spend", &plan.request.max_spend)?;
+    let configured = limit("max_spend_per_rental", &context.config.limits.max_spend_per_rental)?;
+    let most = [asked, configured].into_iter().flatten().min();
+    let seconds = plan.request.seconds.min(chosen.offer.max_seconds);
+    let seconds = most.map_or(seconds, |most| seconds.min(rate.seconds_for(most)));
+    let deposit = rate.for_seconds(seconds).max(chosen.price.min_deposit);
+    let too_little = seconds < chosen.offer.min_seconds || most.is_some_and(|most| deposit > most);
+    if too_little || deposit.get() == 0 {
+        let least = rate.for_seconds(chosen.offer.min_seconds).max(chosen.price.min_deposit);
+        let message = format!("the least this offer can be rented for is {}", token.show(least));
+        return Err(ApiError::new(ErrorKind::Funds, message, "raise --max-spend or --for"));
+    }
+    Ok((seconds, deposit))
+}
+
+/// Whether the wallet can lock the deposit and pay for the gas, before a provider is made to hold anything.
+async fn check_funds(context: &Context, chain: &Chain, chosen: &Match, deposit: Amount) -> Result<(), ApiError> {
+    let wallet = context.parts.wallet.address();
+    let token = &chosen.price.token;
+    let read = async {
+        Ok((chain.balance(token.address, wallet).await?, chain.coin_balance(wallet).await?, chain.fees().await?))
+    };
+    let (balance, coin, fees) = read.await.map_err(|error| chain_error(&error))?;
+    if balance < U256::from(deposit.get()) {
+        let have = token.show(Amount::new(balance.saturating_to()).unwrap_or(Amount::MAX));
+        let message = format!("the wallet {wallet} holds {have}, the deposit is {}", token.show(deposit));
+        return Err(ApiError::new(
+            ErrorKind::Funds,
+            message,
+            "send it more, or rent for less with --for or --max-spend",
+        ));
+    }
+    let pays_in_coin = token.address.is_zero();
+    let gas = fees.cost(if pays_in_coin { GAS_TO_OPEN } else { GAS_TO_OPEN + GAS_TO_APPROVE });
+    let need = gas + if pays_in_coin { U256::from(deposit.get()) } else { U256::ZERO };
+    if coin < need {
+        let message = format!(
+            "the wallet {wallet} has {} for gas, opening takes about {}",
+            show_coin(chain, coin),
+            show_coin(chain, need)
+        );
+        return Err(ApiError::new(ErrorKind::Funds, message, "send it some of the chain's own coin"));
+    }
+    Ok(())
+}
+
+/// An amount of the chain's own coin, with its symbol.
+fn show_coin(chain: &Chain, amount: U256) -> String {
+    chain.token(Address::ZERO).show(Amount::new(amount.saturating_to()).unwrap_or(Amount::MAX))
+}
+
+async fn open(
+    context: &Context,
+    plan: &Plan,
+    account: &EscrowAccount,
+    follower: &Follower,
+    promise: Promise,
+    journal: &Journal,
+) -> Result<Driver, ApiError> {
+    let Promise { quote, terms, terms_bytes, session, deposit, block } = promise;
+    let (chain, token) = (account.sender().chain(), terms.token.clone());
+    let mut rental = Rental::new(quote, terms, terms_bytes, deposit, block);
+    let id = rental.id;
+    let gas = chain.fees().await.map_or_else(|_| String::new(), |fees| show_coin(chain, fees.cost(GAS_TO_OPEN)));
+    let price_hour = token.show(rental.quote.quote.rate.hourly());
+    journal.push(RunStep::Quoted { id, deposit: token.show(deposit), price_hour, gas }).await;
+
+    let failed = |error: &dyn std::fmt::Display| ApiError::new(ErrorKind::Failed, error.to_string(), "");
+    rental.step(Input::Open, UnixMillis::now()).map_err(|error| failed(&error))?;
+    let request = &plan.request;
+    let out = request.out.as_ref().map_or_else(
+        || PathBuf::from(&request.working_directory).join("gpulease-out").join(id.hex8()),
+        |out| PathBuf::from(&request.working_directory).join(out),
+    );
+    let job = Job {
+        run: plan.run,
+        argv: request.argv.clone(),
+        env: request.env.clone(),
+        input: request.input.as_ref().map(PathBuf::from),
+        out,
+        uploaded: None,
+        ended: None,
+        fetched: None,
+    };
+    let record = Record { rental, session_key: session.key(), job, frozen_millis: 0, taken_up: 0 };
+    crash_point("renter", "quote", "accepted");
+    driver::write(&context.parts.store, record.clone()).await.map_err(|error| failed(&error))?;
+    crash_point("renter", "quote", "written");
+    let driver = driver::start(context.tools(account, follower), record).map_err(|error| chain_error(&error))?;
+    (context.register)(driver.clone());
+    follower.watch(id, block, Known::default()).await.map_err(|error| chain_error(&error))?;
+
+    see_opened(account, &driver, journal).await?;
+    Ok(driver)
+}
+
+/// Waits until the rental is open, or cannot be opened any more.
+pub(super) async fn see_opened(account: &EscrowAccount, driver: &Driver, journal: &Journal) -> Result<(), ApiError> {
+    let decided =
+        |snapshot: &Snapshot| snapshot.record.rental.opening.is_some() || snapshot.record.rental.phase.is_over();
+    let (mut watched, mut waiting) = (driver.clone(), driver.clone());
+    let snapshot = tokio::select! {
+        snapshot = watched.until(decided) => snapshot,
+        () = announce_opening(account, driver, journal) => waiting.until(decided).await,
+    };
+    match snapshot.record.rental.opening {
+        Some(opening) => {
+            journal.push(RunStep::Opened { tx: opening.tx, block: opening.block }).await;
+            Ok(())
+        }
+        None => Err(snapshot.error.unwrap_or_else(not_opened)),
+    }
+}
+
+pub(super) fn not_opened() -> ApiError {
+    ApiError::new(ErrorKind::Chain, "the rental was not opened", "try again")
+}
+
+/// Shows the opening transaction once it is sent.
+async fn announce_opening(account: &EscrowAccount, driver: &Driver, journal: &Journal) {
+    loop {
+        if let Ok(Some(record)) = account.sender().record(&Purpose::Open(driver.id)).await {
+            return journal.push(RunStep::Opening { tx: record.latest_hash() }).await;
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
