@@ -2,6 +2,7 @@
 //! misses a line; and a machine on which a hundred deaths leave nothing behind.
 
 use anyhow::{Context, Result, ensure};
+use api::types::RentalRow;
 use devnet::{Devnet, Node, NodeSpec, Signal, books::Books};
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 use tests::{
@@ -109,6 +110,9 @@ async fn nothing_is_leaked(deaths: usize) -> Result<String> {
 
 /// Rents a sandbox in which a program sleeps for longer than any test lasts.
 async fn rent(renter: &Node, provider: &Node) -> Result<Client> {
+    // a provider that has just been started may not have heard yet that its last rental is closed, and is busy until then
+    let closed = async || Ok(provider.json::<Vec<RentalRow>>(&["ps"]).await?.is_empty().then_some(()));
+    eventually("the end of the rental before", closed).await?;
     let client = Client::start(renter, ["run", "--for", "1h", "--", "sleep", "3000"])?;
     eventually("the program's start", async || Ok(client.said().contains("started").then_some(()))).await?;
     phase(provider, "serving").await?;
