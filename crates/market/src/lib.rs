@@ -12,6 +12,7 @@
 pub mod book;
 pub mod class;
 pub mod id;
+pub mod mandate;
 pub mod meter;
 pub mod money;
 pub mod offer;

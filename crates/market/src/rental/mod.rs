@@ -69,6 +69,9 @@ pub enum StepError {
     /// The chain does not show the rental open: not yet, or not any more.
     #[error("the chain does not show the rental open")]
     NotOpen,
+    /// The order to open is not one for this rental.
+    #[error(transparent)]
+    Mandate(#[from] crate::mandate::MandateFault),
     /// The voucher is not good.
     #[error(transparent)]
     Voucher(#[from] crate::meter::VoucherFault),

@@ -4,6 +4,7 @@
 use super::{Closing, Opening, StepError};
 use crate::{
     id::RentalId,
+    mandate::Mandate,
     meter::{Meter, Standing, Tariff, VoucherFault},
     money::Amount,
     quote::SignedQuote,
@@ -64,6 +65,8 @@ impl Phase {
 /// What happens to a rental.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// The renter asks that it be opened for it, and pays the first increment in advance.
+    Mandated(Mandate),
     /// The chain shows it open, at the confirmation depth.
     Opened(Opening),
     /// The chain went back, and the opening that it showed is no part of it any more.
@@ -98,6 +101,7 @@ impl Input {
     /// What happened, in a word.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Mandated(_) => "mandated",
             Self::Opened(_) => "opened",
             Self::OpeningUndone => "opening_undone",
             Self::BlockTime(_) => "block_time",
@@ -119,6 +123,8 @@ impl Input {
 /// What the driver must do. Each may be done twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Send the opening that the renter mandated.
+    SendOpen,
     /// Make the sandbox, then report `SandboxReady` or `SandboxFailed`.
     Prepare,
     /// Stop the sandbox from running, keeping it.
@@ -156,6 +162,9 @@ pub struct Rental {
     pub worth_claiming: Option<Amount>,
     /// Where it stands.
     pub phase: Phase,
+    /// The renter's order to open it in its name, if it does not do that itself.
+    #[serde(default)]
+    pub mandate: Option<Mandate>,
     /// The opening, once seen.
     pub opening: Option<Opening>,
     /// The start of the meter and the provider's signature over it.
@@ -205,6 +214,7 @@ impl Rental {
             quoted_at_block,
             worth_claiming: None,
             phase: Phase::Held,
+            mandate: None,
             opening: None,
             ready: None,
             preparing_since: None,
@@ -287,6 +297,7 @@ impl Rental {
     /// Takes an input and says what must be done about it.
     pub fn step(&mut self, input: Input, now: UnixMillis) -> Result<Vec<Effect>, StepError> {
         match input {
+            Input::Mandated(mandate) => self.mandated(mandate),
             Input::Opened(opening) => Ok(self.opened(opening, now)),
             Input::OpeningUndone => Ok(self.opening_undone(now)),
             Input::BlockTime(time) => Ok(self.block_time(time)),
@@ -310,7 +321,7 @@ impl Rental {
         // one that was closed before has a receipt that does not hold any more
         let retract = self.slot_freed.then_some(Effect::Retract);
         let [first, second] = match self.phase {
-            Phase::Held => [retract, self.keeps_sandbox().then_some(Effect::Freeze)],
+            Phase::Held => return retract.into_iter().chain(self.awaited()).collect(),
             Phase::Lapsed => [None, None],
             Phase::Closed => [Some(Effect::Receipt), Some(Effect::FreeSlot)],
             Phase::Preparing => [Some(Effect::Prepare), None],
@@ -319,6 +330,27 @@ impl Rental {
             Phase::Closing => return retract.into_iter().chain([Effect::Destroy, Effect::Close]).collect(),
         };
         first.into_iter().chain(second).collect()
+    }
+
+    /// What is done while the chain does not show it open: a sandbox of before stays frozen, and a mandated opening is sent.
+    fn awaited(&self) -> impl Iterator<Item = Effect> + use<> {
+        let freeze = self.keeps_sandbox().then_some(Effect::Freeze);
+        let open = self.mandate.as_ref().filter(|_| self.stopped_at.is_none()).map(|_| Effect::SendOpen);
+        freeze.into_iter().chain(open)
+    }
+
+    fn mandated(&mut self, mandate: Mandate) -> Result<Vec<Effect>, StepError> {
+        mandate.check(&self.quote, self.terms.increment_millis)?;
+        match (self.phase, &self.mandate) {
+            // asked again because our answer was lost
+            (_, Some(before)) if *before == mandate => Ok(vec![]),
+            (Phase::Held, None) if self.opening.is_none() && self.voucher.is_none() => {
+                self.voucher = Some(mandate.advance);
+                self.mandate = Some(mandate);
+                Ok(vec![Effect::SendOpen])
+            }
+            _ => Err(StepError::WrongPhase { phase: self.phase.name() }),
+        }
     }
 
     fn opened(&mut self, opening: Opening, now: UnixMillis) -> Vec<Effect> {
@@ -352,12 +384,11 @@ impl Rental {
         }
         let retract = self.closing.take().map(|_| Effect::Retract);
         (self.claimed, self.claimed_at, self.claiming, self.stop_time) = (Amount::ZERO, None, None, None);
-        let freeze = matches!(self.phase, Phase::Serving | Phase::Frozen).then_some(Effect::Freeze);
-        if freeze.is_some() {
+        if matches!(self.phase, Phase::Serving | Phase::Frozen) {
             self.frozen_since.get_or_insert(now);
         }
         self.phase = Phase::Held;
-        retract.into_iter().chain(freeze).collect()
+        retract.into_iter().chain(self.awaited()).collect()
     }
 
     fn block_time(&mut self, time: u64) -> Vec<Effect> {
@@ -415,6 +446,8 @@ impl Rental {
             return vec![];
         }
         self.fault = Some(Refusal::new(RefusalCode::Internal, why));
+        // nothing was served, and not by the renter's fault: its advance goes back too
+        self.voucher = None;
         self.wind_down(now)
     }
 

@@ -4,6 +4,7 @@
 use super::{Closing, Opening, StepError};
 use crate::{
     id::{PeerId, RentalId, peer_text},
+    mandate::Mandate,
     meter::{Meter, Tariff},
     money::Amount,
     quote::SignedQuote,
@@ -136,7 +137,7 @@ impl Input {
 /// What the driver must do. Each may be done twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Send the opening transaction.
+    /// Send the opening transaction, or the mandate to the provider.
     SendOpen,
     /// Sign and send a voucher for this total.
     Sign(Amount),
@@ -172,6 +173,9 @@ pub struct Rental {
     pub quoted_at_block: u64,
     /// What is, or will be, locked.
     pub deposit: Amount,
+    /// The order to the provider to open it, if the renter does not do that itself.
+    #[serde(default)]
+    pub mandate: Option<Mandate>,
     /// Where it stands.
     pub phase: Phase,
     /// The opening, once seen.
@@ -220,6 +224,7 @@ impl Rental {
             terms_bytes,
             quoted_at_block,
             deposit,
+            mandate: None,
             phase: Phase::Quoted,
             opening: None,
             opened_at: None,
@@ -237,6 +242,11 @@ impl Rental {
             stop_time: None,
             closing: None,
         }
+    }
+
+    /// The same rental, to be opened by its provider. What is paid in advance is the first voucher.
+    pub fn opened_by_provider(self, mandate: Mandate) -> Self {
+        Self { voucher: Some(mandate.advance), mandate: Some(mandate), ..self }
     }
 
     /// The numbers the meter runs by.

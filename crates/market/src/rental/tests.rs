@@ -3,6 +3,7 @@
 use super::{Closing, Opening, StepError, provider, renter};
 use crate::{
     id::{DeviceId, RentalId, numbered_peer},
+    mandate::{Funding, MAX_FUNDING_SIGNATURE, Mandate},
     money::{Amount, Rate, Token},
     offer::Hardware,
     quote::{Quote, SignedQuote},
@@ -175,24 +176,33 @@ mod provider_side {
     }
 
     /// With the session's key, for vouchers that count.
-    fn payable() -> (Rental, SecretKey) {
+    fn payable_quote() -> (Rental, SecretKey) {
         let session = SecretKey::from_byte_array([7; 32]).unwrap();
         let (mut quote, terms) = agreed();
         let public = session.public_key(SECP256K1).serialize_uncompressed();
         quote.quote.renter_key = Address::from_raw_public_key(&public[1..]);
-        let mut rental = Rental::new(quote, terms, Bytes::new(), 5);
+        (Rental::new(quote, terms, Bytes::new(), 5), session)
+    }
+
+    fn payable() -> (Rental, SecretKey) {
+        let (mut rental, session) = payable_quote();
         rental.step(Input::Opened(opening()), at(0)).unwrap();
         rental.step(Input::SandboxReady(signature()), at(0)).unwrap();
         (rental, session)
     }
 
-    fn pay(rental: &mut Rental, session: &SecretKey, total: u128, now: u64) -> Vec<Effect> {
+    fn voucher(rental: &Rental, session: &SecretKey, total: u128) -> SignedVoucher {
         let cumulative = Amount::new(total).unwrap();
         let digest = rental.quote.escrow.digest(&SignedVoucher::statement(rental.id, cumulative));
         let signed = SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest.0), session);
         let (parity, bytes) = signed.serialize_compact();
         let signature = Signature::from_bytes_and_parity(&bytes, i32::from(parity) == 1);
-        rental.step(Input::Voucher(SignedVoucher { id: rental.id, cumulative, signature }), at(now)).unwrap()
+        SignedVoucher { id: rental.id, cumulative, signature }
+    }
+
+    fn pay(rental: &mut Rental, session: &SecretKey, total: u128, now: u64) -> Vec<Effect> {
+        let voucher = voucher(rental, session, total);
+        rental.step(Input::Voucher(voucher), at(now)).unwrap()
     }
 
     #[test]
@@ -246,6 +256,68 @@ mod provider_side {
         rental.step(Input::ClaimFailed, at(9_000)).unwrap();
         assert_eq!(rental.step(Input::BlockTime(start + 2 * half), at(9_000)), Ok(vec![]));
         assert_eq!(rental.step(Input::BlockTime(start + 2 * half + 60), at(9_000)), Ok(vec![Effect::Claim]));
+    }
+
+    /// An order to open by the session key `session`, with an advance of `total`.
+    fn mandate(rental: &Rental, session: &SecretKey, total: u128) -> Mandate {
+        let (deposit, funding) = (opening().deposit, Funding::Authorization { signature: Bytes::from([7; 65]) });
+        Mandate { deposit, funding, advance: voucher(rental, session, total) }
+    }
+
+    #[test]
+    fn a_mandated_rental_is_opened_by_the_provider_until_it_is_open_or_lapses() {
+        let (mut rental, session) = payable_quote();
+        let order = mandate(&rental, &session, 10);
+        assert_eq!(rental.step(Input::Mandated(order.clone()), at(0)), Ok(vec![Effect::SendOpen]));
+        assert_eq!((rental.covered(), rental.phase), (Amount::new(10).unwrap(), Phase::Held));
+        assert_eq!(rental.resume(), vec![Effect::SendOpen]);
+        assert_eq!(rental.step(Input::Mandated(order.clone()), at(1)), Ok(vec![]), "asked again, it is under way");
+        assert!(rental.step(Input::Mandated(Mandate { deposit: Amount::new(99).unwrap(), ..order }), at(1)).is_err());
+        let mut late = rental.clone();
+        assert_eq!(rental.step(Input::Opened(opening()), at(2)), Ok(vec![Effect::Prepare]));
+        assert_eq!(rental.step(Input::OpeningUndone, at(3)), Ok(vec![Effect::SendOpen]));
+        assert_eq!(late.step(Input::BlockTime(2_001), at(4)), Ok(vec![Effect::FreeSlot]));
+    }
+
+    #[test]
+    fn the_advance_is_served_before_anything_else_is_due() {
+        let (mut rental, session) = payable_quote();
+        rental.step(Input::Mandated(mandate(&rental, &session, 10)), at(0)).unwrap();
+        rental.step(Input::Opened(opening()), at(0)).unwrap();
+        rental.step(Input::SandboxReady(signature()), at(0)).unwrap();
+        assert_eq!(rental.step(Input::Tick, at(19_999)), Ok(vec![]));
+        assert_eq!(rental.step(Input::Tick, at(20_000)), Ok(vec![Effect::Freeze]));
+    }
+
+    #[test]
+    fn a_provider_that_fails_keeps_no_advance() {
+        let (mut rental, session) = payable_quote();
+        rental.step(Input::Mandated(mandate(&rental, &session, 10)), at(0)).unwrap();
+        rental.step(Input::Opened(opening()), at(0)).unwrap();
+        rental.step(Input::SandboxFailed("no disk left".into()), at(1)).unwrap();
+        assert_eq!(rental.step(Input::Finish(Some(voucher(&rental, &session, 10))), at(2)), Ok(vec![]));
+        assert_eq!((rental.phase, rental.covered()), (Phase::Closing, Amount::ZERO));
+    }
+
+    #[test]
+    fn an_order_that_does_not_fit_the_quote_is_refused_for_its_reason() {
+        let (mut rental, session) = payable_quote();
+        let good = mandate(&rental, &session, 10);
+        let mut refused = |order: Mandate| match rental.step(Input::Mandated(order), at(0)) {
+            Err(StepError::Mandate(fault)) => fault.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let low =
+            Mandate { advance: SignedVoucher { cumulative: Amount::new(9).unwrap(), ..good.advance }, ..good.clone() };
+        assert!(refused(low).contains("the first increment costs 10"));
+        let none = Mandate { deposit: Amount::ZERO, ..good.clone() };
+        assert!(refused(none).contains("not between"));
+        let over = Mandate { deposit: Amount::new(1_000_000).unwrap(), ..good.clone() };
+        assert!(refused(over).contains("not between"));
+        let forged = Mandate { advance: SignedVoucher { signature: signature(), ..good.advance }, ..good.clone() };
+        assert!(refused(forged).contains("not signed"));
+        let long = Funding::Authorization { signature: vec![1; MAX_FUNDING_SIGNATURE + 1].into() };
+        assert!(refused(Mandate { funding: long, ..good }).contains("4097 bytes"));
     }
 
     #[test]

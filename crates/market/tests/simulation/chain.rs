@@ -34,6 +34,8 @@ pub(crate) enum Purpose {
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Open(Box<SignedQuote>, Amount),
+    /// With the renter's signature towards the token: by anyone.
+    OpenFor(Box<SignedQuote>, Amount),
     Claim(SignedVoucher),
     Close(Option<SignedVoucher>),
     Release(SignedRelease),
@@ -269,9 +271,9 @@ fn execute(
     tx: B256,
 ) -> Result<Option<Happening>, Revert> {
     let renter = from == Account::Of(Side::Renter);
-    if let Call::Open(quote, deposit) = call {
+    if let Call::Open(quote, deposit) | Call::OpenFor(quote, deposit) = call {
         let terms = &quote.quote;
-        if !renter {
+        if !renter && matches!(call, Call::Open(..)) {
             return Err(Revert::NotRenter);
         }
         if time > u64::from(terms.expiry) {
@@ -293,7 +295,7 @@ fn execute(
     }
     let rental = state.rentals.get_mut(&id).filter(|rental| rental.closing.is_none()).ok_or(Revert::NotOpen)?;
     let (paid, elapsed, kind) = match call {
-        Call::Open(..) => return Err(Revert::QuoteUsed),
+        Call::Open(..) | Call::OpenFor(..) => return Err(Revert::QuoteUsed),
         Call::Claim(voucher) => {
             checked.voucher(id, voucher, &rental.quote)?;
             let (due, _) = rental.due(voucher.cumulative, time);

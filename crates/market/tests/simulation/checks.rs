@@ -18,7 +18,7 @@
 //! a side, a stranger's `finalize` ends it. Paid and refunded are the deposit. What the chain took back has no receipt.
 
 use crate::{
-    chain::{Happening, Purpose, Transaction},
+    chain::{Call, Happening, Purpose, Transaction},
     plan::Side,
     world::{Shared, World},
 };
@@ -36,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) deep_reorganisations: u64,
     pub(crate) undone: u64,
     pub(crate) claims: u64,
+    /// Openings by the provider, in the renter's name.
+    pub(crate) mandated: u64,
 }
 
 impl Tally {
@@ -49,6 +51,7 @@ impl Tally {
             deep_reorganisations: self.deep_reorganisations + other.deep_reorganisations,
             undone: self.undone + other.undone,
             claims: self.claims + other.claims,
+            mandated: self.mandated + other.mandated,
         }
     }
 }
@@ -170,6 +173,11 @@ impl World {
             }
             let Some(voucher) = rental.voucher else { continue };
             let seconds = |millis: u64| rental.quote.quote.rate.for_seconds(millis.div_ceil(1_000) as u32);
+            // what is paid for being let in without gas
+            let ahead = rental.mandate.as_ref().map_or(Amount::ZERO, |mandate| mandate.advance.cumulative);
+            if voucher.cumulative <= ahead && ahead <= seconds(tau) {
+                continue;
+            }
             let Some((first, last)) = self.s.facts.heard.get(id) else {
                 faults.push(format!("{}: signed {} without a Ready", id.short(), voucher.cumulative));
                 continue;
@@ -202,6 +210,7 @@ impl World {
             let block = &s.chain.blocks[number as usize];
             for (transaction, success) in &block.mined {
                 story.push(format!("block {number}: {:?} {:?} {success}", transaction.from, transaction.purpose));
+                s.facts.tally.mandated += u64::from(*success && matches!(transaction.call, Call::OpenFor(..)));
                 s.facts.tally.claims += u64::from(*success && matches!(transaction.purpose, Purpose::Claim(_)));
                 let twice = |(other, went): &&(Transaction, bool), at: u64| {
                     other.hash != transaction.hash

@@ -4,6 +4,7 @@ use crate::world::{Event, Shared};
 use alloy_primitives::Signature;
 use market::{
     id::RentalId,
+    mandate::Mandate,
     money::Amount,
     signed::{SignedRelease, SignedVoucher},
     time::UnixMillis,
@@ -15,6 +16,7 @@ const LATE_COPY: u64 = 15_000;
 /// From renter to provider.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
+    Open(Box<Mandate>),
     Status,
     Voucher(SignedVoucher),
     Finish(Option<SignedVoucher>),

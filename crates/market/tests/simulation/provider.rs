@@ -26,6 +26,8 @@ use std::collections::BTreeMap;
 const HOLD: u64 = 30;
 /// How long a closing rests before it is asked for again.
 const CLOSE_RETRY: u64 = 5_000;
+/// How long a mandated opening that failed rests before it is tried again.
+const OPEN_RETRY: u64 = 5_000;
 /// How often a provider without a running meter looks around.
 const IDLE_TICK: u64 = 1_000;
 
@@ -35,6 +37,8 @@ pub(crate) struct Live {
     preparing: bool,
     /// When a closing is asked for again.
     close_at: Option<u64>,
+    /// When a mandated opening is tried again.
+    open_at: Option<u64>,
 }
 
 /// See the module.
@@ -107,7 +111,7 @@ impl Provider {
             self.slot = self.slot.or(rental.occupies_slot().then_some(id));
             let lost = phase != Phase::Preparing && rental.keeps_sandbox() && !self.sandboxes.contains_key(&id);
             let effects = rental.resume();
-            self.live.insert(id, Live { rental, preparing: false, close_at: None });
+            self.live.insert(id, Live { rental, preparing: false, close_at: None, open_at: None });
             self.act(s, id, effects)?;
             if lost {
                 self.happened(s, id, Input::Evict)?;
@@ -133,7 +137,7 @@ impl Provider {
         self.fuse.point()?;
         self.disk.insert(id, rental.clone());
         self.slot = Some(id);
-        self.live.insert(id, Live { rental, preparing: false, close_at: None });
+        self.live.insert(id, Live { rental, preparing: false, close_at: None, open_at: None });
         s.note(|| format!("provider quotes {}", id.short()));
         self.fuse.point()?;
         Ok(Some(promised))
@@ -197,6 +201,7 @@ impl Provider {
                 s.fail(format!("{}: a renter that pays is frozen", id.short()));
             }
             match effect {
+                Effect::SendOpen => self.open(s, id)?,
                 Effect::Prepare => self.prepare(s, id),
                 Effect::Freeze if s.plan.has(Bug::FreezeNever) => {}
                 Effect::Freeze if s.plan.has(Bug::FreezeTooLate) => s.later(2_000, Event::LateFreeze(self.epoch, id)),
@@ -258,6 +263,16 @@ impl Provider {
         self.input(s, id, Input::SandboxReady(signature), now).map(|_| ())
     }
 
+    /// Opens in the renter's name.
+    fn open(&mut self, s: &mut Shared, id: RentalId) -> Result<(), Crashed> {
+        let Some(live) = self.live.get_mut(&id).filter(|live| live.rental.phase == Phase::Held) else { return Ok(()) };
+        let Some(mandate) = live.rental.mandate.clone() else { return Ok(()) };
+        live.open_at = Some(s.now + OPEN_RETRY);
+        let call = Call::OpenFor(Box::new(live.rental.quote.clone()), mandate.deposit);
+        let _ = self.sender.submit(s, &mut self.fuse, id, Purpose::Open, call)?;
+        Ok(())
+    }
+
     fn close(&mut self, s: &mut Shared, id: RentalId) -> Result<(), Crashed> {
         let Some(live) = self.live.get_mut(&id) else { return Ok(()) };
         let vice = s.plan.provider_vice;
@@ -311,7 +326,7 @@ impl Provider {
                 },
             };
             s.facts.tally.undone += 1;
-            self.live.entry(id).or_insert(Live { rental, preparing: false, close_at: None });
+            self.live.entry(id).or_insert(Live { rental, preparing: false, close_at: None, open_at: None });
             self.happened(s, id, input)?;
         }
         Ok(())
@@ -356,6 +371,9 @@ impl Provider {
             let Some(live) = self.live.get(&id) else { continue };
             if s.plan.provider_vice != Some(ProviderVice::NeverEnds) && live.rental.opening.is_some() {
                 self.happened(s, id, Input::Tick)?;
+            }
+            if self.live.get(&id).is_some_and(|live| live.open_at.is_some_and(|at| at <= s.now)) {
+                self.open(s, id)?;
             }
             let due = |live: &Live| live.rental.phase == Phase::Closing && live.close_at.is_some_and(|at| at <= s.now);
             if self.live.get(&id).is_some_and(due) {

@@ -14,6 +14,7 @@ use crate::{
 };
 use market::{
     id::RentalId,
+    mandate::{self, Funding, Mandate},
     money::Amount,
     rental::{
         Closing, provider,
@@ -118,8 +119,16 @@ impl Renter {
         promised: provider::Rental,
         deposit: Amount,
     ) -> Result<(), Crashed> {
-        let rental = Rental::new(promised.quote, promised.terms, no_bytes(), deposit, s.chain.head());
+        let mut rental = Rental::new(promised.quote, promised.terms, no_bytes(), deposit, s.chain.head());
         let id = rental.id;
+        if s.plan.mandated {
+            let ahead = mandate::advance(&rental.quote.quote, s.plan.increment_millis, deposit);
+            s.facts.signed(id, ahead);
+            let key = if s.plan.renter_vice == Some(RenterVice::Forges) { &KEYS.stranger } else { &KEYS.session };
+            let (advance, signature) = (key.voucher(id, ahead), no_bytes());
+            rental =
+                rental.opened_by_provider(Mandate { deposit, funding: Funding::Authorization { signature }, advance });
+        }
         self.fuse.point()?;
         self.disk.insert(id, rental.clone());
         self.adopt(rental);
@@ -195,6 +204,16 @@ impl Renter {
             return Ok(());
         };
         live.open_at = Some(s.now + CHAIN_PAUSE);
+        if let Some(mandate) = live.rental.mandate.clone() {
+            if s.plan.honest(Side::Renter)
+                && self.disk.get(&id).map(|kept| &kept.mandate) != Some(&Some(mandate.clone()))
+            {
+                s.fail(format!("{}: mandates what is not on disk", id.short()));
+            }
+            let ticket = self.ticket(s, id, ANSWER);
+            ask(s, ticket, Request::Open(Box::new(mandate)));
+            return Ok(());
+        }
         let call = Call::Open(Box::new(live.rental.quote.clone()), live.rental.deposit);
         let opened = self.sender.submit(s, &mut self.fuse, id, Purpose::Open, call)?;
         if opened.is_ok() && s.plan.renter_vice == Some(RenterVice::OpensAndStops) {

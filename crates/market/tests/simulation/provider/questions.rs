@@ -29,6 +29,10 @@ impl Provider {
             return Ok(());
         };
         match request {
+            Request::Open(mandate) => {
+                // the answer tells nothing that the chain does not tell better
+                let _ = self.input(s, id, Input::Mandated(*mandate), Self::now(s))?;
+            }
             Request::Status => {
                 let response = Response::Status { ready: live.rental.ready, fault: live.rental.fault.is_some() };
                 answer(s, ticket, response);
