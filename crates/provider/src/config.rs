@@ -26,6 +26,9 @@ pub struct Config {
     pub max_seconds: u32,
     /// How long a quote holds a slot, in seconds of block time; at most 120.
     pub hold_seconds: u32,
+    /// How many rentals an hour are opened for renters who have no coin for gas: the owner pays that gas, the renter the first increment
+    /// in advance. 0: none.
+    pub mandates_per_hour: u32,
     /// How long an advertisement lives, in seconds; refreshed at about a third of it.
     pub ad_lifetime_seconds: u32,
     /// The slots to rent out.
@@ -46,6 +49,7 @@ impl Default for Config {
             min_seconds: 10,
             max_seconds: 7 * 86_400,
             hold_seconds: 30,
+            mandates_per_hour: 60,
             ad_lifetime_seconds: 900,
             slot: vec![],
             pricing: vec![],

@@ -6,6 +6,7 @@
 
 mod chain;
 mod commands;
+mod mandates;
 mod questions;
 mod streams;
 
@@ -19,8 +20,10 @@ use crate::{
 };
 use api::types::{ApiError, Receipt, RentalRow, RentalStory};
 use chain::Heard;
+use mandates::Favours;
 use market::{
     id::{PeerId, RentalId},
+    mandate::Mandate,
     money::Amount,
     offer::{Binding, MAX_BINDING_LIFETIME},
     rental::{
@@ -104,6 +107,8 @@ struct Live {
     sessions: CancellationToken,
     /// A sandbox is being made.
     preparing: bool,
+    /// A mandated opening is under way, or rests until this moment.
+    opening: Option<Option<UnixMillis>>,
     /// A closing is under way, or rests until this moment.
     closing: Option<Option<UnixMillis>>,
     /// A claim is under way.
@@ -115,7 +120,16 @@ struct Live {
 impl Live {
     fn new(rental: Rental, keeper: Option<Keeper>) -> Self {
         let sessions = CancellationToken::new();
-        Self { rental, keeper, sessions, preparing: false, closing: None, claiming: false, alarm: Alarm::default() }
+        Self {
+            rental,
+            keeper,
+            sessions,
+            preparing: false,
+            opening: None,
+            closing: None,
+            claiming: false,
+            alarm: Alarm::default(),
+        }
     }
 }
 
@@ -130,6 +144,10 @@ struct Settling {
 enum Done {
     /// The renter's balance and the chain's time, for the question of this number.
     Weighed { number: u64, result: Result<Weighed, SettlementError> },
+    /// Whether a mandated opening would go through.
+    Tried { id: RentalId, mandate: Box<Mandate>, reply: Reply, result: Result<(), SettlementError> },
+    /// A mandated opening, for better or worse.
+    Opening { id: RentalId, result: Result<(), SettlementError> },
     /// The sandbox of a rental.
     Prepared { id: RentalId, result: Result<Arc<dyn Sandbox>, sandbox::Error> },
     /// A part-way claim: what the escrow has paid out in all.
@@ -144,6 +162,8 @@ enum Done {
 
 /// What the chain says about a renter who asks.
 struct Weighed {
+    /// The wallet signed the question.
+    signed: bool,
     balance: alloy_primitives::U256,
     block: u64,
     block_time: u64,
@@ -175,6 +195,7 @@ pub(crate) struct Supervisor {
     live: HashMap<RentalId, Live>,
     asking: HashMap<u64, Asking>,
     asked: u64,
+    favours: Favours,
     work: JoinSet<Done>,
     sessions: usize,
     advertised: Option<AdDraft>,
@@ -227,6 +248,7 @@ impl Supervisor {
             live: HashMap::new(),
             asking: HashMap::new(),
             asked: 0,
+            favours: Favours::default(),
             work: JoinSet::new(),
             sessions: 0,
             advertised: None,
@@ -342,6 +364,8 @@ impl Supervisor {
         let now = UnixMillis::now();
         match done {
             Done::Weighed { number, result } => self.weighed(number, result).await,
+            Done::Tried { id, mandate, reply, result } => self.tried(id, *mandate, reply, result).await,
+            Done::Opening { id, result } => self.opening_ended(id, result, now),
             Done::Prepared { id, result } => self.prepared(id, result, now).await,
             Done::Claim { id, result } => self.claim_ended(id, result, now).await,
             Done::Closing { id, result } => self.closing_ended(id, result, now),
@@ -384,6 +408,9 @@ impl Supervisor {
         let ids: Vec<_> = self.live.values().filter(runs).map(|live| live.rental.id).collect();
         for id in ids {
             self.happened(id, Input::Tick, now).await;
+        }
+        for id in self.openings_due(now) {
+            self.open(id);
         }
         for id in self.closings_due(now) {
             self.close(id);
@@ -449,6 +476,7 @@ impl Supervisor {
     fn act(&mut self, id: RentalId, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
+                Effect::SendOpen => self.open(id),
                 Effect::Prepare => self.prepare(id),
                 Effect::Freeze | Effect::Thaw => {
                     if let Some(keeper) = self.live.get(&id).and_then(|live| live.keeper.as_ref()) {

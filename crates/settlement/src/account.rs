@@ -3,15 +3,18 @@
 use crate::{
     bindings::{Erc20, RentalEscrow, terms, wide},
     error::SettlementError,
+    funding::{self, Decoded, Means, Way},
+    payer::Payer,
     sender::TransactionSender,
     transactions::{Call, Confirmed, Purpose},
 };
 use alloy::{
-    primitives::{Address, Bytes, Signature, U256},
+    primitives::{Address, B256, Bytes, Signature, U256},
     sol_types::SolCall,
 };
 use market::{
     id::RentalId,
+    mandate::{Funding, Mandate},
     money::Amount,
     quote::{Quote, SignedQuote},
     signed::{SignedRelease, SignedVoucher},
@@ -19,11 +22,21 @@ use market::{
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
+/// How a deposit gets into the escrow, and who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// The renter sends the opening, and pays its gas.
+    Own(Way),
+    /// The renter has no coin for gas: the provider sends what it signs.
+    Mandate(Way),
+}
+
 /// One account at one escrow. Cheap to clone. Every operation waits for confirmation, within a bound; dropped or timed out, what was sent
 /// stays under way, and asking again goes on waiting.
 #[derive(Clone, Debug)]
 pub struct EscrowAccount {
     sender: TransactionSender,
+    payer: Payer,
     /// Held from an approval to the opening that uses it up: approvals replace each other, so two openings must not overlap.
     approving: Arc<Mutex<()>>,
 }
@@ -31,7 +44,8 @@ pub struct EscrowAccount {
 impl EscrowAccount {
     /// The account behind `sender`. Make one for each sender, and clone it.
     pub fn new(sender: TransactionSender) -> Self {
-        Self { sender, approving: Arc::default() }
+        let payer = Payer::own(sender.wallet().clone());
+        Self { sender, payer, approving: Arc::default() }
     }
 
     /// What it sends with.
@@ -39,31 +53,166 @@ impl EscrowAccount {
         &self.sender
     }
 
-    /// Opens the rental, as its renter, with `deposit` paid in. For a token the escrow is first allowed to take exactly that, in a
-    /// transaction of its own, unless it may already.
-    pub async fn open(&self, quote: &SignedQuote, deposit: Amount) -> Result<Confirmed, SettlementError> {
-        let here = self.sender.chain().escrow();
-        if quote.escrow != here {
-            return Err(SettlementError::OtherEscrow { quoted: quote.escrow, here });
+    /// The same, with a smart account of the wallet's as the one that pays and is refunded.
+    pub async fn paying_from(self, account: Address) -> Result<Self, SettlementError> {
+        let payer = Payer::account(self.sender.chain(), account, self.sender.wallet().clone()).await?;
+        Ok(Self { payer, ..self })
+    }
+
+    /// Who pays.
+    pub const fn payer(&self) -> &Payer {
+        &self.payer
+    }
+
+    /// How a deposit would be paid in, at the least cost that this account can bear; or what it lacks.
+    pub async fn path(&self, token: Address, deposit: Amount) -> Result<Path, SettlementError> {
+        let (chain, payer) = (self.sender.chain(), &self.payer);
+        self.check_balance(token, deposit).await?;
+        let (coin, fees) = (chain.coin_balance(self.sender.address()).await?, chain.fees().await?);
+        let no_gas = |way: Way, value: U256| SettlementError::InsufficientGas {
+            account: self.sender.address(),
+            have: coin,
+            need: fees.cost(way.gas()) + value,
+            purpose: Box::new(Purpose::Other("opening a rental".to_owned())),
+        };
+        if token.is_zero() {
+            let affordable = coin >= fees.cost(Way::Coin.gas()) + wide(deposit);
+            return match payer.is_own() {
+                true if affordable => Ok(Path::Own(Way::Coin)),
+                true => Err(no_gas(Way::Coin, wide(deposit))),
+                false => Err(self.no_way(token, "a smart account pays in tokens only")),
+            };
         }
+        let ways = Means::of(chain, token, payer.address()).await?.ways(payer, deposit);
+        let affordable = |way: &&Way| coin >= fees.cost(way.gas());
+        if let Some(way) = ways.iter().find(affordable) {
+            return Ok(Path::Own(*way));
+        }
+        match (ways.iter().find(|way| way.can_be_mandated()), ways.first()) {
+            (Some(way), _) => Ok(Path::Mandate(*way)),
+            (None, Some(way)) => Err(no_gas(*way, U256::ZERO)),
+            (None, None) => {
+                Err(self.no_way(token, "the token takes no signatures (ERC-3009), and Permit2 has no allowance"))
+            }
+        }
+    }
+
+    fn no_way(&self, token: Address, why: &str) -> SettlementError {
+        let token = self.sender.chain().token(token).symbol;
+        SettlementError::NoWay { account: self.payer.address(), token, why: why.to_owned() }
+    }
+
+    /// What will be signed, or sent, to pay a deposit in: for a person to read before it is.
+    pub async fn decoded(
+        &self,
+        quote: &SignedQuote,
+        deposit: Amount,
+        way: Way,
+    ) -> Result<Vec<Decoded>, SettlementError> {
+        let (chain, payer) = (self.sender.chain(), &self.payer);
+        let means = Means::of(chain, quote.quote.token, payer.address()).await?;
+        Ok(funding::decoded(chain, &means, payer, quote, deposit, way))
+    }
+
+    /// Signs what lets the provider open the rental in the payer's name.
+    pub async fn fund(&self, quote: &SignedQuote, deposit: Amount, way: Way) -> Result<Funding, SettlementError> {
+        self.check_here(quote)?;
+        let (chain, payer) = (self.sender.chain(), &self.payer);
+        let means = Means::of(chain, quote.quote.token, payer.address()).await?;
+        let signed = funding::sign(chain, &means, payer, quote, deposit, way)?;
+        signed.ok_or_else(|| self.no_way(quote.quote.token, way.name()))
+    }
+
+    /// Opens the rental, as its renter, with `deposit` paid in: in the cheapest way that the token and the account allow, which is found
+    /// by trying each on the chain's state without sending it.
+    pub async fn open(&self, quote: &SignedQuote, deposit: Amount) -> Result<Confirmed, SettlementError> {
+        self.check_here(quote)?;
         let purpose = Purpose::Open(quote.id());
-        let known = self.sender.record(&purpose).await?.is_some_and(|record| record.settles());
-        if known {
+        if self.sender.record(&purpose).await?.is_some_and(|record| record.settles()) {
             return self.sender.confirmed(&purpose).await;
         }
         let token = quote.quote.token;
-        let data = RentalEscrow::openCall {
-            q: terms(&quote.quote),
-            deposit: deposit.into(),
-            providerSig: encode(&quote.signature),
-        };
-        let value = if token.is_zero() { wide(deposit) } else { U256::ZERO };
         if token.is_zero() {
-            return self.send(purpose, data, value).await;
+            return self.send(purpose, opening(quote, deposit), wide(deposit)).await;
         }
-        let _one_at_a_time = self.approving.lock().await;
-        self.approve(token, deposit).await?;
-        self.send(purpose, data, value).await
+        // held until the opening is on its way: two of them must not count on one allowance
+        let one_at_a_time = self.approving.lock().await;
+        self.check_balance(token, deposit).await?;
+        let means = Means::of(self.sender.chain(), token, self.payer.address()).await?;
+        let mut refused = self.no_way(token, "the token takes no signatures (ERC-3009), and Permit2 has no allowance");
+        for way in means.ways(&self.payer, deposit) {
+            match self.submit(&means, quote, deposit, way).await {
+                Ok(()) => {
+                    let outcome = self.sender.confirmed(&purpose).await;
+                    drop(one_at_a_time);
+                    return outcome;
+                }
+                // this token does not take it that way
+                Err(error @ SettlementError::Reverted { transaction: None, .. }) => refused = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
+    }
+
+    async fn submit(
+        &self,
+        means: &Means,
+        quote: &SignedQuote,
+        deposit: Amount,
+        way: Way,
+    ) -> Result<(), SettlementError> {
+        let (chain, payer) = (self.sender.chain(), &self.payer);
+        let data = match way {
+            Way::Permit => match funding::permit(chain, means, payer, quote, deposit) {
+                Some(draft) => permitted(quote, deposit, &draft.sign(chain, payer)?),
+                None => return Err(self.no_way(quote.quote.token, way.name())),
+            },
+            Way::Permit2 | Way::Authorization => match funding::sign(chain, means, payer, quote, deposit, way)? {
+                Some(funding) => funded(quote, deposit, &funding),
+                None => return Err(self.no_way(quote.quote.token, way.name())),
+            },
+            Way::Approval => {
+                self.approve(quote.quote.token, deposit).await?;
+                opening(quote, deposit).abi_encode().into()
+            }
+            Way::Coin | Way::Allowance => opening(quote, deposit).abi_encode().into(),
+        };
+        let to = chain.config().escrow;
+        self.sender.submit(Call { purpose: Purpose::Open(quote.id()), to, value: U256::ZERO, data }).await
+    }
+
+    /// Opens a rental in its renter's name, by its mandate.
+    pub async fn open_mandated(&self, quote: &SignedQuote, mandate: &Mandate) -> Result<Confirmed, SettlementError> {
+        self.check_here(quote)?;
+        self.sender.send(self.mandated(quote, mandate)).await
+    }
+
+    /// Whether a mandate would go through now. Costs nothing.
+    pub async fn check_mandate(&self, quote: &SignedQuote, mandate: &Mandate) -> Result<(), SettlementError> {
+        self.check_here(quote)?;
+        self.sender.check(&self.mandated(quote, mandate)).await.map(|_| ())
+    }
+
+    fn mandated(&self, quote: &SignedQuote, mandate: &Mandate) -> Call {
+        let (purpose, to) = (Purpose::Open(quote.id()), self.sender.chain().config().escrow);
+        Call { purpose, to, value: U256::ZERO, data: funded(quote, mandate.deposit, &mandate.funding) }
+    }
+
+    fn check_here(&self, quote: &SignedQuote) -> Result<(), SettlementError> {
+        let here = self.sender.chain().escrow();
+        if quote.escrow == here { Ok(()) } else { Err(SettlementError::OtherEscrow { quoted: quote.escrow, here }) }
+    }
+
+    /// Whether the deposit is there: a token's own refusal tells less.
+    async fn check_balance(&self, token: Address, deposit: Amount) -> Result<(), SettlementError> {
+        let (chain, account) = (self.sender.chain(), self.payer.address());
+        let have = chain.balance(token, account).await?;
+        if have >= wide(deposit) {
+            return Ok(());
+        }
+        let have = u128::try_from(have).ok().and_then(Amount::new).unwrap_or(Amount::MAX);
+        Err(SettlementError::InsufficientFunds { account, token: Box::new(chain.token(token)), have, need: deposit })
     }
 
     /// Pays the provider part-way; anyone may.
@@ -134,19 +283,9 @@ impl EscrowAccount {
         self.sender.send(Call { purpose, to, value, data: call.abi_encode().into() }).await
     }
 
-    /// Sees to it that the escrow may take `amount`, after checking that it is there: a token's own refusal tells less.
+    /// Sees to it that the escrow may take `amount`.
     async fn approve(&self, token: Address, amount: Amount) -> Result<(), SettlementError> {
         let (chain, owner) = (self.sender.chain(), self.sender.address());
-        let have = chain.balance(token, owner).await?;
-        if have < wide(amount) {
-            let have = u128::try_from(have).ok().and_then(Amount::new).unwrap_or(Amount::MAX);
-            return Err(SettlementError::InsufficientFunds {
-                account: owner,
-                token: Box::new(chain.token(token)),
-                have,
-                need: amount,
-            });
-        }
         let allowed = chain.allowance(token, owner).await?;
         if allowed >= wide(amount) {
             return Ok(());
@@ -168,6 +307,51 @@ impl EscrowAccount {
         self.sender.send(Call { purpose, to: token, value: U256::ZERO, data }).await?;
         Ok(())
     }
+}
+
+/// The opening as its renter sends it.
+fn opening(quote: &SignedQuote, deposit: Amount) -> RentalEscrow::openCall {
+    RentalEscrow::openCall { q: terms(&quote.quote), deposit: deposit.into(), providerSig: encode(&quote.signature) }
+}
+
+/// The opening with a permit of these 65 bytes (r, s, v).
+fn permitted(quote: &SignedQuote, deposit: Amount, signature: &[u8]) -> Bytes {
+    let word = |at: usize| B256::from_slice(signature.get(at..at + 32).unwrap_or(&[0; 32]));
+    RentalEscrow::openWithPermitCall {
+        q: terms(&quote.quote),
+        deposit: deposit.into(),
+        providerSig: encode(&quote.signature),
+        deadline: U256::from(quote.quote.expiry),
+        v: signature.last().copied().unwrap_or_default(),
+        r: word(0),
+        s: word(32),
+    }
+    .abi_encode()
+    .into()
+}
+
+/// The opening as anybody sends it with the renter's signature.
+fn funded(quote: &SignedQuote, deposit: Amount, funding: &Funding) -> Bytes {
+    let (q, deposit, provider_signature) = (terms(&quote.quote), deposit.into(), encode(&quote.signature));
+    let data = match funding {
+        Funding::Authorization { signature } => RentalEscrow::openWithAuthorizationCall {
+            q,
+            deposit,
+            providerSig: provider_signature,
+            renterSig: signature.clone(),
+        }
+        .abi_encode(),
+        Funding::Permit2 { nonce, deadline, signature } => RentalEscrow::openWithPermit2Call {
+            q,
+            deposit,
+            providerSig: provider_signature,
+            nonce: *nonce,
+            deadline: U256::from(*deadline),
+            renterSig: signature.clone(),
+        }
+        .abi_encode(),
+    };
+    data.into()
 }
 
 /// The 65 bytes (r, s, v) that the escrow reads.

@@ -8,7 +8,7 @@ use market::{quote::Quote, signed};
 use std::fmt;
 
 pub(crate) use escrow::RentalEscrow;
-pub(crate) use token::{Erc20, TestDollar};
+pub(crate) use token::{Erc20, Erc1271, FundedToken, PlainDollar, TestAccount, TestDollar};
 
 /// Generated code, whose items carry the documentation of the Solidity source at best.
 #[allow(missing_docs, unreachable_pub, clippy::too_many_arguments)]
@@ -29,6 +29,8 @@ mod token {
         TestDollar,
         "../../contracts/artifacts/TestDollar.json"
     );
+    alloy::sol!(PlainDollar, "../../contracts/artifacts/PlainDollar.json");
+    alloy::sol!(TestAccount, "../../contracts/artifacts/TestAccount.json");
     alloy::sol! {
         #[sol(rpc)]
         interface Erc20 {
@@ -38,6 +40,74 @@ mod token {
             function allowance(address owner, address spender) external view returns (uint256);
             function approve(address spender, uint256 value) external returns (bool);
             function transfer(address to, uint256 value) external returns (bool);
+        }
+        /// What tokens that take signatures tell: ERC-2612, ERC-3009, and what their domains are made of.
+        interface FundedToken {
+            function name() external view returns (string);
+            function version() external view returns (string);
+            function DOMAIN_SEPARATOR() external view returns (bytes32);
+            function PERMIT_TYPEHASH() external view returns (bytes32);
+            function nonces(address owner) external view returns (uint256);
+            function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+        }
+        interface Erc1271 {
+            function isValidSignature(bytes32 digest, bytes signature) external view returns (bytes4);
+        }
+    }
+}
+
+/// What is signed towards tokens and Permit2, as EIP-712 typed data. The quote stands here once more since typed data that holds another is
+/// hashed with the text of both.
+#[allow(missing_docs, unreachable_pub)]
+pub(crate) mod typed {
+    alloy::sol! {
+        struct Permit { address owner; address spender; uint256 value; uint256 nonce; uint256 deadline; }
+        struct ReceiveWithAuthorization {
+            address from; address to; uint256 value; uint256 validAfter; uint256 validBefore; bytes32 nonce;
+        }
+        /// What a Safe's owner signs for a message: `CompatibilityFallbackHandler` of safe-smart-account 1.3 and later.
+        struct SafeMessage { bytes message; }
+        struct TokenPermissions { address token; uint256 amount; }
+        struct Quote {
+            address provider; address providerKey; address renter; address renterKey; address token; uint96 rate; uint96 minDeposit;
+            uint32 maxSeconds; uint32 window; uint32 expiry; address arbiter; bytes32 device; bytes32 spec;
+        }
+        struct PermitWitnessTransferFrom {
+            TokenPermissions permitted; address spender; uint256 nonce; uint256 deadline; Quote witness;
+        }
+    }
+
+    /// The quote as Permit2's witness.
+    pub(crate) fn quote(quote: &market::quote::Quote) -> Quote {
+        let super::RentalEscrow::Quote {
+            provider,
+            providerKey,
+            renter,
+            renterKey,
+            token,
+            rate,
+            minDeposit,
+            maxSeconds,
+            window,
+            expiry,
+            arbiter,
+            device,
+            spec,
+        } = super::terms(quote);
+        Quote {
+            provider,
+            providerKey,
+            renter,
+            renterKey,
+            token,
+            rate,
+            minDeposit,
+            maxSeconds,
+            window,
+            expiry,
+            arbiter,
+            device,
+            spec,
         }
     }
 }

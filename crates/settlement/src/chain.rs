@@ -12,6 +12,7 @@ use alloy::{
     primitives::{Address, B256, Bytes, U256, keccak256},
     providers::{Provider, RootProvider},
     rpc::types::TransactionRequest,
+    sol_types::SolCall,
 };
 use market::{
     id::RentalId,
@@ -21,10 +22,6 @@ use market::{
 };
 use std::{fmt, sync::Arc};
 
-/// About what opening takes, for showing costs ahead: measured with an ERC-20, rounded up.
-pub const GAS_TO_OPEN: u64 = 100_000;
-/// About what the approval before an ERC-20 opening takes.
-pub const GAS_TO_APPROVE: u64 = 50_000;
 /// About what closing takes.
 pub const GAS_TO_CLOSE: u64 = 75_000;
 
@@ -300,6 +297,13 @@ impl Chain {
         let escrow = self.config().escrow;
         let question = async |p| RentalEscrow::new(escrow, p).credit(token, account).call().await;
         self.endpoints().read("a credit", question).await
+    }
+
+    /// What a contract answers that may not have the function: `None` if it refuses, or says nothing that can be read.
+    pub(crate) async fn view<C: SolCall>(&self, to: Address, call: C) -> Result<Option<C::Return>, SettlementError> {
+        let question = request(Address::ZERO, to, U256::ZERO, &call.abi_encode().into());
+        let answer = self.simulate(&question, BlockId::latest()).await?;
+        Ok(answer.ok().and_then(|data| C::abi_decode_returns(&data).ok()))
     }
 
     /// Runs a call without sending it.

@@ -5,7 +5,7 @@
 //! [`crate::TransactionSender`] owns.
 
 use crate::{
-    bindings::{Erc20, RentalEscrow, Revert, TestDollar},
+    bindings::{Erc20, PlainDollar, RentalEscrow, Revert, TestAccount, TestDollar},
     chain::{Chain, request},
     config::{CREATE2_PROXY, CREATE2_SALT, ChainConfig, escrow_address, escrow_code_hash},
     error::SettlementError,
@@ -16,7 +16,7 @@ use alloy::{
     consensus::TxEip1559,
     eips::BlockId,
     primitives::{Address, Bytes, TxKind, U256, keccak256},
-    sol_types::SolCall,
+    sol_types::{SolCall, SolConstructor},
     transports::http::reqwest::Url,
 };
 use std::time::{Duration, Instant};
@@ -42,7 +42,24 @@ pub async fn deploy_test_dollar(rpc: &Url, key: &Wallet) -> Result<Address, Sett
     Deployer::connect(rpc, key).await?.create2(&TestDollar::BYTECODE).await
 }
 
-/// Makes test dollars for `to`.
+/// Puts the plain dollar, which takes no signatures, at its address, unless it is there.
+pub async fn deploy_plain_dollar(rpc: &Url, key: &Wallet) -> Result<Address, SettlementError> {
+    Deployer::connect(rpc, key).await?.create2(&PlainDollar::BYTECODE).await
+}
+
+/// Makes a smart account that `owner` signs for: over digests themselves, or over a Safe's messages.
+pub async fn deploy_test_account(
+    rpc: &Url,
+    key: &Wallet,
+    owner: Address,
+    like_a_safe: bool,
+) -> Result<Address, SettlementError> {
+    let arguments = TestAccount::constructorCall { owner_: owner, likeASafe_: like_a_safe }.abi_encode();
+    let code = [TestAccount::BYTECODE.as_ref(), &arguments].concat();
+    Deployer::connect(rpc, key).await?.create2(&code.into()).await
+}
+
+/// Makes test dollars, or plain ones, for `to`.
 pub async fn mint(rpc: &Url, key: &Wallet, token: Address, to: Address, value: U256) -> Result<(), SettlementError> {
     let data = TestDollar::mintCall { to, value }.abi_encode();
     Deployer::connect(rpc, key).await?.send("mint", token, U256::ZERO, data.into()).await

@@ -119,6 +119,26 @@ pub enum SettlementError {
         /// The contract.
         address: Address,
     },
+    /// A smart account does not take this key's signature for its own.
+    #[error(
+        "the account {account} does not take signatures of {key} for its own (ERC-1271): name an account of which that key alone is enough, or none"
+    )]
+    NotOurAccount {
+        /// The account.
+        account: Address,
+        /// The wallet's key.
+        key: Address,
+    },
+    /// The account has no way to pay in that it could use.
+    #[error("{account} cannot pay {token} in: {why}")]
+    NoWay {
+        /// Who pays.
+        account: Address,
+        /// The token's symbol.
+        token: String,
+        /// What is missing.
+        why: String,
+    },
     /// Too little coin for the gas of a transaction.
     #[error("{account} has {} of the chain's coin and needs {} for {purpose} with its gas: send it some", format_ether(*have), format_ether(*need))]
     InsufficientGas {

@@ -19,19 +19,23 @@ pub mod deploy;
 mod error;
 mod events;
 mod follower;
+mod funding;
 mod lock;
+mod payer;
 mod rpc;
 mod sender;
 mod transactions;
 mod wallet;
 
-pub use account::EscrowAccount;
+pub use account::{EscrowAccount, Path};
 pub use bindings::{EscrowRevert, Revert};
-pub use chain::{Chain, Fees, GAS_TO_APPROVE, GAS_TO_CLOSE, GAS_TO_OPEN, Head, OnChainRental};
+pub use chain::{Chain, Fees, GAS_TO_CLOSE, Head, OnChainRental};
 pub use config::{ChainConfig, escrow_address, escrow_code_hash};
 pub use error::SettlementError;
 pub use events::{Closing, ClosingKind, Opening};
 pub use follower::{ChainEvent, Follower, Known};
+pub use funding::{Decoded, PERMIT2, Way};
+pub use payer::Payer;
 pub use rpc::{ChainHealth, EndpointHealth, EndpointState};
 pub use sender::{SenderHealth, TransactionSender};
 pub use transactions::{

@@ -77,6 +77,11 @@ impl TransactionSender {
         self.wallet.address()
     }
 
+    /// The key it signs with.
+    pub(crate) const fn wallet(&self) -> &Wallet {
+        &self.wallet
+    }
+
     /// The chain it sends on.
     pub fn chain(&self) -> &Chain {
         &self.chain
@@ -145,7 +150,7 @@ impl TransactionSender {
     }
 
     /// Whether the call would go through now, and the gas to give it. Costs nothing.
-    async fn check(&self, call: &Call) -> Result<u64, SettlementError> {
+    pub(crate) async fn check(&self, call: &Call) -> Result<u64, SettlementError> {
         let from = self.address();
         if !call.value.is_zero() {
             let have = self.chain.coin_balance(from).await?;

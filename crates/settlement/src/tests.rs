@@ -1,6 +1,7 @@
 //! Settlement against a real chain: each test starts its own development chain on a free port.
 
 mod follower;
+mod funding;
 mod rentals;
 mod sending;
 mod world;

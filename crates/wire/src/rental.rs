@@ -7,10 +7,11 @@ use crate::{
         token_to_proto,
     },
     decode, encode,
+    mandate::bounded,
     offers::{hardware_from_proto, hardware_to_proto},
     proto,
 };
-use alloy_primitives::{Address, B256, Signature, keccak256};
+use alloy_primitives::{Address, B256, Bytes, Signature, keccak256};
 use market::{
     id::{DeviceId, PeerId, RentalId},
     money::{Amount, Rate},
@@ -50,6 +51,20 @@ pub struct QuoteAsk {
     pub continues: Option<RentalId>,
 }
 
+/// By whom a request was signed, as far as its bytes tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AskedBy {
+    /// The wallet's own key.
+    Key,
+    /// Not a key of that address: a smart account, if it is one and says that this holds (ERC-1271).
+    Account {
+        /// What was signed.
+        digest: B256,
+        /// The account's signature.
+        signature: Bytes,
+    },
+}
+
 impl QuoteAsk {
     /// The request's body: the bytes that are hashed into what the wallet signs, and transported.
     pub fn to_body(&self) -> Vec<u8> {
@@ -81,12 +96,12 @@ impl QuoteAsk {
         })
     }
 
-    /// Reads a request and checks that the wallet it names has signed it for this pair of peers.
+    /// Reads a request, and who signed it for this pair of peers.
     pub fn from_proto(
         message: &proto::QuoteRequest,
         renter_peer: &PeerId,
         provider_peer: &PeerId,
-    ) -> Result<Self, WireError> {
+    ) -> Result<(Self, AskedBy), WireError> {
         let body: proto::QuoteRequestBody = decode(&message.body, MAX_MESSAGE_BYTES)?;
         let ask = Self {
             escrow: settlement(body.settlement)?,
@@ -103,10 +118,12 @@ impl QuoteAsk {
             continues: optional_id("continues", &body.continues)?,
         };
         let digest = ask.digest(&message.body, renter_peer, provider_peer);
-        match signer_of(&digest, &signature("signature", &message.signature)?) {
-            Some(wallet) if wallet == ask.wallet => Ok(ask),
-            _ => Err(invalid("signature", "not by the wallet named in the request")),
-        }
+        let by_key = signature("signature", &message.signature).ok().and_then(|signed| signer_of(&digest, &signed));
+        let by = match by_key {
+            Some(wallet) if wallet == ask.wallet => AskedBy::Key,
+            _ => AskedBy::Account { digest, signature: bounded("signature", &message.signature)? },
+        };
+        Ok((ask, by))
     }
 }
 

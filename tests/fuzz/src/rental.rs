@@ -10,9 +10,9 @@ use crate::{
 use alloy_primitives::keccak256;
 use market::{quote::SignedQuote, refusal::Refusal, terms::Terms};
 use wire::{
-    MAX_DETAIL_BYTES, MAX_MESSAGE_BYTES, QuoteAsk, ack_from_proto, decode, encode, final_from_proto, grant_from_proto,
-    proto, quote_from_proto, quote_to_proto, ready_from_proto, refusal_from_proto, refusal_to_proto, terms_from_bytes,
-    terms_to_bytes, voucher_from_proto, voucher_to_proto,
+    AskedBy, MAX_DETAIL_BYTES, MAX_MESSAGE_BYTES, QuoteAsk, ack_from_proto, decode, encode, final_from_proto,
+    grant_from_proto, proto, quote_from_proto, quote_to_proto, ready_from_proto, refusal_from_proto, refusal_to_proto,
+    terms_from_bytes, terms_to_bytes, voucher_from_proto, voucher_to_proto,
 };
 
 /// The first byte says what the rest is: a renter's stream, a provider's stream, or the inner bytes that are signed, which are then
@@ -39,13 +39,14 @@ fn request(message: &proto::RentalRequest) {
     use proto::rental_request::Request;
     match &message.request {
         Some(Request::Quote(quote)) => {
-            if let Ok(ask) = QuoteAsk::from_proto(quote, &renter_peer(), &provider_peer()) {
+            if let Ok((ask, _)) = QuoteAsk::from_proto(quote, &renter_peer(), &provider_peer()) {
                 examine_ask(&ask);
             }
         }
         Some(Request::Status(status)) => drop(wire::id_from_proto(&status.id)),
         Some(Request::Voucher(message)) => voucher(message),
         Some(Request::Finish(finish)) => finish.voucher.iter().for_each(voucher),
+        Some(Request::Mandate(message)) => mandate(message),
         None => {}
     }
 }
@@ -54,6 +55,7 @@ fn response(message: &proto::RentalResponse) {
     use proto::rental_response::Response;
     match message.response.clone() {
         Some(Response::Refusal(message)) => refusal(message),
+        Some(Response::Mandated(message)) => drop(wire::id_from_proto(&message.id)),
         Some(Response::Quote(reply)) => quote(reply),
         Some(Response::Status(status)) => {
             status.latest.iter().for_each(ack);
@@ -109,6 +111,12 @@ fn ack(message: &proto::Ack) {
     let _ = decode::<proto::Usage>(&message.usage, MAX_MESSAGE_BYTES);
 }
 
+fn mandate(message: &proto::MandateRequest) {
+    if let Ok((id, mandate)) = wire::mandate_from_proto(message) {
+        assert_eq!(wire::mandate_from_proto(&wire::mandate_to_proto(id, &mandate)), Ok((id, mandate)));
+    }
+}
+
 fn release(message: &proto::Final) {
     if let Ok(release) = final_from_proto(message, address(), &ESCROW) {
         assert_eq!(final_from_proto(&wire::final_to_proto(&release), address(), &ESCROW), Ok(release));
@@ -129,13 +137,16 @@ fn signed_request(body: &[u8]) {
     // the digest needs a request that was read: read it with no signature first, by the same rules
     let (renter, provider) = (renter_peer(), provider_peer());
     let unsigned = proto::QuoteRequest { body: mine.clone(), signature: vec![0; 65] };
-    assert!(QuoteAsk::from_proto(&unsigned, &renter, &provider).is_err(), "an unsigned request is believed");
+    let unsigned = QuoteAsk::from_proto(&unsigned, &renter, &provider);
+    assert!(!matches!(unsigned, Ok((_, AskedBy::Key))), "an unsigned request is believed");
     let Some(digest) = digest_of(&mine) else { return };
     let signed = proto::QuoteRequest { body: mine, signature: sign(&digest).as_bytes().to_vec() };
     let read = bounded(body, |_| QuoteAsk::from_proto(&signed, &renter, &provider));
-    if let Ok(ask) = read {
+    if let Ok((ask, by)) = read {
+        assert_eq!(by, AskedBy::Key);
         examine_ask(&ask);
-        assert!(QuoteAsk::from_proto(&signed, &provider, &renter).is_err(), "a request is good for another peer");
+        let elsewhere = QuoteAsk::from_proto(&signed, &provider, &renter);
+        assert!(!matches!(elsewhere, Ok((_, AskedBy::Key))), "a request is good for another peer");
     }
 }
 
@@ -160,11 +171,8 @@ fn examine_ask(ask: &QuoteAsk) {
     let signature = sign(&ask.digest(&body, &renter_peer(), &provider_peer()));
     let message = proto::QuoteRequest { body, signature: signature.as_bytes().to_vec() };
     let again = QuoteAsk::from_proto(&message, &renter_peer(), &provider_peer());
-    if ask.wallet == address() {
-        assert_eq!(again.as_ref(), Ok(ask));
-    } else {
-        assert!(again.is_err(), "signed by another wallet");
-    }
+    let (again, by) = again.expect("what was written is read");
+    assert_eq!((&again, by == AskedBy::Key), (ask, ask.wallet == address()), "signed by another wallet");
     let _ = ask.rate.for_seconds(ask.max_seconds);
 }
 

@@ -213,6 +213,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "How long a quote holds a slot, in seconds of block time; at most 120.",
             ),
             key(
+                "mandates_per_hour",
+                Kind::Integer,
+                "60",
+                "How many rentals an hour you open, and pay the gas for, in the name of renters without coin; they pay the first increment in advance. 0: none.",
+            ),
+            key(
                 "ad_lifetime_seconds",
                 Kind::Integer,
                 "900",

@@ -19,7 +19,7 @@ use network::{IncomingRental, Reply};
 use prost::Message as _;
 use settlement::{Known, SettlementError};
 use store::crash_point;
-use wire::{AckStatement, QuoteAsk, proto};
+use wire::{AckStatement, AskedBy, QuoteAsk, proto};
 
 impl Supervisor {
     #[tracing::instrument(name = "request", skip_all, fields(peer = %question.peer))]
@@ -32,6 +32,15 @@ impl Supervisor {
                 Some((refusal, reply)) => {
                     self.figures.refused(&refusal);
                     tracing::debug!(%peer, %refusal, "a quote was refused");
+                    refuse(reply, &refusal);
+                    return;
+                }
+            },
+            Some(Request::Mandate(mandate)) => match self.mandate(peer, &mandate, reply) {
+                None => return,
+                Some((refusal, reply)) => {
+                    self.figures.refused(&refusal);
+                    tracing::debug!(%peer, %refusal, "a mandate was refused");
                     refuse(reply, &refusal);
                     return;
                 }
@@ -55,8 +64,8 @@ impl Supervisor {
     /// Holds a slot and looks at the renter's funds; or says at once why not.
     fn quote(&mut self, peer: PeerId, request: &proto::QuoteRequest, reply: Reply) -> Option<(Refusal, Reply)> {
         let now = UnixMillis::now();
-        let ask = match QuoteAsk::from_proto(request, &peer, &self.network.local_peer_id()) {
-            Ok(ask) => ask,
+        let (ask, by) = match QuoteAsk::from_proto(request, &peer, &self.network.local_peer_id()) {
+            Ok(read) => read,
             Err(error) => return Some((Refusal::new(RefusalCode::BadRequest, error.to_string()), reply)),
         };
         if let Err(refusal) = desk::weigh(&ask, &self.config, &self.inventory, now) {
@@ -88,7 +97,13 @@ impl Supervisor {
             let result = async {
                 let head = chain.head().await?;
                 let balance = chain.balance(token, wallet).await?;
-                Ok(Weighed { balance, block: head.number, block_time: head.timestamp })
+                let signed = match by {
+                    AskedBy::Key => true,
+                    AskedBy::Account { digest, signature } => {
+                        chain.accepts_signature(wallet, digest, signature).await?
+                    }
+                };
+                Ok(Weighed { signed, balance, block: head.number, block_time: head.timestamp })
             };
             Done::Weighed { number, result: result.await }
         });
@@ -111,6 +126,9 @@ impl Supervisor {
         let Some(asking) = self.asking.remove(&number) else { return };
         let promised = match result {
             Err(error) => Err(Refusal::new(RefusalCode::Internal, format!("the chain cannot be asked: {error}"))),
+            Ok(weighed) if !weighed.signed => {
+                Err(Refusal::new(RefusalCode::BadRequest, "the request is not signed by the wallet that it names"))
+            }
             Ok(weighed) if weighed.balance < alloy_primitives::U256::from(asking.ask.deposit.get()) => Err(
                 Refusal::new(RefusalCode::Funds, format!("the wallet {} does not hold the deposit", asking.ask.wallet)),
             ),
@@ -192,7 +210,7 @@ impl Supervisor {
     }
 
     /// The rental of an id, if it is this peer's.
-    fn rental_of(&self, peer: PeerId, id: &[u8]) -> Result<&Live, Refusal> {
+    pub(super) fn rental_of(&self, peer: PeerId, id: &[u8]) -> Result<&Live, Refusal> {
         let id = wire::id_from_proto(id).map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))?;
         let unknown = || Refusal::new(RefusalCode::NoSuchRental, id.short());
         self.live.get(&id).filter(|live| live.rental.terms.renter_peer == peer).ok_or_else(unknown)
@@ -270,7 +288,7 @@ impl Supervisor {
     }
 }
 
-fn step_refusal(failure: StepFailure) -> Refusal {
+pub(super) fn step_refusal(failure: StepFailure) -> Refusal {
     match failure {
         StepFailure::Step(error @ StepError::WrongPhase { .. }) => {
             Refusal::new(RefusalCode::WrongState, error.to_string())
@@ -285,7 +303,7 @@ fn read_voucher(message: &proto::Voucher) -> Result<SignedVoucher, Refusal> {
     wire::voucher_from_proto(message).map_err(|error| Refusal::new(RefusalCode::BadRequest, error.to_string()))
 }
 
-fn refuse(reply: Reply, refusal: &Refusal) {
+pub(super) fn refuse(reply: Reply, refusal: &Refusal) {
     let refusal = wire::refusal_to_proto(refusal);
     reply.send(proto::RentalResponse { response: Some(proto::rental_response::Response::Refusal(refusal)) });
 }

@@ -8,9 +8,7 @@ use market::{
     money::{Amount, format_units},
     time::UnixMillis,
 };
-use settlement::{
-    Chain, ChainConfig, EndpointHealth, EndpointState, GAS_TO_APPROVE, GAS_TO_CLOSE, GAS_TO_OPEN, Head, SettlementError,
-};
+use settlement::{Chain, ChainConfig, EndpointHealth, EndpointState, GAS_TO_CLOSE, Head, SettlementError, Way};
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
@@ -165,7 +163,7 @@ async fn gas(patient: &Patient<'_>, chain: &Chain, id: &str, wallet: &Result<Add
     // a provider closes; everybody else opens, and approves the token before
     let (units, what) = match patient.provides() && !patient.plays(Role::Renter) {
         true => (GAS_TO_CLOSE, "a closing"),
-        false => (GAS_TO_OPEN + GAS_TO_APPROVE, "an opening"),
+        false => (Way::Approval.gas(), "an opening"),
     };
     let fees = match chain.fees().await {
         Ok(fees) => fees.cost(units),
@@ -180,7 +178,14 @@ async fn gas(patient: &Patient<'_>, chain: &Chain, id: &str, wallet: &Result<Add
     match chain.coin_balance(address).await {
         Ok(have) => {
             let found = format!("{} {} at {address}", shown(have, coin.decimals), coin.symbol);
-            Finding::ok(id, found, needed).must(have >= fees, format!("send some {} to {address}", coin.symbol))
+            let finding = Finding::ok(id, found, needed);
+            let remedy = format!("send some {} to {address}", coin.symbol);
+            match have >= fees {
+                true => finding,
+                false if patient.provides() => finding.problem(remedy),
+                // whoever only rents can let the provider open and close, with a token that takes signatures
+                false => finding.warning(format!("{remedy}, or pay in a token that takes signatures (ERC-3009)")),
+            }
         }
         Err(error) => Finding::ok(id, with_causes(&error), needed).problem("look again"),
     }
