@@ -189,6 +189,12 @@ impl Chain {
         Ok(deploy::mint(&self.rpc.parse()?, &minter, self.token, account, U256::from(amount.get())).await?)
     }
 
+    /// Makes a smart account that `owner` signs for.
+    pub(crate) async fn smart_account(&self, owner: Address) -> Result<Address> {
+        let maker = self.helper().await?;
+        Ok(deploy::deploy_test_account(&self.rpc.parse()?, &maker, owner, false).await?)
+    }
+
     /// What an account holds in test dollars.
     pub async fn dollars(&self, account: Address) -> Result<Amount> {
         let units = bindings::TestDollar::new(self.token, &self.provider).balanceOf(account).call().await?;

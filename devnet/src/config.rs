@@ -3,6 +3,7 @@
 
 use crate::{
     chain::{CHAIN_ID, Chain, TOKEN_SYMBOL},
+    node::Node,
     spec::{DOLLAR_DECIMALS, NodeSpec},
 };
 use api::types::Role;
@@ -15,8 +16,8 @@ pub(crate) const CHAIN_NAME: &str = "devnet";
 /// The configuration of one node.
 pub(crate) fn render(
     spec: &NodeSpec,
+    node: &Node,
     network: &str,
-    port: u16,
     bootstrap: &[String],
     chain: &Chain,
     passphrase: &Path,
@@ -26,6 +27,7 @@ pub(crate) fn render(
         wallet = "wallet"
         provider_key = "provider"
     };
+    let port = node.port;
     let tcp = format!("/ip4/127.0.0.1/tcp/{port}");
     let quic = format!("/ip4/127.0.0.1/udp/{port}/quic-v1");
     put(&mut config, "keystore", "passphrase_file", passphrase.to_string_lossy().into_owned());
@@ -36,6 +38,9 @@ pub(crate) fn render(
     config.insert("chain".into(), Value::Array(vec![Value::Table(chain_table(chain))]));
     if spec.has(Role::Provider) {
         config.insert("provider".into(), Value::Table(provider_table(spec)));
+    }
+    if spec.smart_account {
+        put(&mut config, "renter", "account", node.wallet.to_string());
     }
     spec.edit(&mut config);
     config
@@ -71,6 +76,7 @@ fn provider_table(spec: &NodeSpec) -> Table {
         min_seconds = 1
         max_seconds = 86400
         hold_seconds = 30
+        mandates_per_hour = 60
         ad_lifetime_seconds = 60
     };
     table.insert("increment_millis".into(), i64::from(spec.increment_millis).into());

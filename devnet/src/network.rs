@@ -269,13 +269,13 @@ impl Devnet {
         let bootstrap: Vec<String> = known.into_iter().map(Node::address).collect();
         for (spec, node) in specs.iter().zip(&self.nodes) {
             let others: Vec<String> = bootstrap.iter().filter(|address| **address != node.address()).cloned().collect();
-            let config = config::render(spec, &self.name, node.port, &others, &self.chain, &passphrase);
+            let config = config::render(spec, node, &self.name, &others, &self.chain, &passphrase);
             std::fs::write(node.data_dir.join("config.toml"), toml::to_string(&config)?)?;
         }
 
         let step = steps.begin("funding wallets");
         let funded = specs.iter().zip(&self.nodes).map(async |(spec, node)| {
-            for account in [node.wallet, node.provider_key] {
+            for account in [node.sender, node.provider_key] {
                 self.chain.set_coin(account, spec.coin_units()?.get()).await?;
             }
             match spec.dollar_units()? {
@@ -313,6 +313,7 @@ impl Devnet {
             roles: spec.roles.clone(),
             peer: String::new(),
             wallet: Address::ZERO,
+            sender: Address::ZERO,
             provider_key: Address::ZERO,
             data_dir: self.dir.join(&spec.name),
             program: programs.node.clone(),
@@ -336,7 +337,11 @@ impl Devnet {
         }
         let made: Made = serde_json::from_slice(&done.stdout).context("reading what `node --json init` printed")?;
         node.peer = made.peer;
-        node.wallet = made.wallet;
+        node.sender = made.wallet;
+        node.wallet = match spec.smart_account {
+            true => self.chain.smart_account(made.wallet).await?,
+            false => made.wallet,
+        };
         node.provider_key = made.provider_key;
         Ok(node)
     }

@@ -20,8 +20,10 @@ pub struct Node {
     pub roles: Vec<Role>,
     /// Its libp2p peer id.
     pub peer: String,
-    /// The wallet that pays or is paid.
+    /// The account that pays or is paid: its wallet's, or a smart account of that.
     pub wallet: Address,
+    /// The account that sends transactions.
+    pub sender: Address,
     /// The provider's hot key.
     pub provider_key: Address,
     /// Its data directory.

@@ -44,6 +44,7 @@ pub struct NodeSpec {
     pub(crate) coin: String,
     pub(crate) dollars: String,
     pub(crate) may_fail: bool,
+    pub(crate) smart_account: bool,
     edits: Vec<Edit>,
 }
 
@@ -65,6 +66,7 @@ impl NodeSpec {
             coin: "1".into(),
             dollars: "0".into(),
             may_fail: false,
+            smart_account: false,
             edits: Vec::new(),
         }
     }
@@ -123,6 +125,12 @@ impl NodeSpec {
     /// A last word on the configuration file.
     pub fn config(mut self, edit: impl Fn(&mut toml::Table) + Send + Sync + 'static) -> Self {
         self.edits.push(Box::new(edit));
+        self
+    }
+
+    /// Has a smart account pay for what this node rents, with the node's wallet as its owner.
+    pub fn smart_account(mut self) -> Self {
+        self.smart_account = true;
         self
     }
 

@@ -27,6 +27,7 @@ impl Seen {
             // the hole begins behind what is here already
             RunStep::LogGap { next } => self.output.is_none_or(|(newest, _)| newest + 1 < *next),
             RunStep::Quoted { .. }
+            | RunStep::Mandated { .. }
             | RunStep::Opening { .. }
             | RunStep::Opened { .. }
             | RunStep::Ready { .. }
@@ -43,6 +44,7 @@ impl Seen {
             // what comes several times in a run, and its last step
             RunStep::Matched { .. }
             | RunStep::Refused { .. }
+            | RunStep::Signing { .. }
             | RunStep::Uploading { .. }
             | RunStep::Paid { .. }
             | RunStep::Fetching { .. }

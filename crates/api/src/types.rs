@@ -155,6 +155,15 @@ pub struct RunEvent {
     pub step: RunStep,
 }
 
+/// A field of what is about to be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignedField {
+    /// Its name in the type that is signed.
+    pub name: String,
+    /// Its value, for people.
+    pub value: String,
+}
+
 /// The steps of a run.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "step", rename_all = "snake_case")]
@@ -184,6 +193,18 @@ pub enum RunStep {
         price_hour: String,
         /// The estimated network fee of opening, with the coin's symbol; empty when it could not be estimated.
         gas: String,
+    },
+    /// Something is about to be signed, or sent, with the wallet.
+    Signing {
+        /// What kind of thing it is.
+        what: String,
+        /// Its fields, decoded, in the order in which they are signed.
+        fields: Vec<SignedField>,
+    },
+    /// The provider opens the rental in the renter's name, who has no coin for gas, and is paid its first increment in advance.
+    Mandated {
+        /// What is paid in advance.
+        advance: String,
     },
     /// The opening was sent.
     Opening {

@@ -14,6 +14,7 @@ use crate::{
     output::{print, role_name},
     secrets,
 };
+use alloy_primitives::Address;
 use api::{
     server::{Server, ServerError},
     types::{ApiError, ErrorKind, Role},
@@ -21,7 +22,7 @@ use api::{
 use futures::future::{OptionFuture, try_join_all};
 use network::{Interest, Network};
 use sandbox::{NativeBackend, NativeConfig};
-use settlement::{Chain, EscrowAccount, TransactionSender, Wallet};
+use settlement::{Chain, EscrowAccount, SettlementError, TransactionSender, Wallet};
 use std::{io, sync::Arc, time::Duration};
 use store::{Store, TableDef};
 use tokio::{
@@ -155,7 +156,8 @@ impl Daemon {
             }
             if has(Role::Renter) {
                 let cancel = cancel.child_token();
-                let parts = renter::Parts { network, network_name: name, accounts, wallet, store, cancel };
+                let accounts = paying(accounts, config.renter.account).await?;
+                let parts = renter::Parts { network, network_name: name, accounts, store, cancel };
                 control.renter = Some(renter::Renter::start(config.renter.clone(), parts).await.map_err(renter_error)?);
             }
         }
@@ -238,6 +240,32 @@ async fn connect(config: &Config) -> Result<Vec<Chain>, ApiError> {
 }
 
 /// The wallet's account at each escrow.
+/// The renter's accounts: of the wallet itself, or of the smart account that pays in its stead. A chain on which that is not the wallet's is
+/// left out.
+async fn paying(accounts: Vec<EscrowAccount>, payer: Option<Address>) -> Result<Vec<EscrowAccount>, ApiError> {
+    let Some(payer) = payer else { return Ok(accounts) };
+    let (mut paying, mut refused) = (Vec::new(), None);
+    for account in accounts {
+        let chain = account.sender().chain().config().name.clone();
+        match account.paying_from(payer).await {
+            Ok(account) => paying.push(account),
+            Err(error @ SettlementError::NotOurAccount { .. }) => {
+                tracing::warn!(chain, %error, "the renter does not pay on this chain");
+                refused = Some(error);
+            }
+            Err(error) => return Err(chain_error(error)),
+        }
+    }
+    match refused {
+        Some(error) if paying.is_empty() => Err(ApiError::new(
+            ErrorKind::Chain,
+            error.to_string(),
+            "correct `account` in the [renter] section, or leave it out to pay from the wallet",
+        )),
+        _ => Ok(paying),
+    }
+}
+
 async fn accounts(
     chains: &[Chain],
     wallet: &Wallet,

@@ -5,7 +5,7 @@ use crate::{
     output::{self, Style, printable, short_peer},
     receipt::receipt_text,
 };
-use api::types::{ApiError, ErrorKind, RunEvent, RunStep};
+use api::types::{ApiError, ErrorKind, RunEvent, RunStep, SignedField};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use market::{id::RentalId, time::UnixMillis};
@@ -132,6 +132,18 @@ impl<O: Write, E: Write> RunView<O, E> {
                 let id = style.bold(&id.short());
                 let gas = if gas.is_empty() { String::new() } else { format!(" · gas about {gas}") };
                 self.line(&good, "quoted", &format!("rental {id} · {price_hour}/h · locks {deposit}{gas}"))
+            }
+            RunStep::Signing { what, fields } => {
+                self.line(&next, "signing", &printable(what))?;
+                for SignedField { name, value } in fields {
+                    self.line(" ", "", &style.dim(&format!("{:<12} {}", printable(name), printable(value))))?;
+                }
+                Ok(())
+            }
+            RunStep::Mandated { advance } => {
+                let what = format!("the provider opens and pays the gas; {advance} is paid in advance");
+                self.line(&good, "mandated", &what)?;
+                self.moving("waiting for the chain")
             }
             RunStep::Opening { tx } => {
                 self.line(&next, "opening", &format!("tx {tx}"))?;

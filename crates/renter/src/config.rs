@@ -1,5 +1,6 @@
 //! What a renter sets: the classes it follows and what it never spends more than.
 
+use alloy_primitives::Address;
 use market::class::GpuClass;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The classes of machine whose offers are followed, such as `["h200", "cpu"]`; empty follows all of them.
     pub classes: Vec<GpuClass>,
+    /// A smart account of the wallet's that pays, and is refunded, in its stead.
+    pub account: Option<Address>,
     /// Hard limits.
     pub limits: Limits,
 }

@@ -117,6 +117,7 @@ pub(crate) struct Tools {
 /// Finished work.
 enum Done {
     Opening(Result<(), SettlementError>),
+    Mandate(Result<(), NoPromise>),
     Status(Result<proto::Status, NoPromise>),
     Voucher(Result<proto::Ack, Option<NoPromise>>),
     Finish(Result<proto::Final, NoPromise>),
@@ -245,6 +246,10 @@ impl Task {
                     self.not_opened(error).await;
                 }
             }
+            Done::Mandate(answer) => {
+                self.opening = false;
+                self.mandated(answer);
+            }
             Done::Status(status) => {
                 self.asking = false;
                 if let Ok(status) = status {
@@ -328,20 +333,8 @@ impl Task {
                 Effect::SendOpen => self.send_open(Duration::ZERO),
                 Effect::Sign(total) => self.sign(total).await,
                 Effect::TellFinish => self.tell_finish(),
-                Effect::SendRelease => {
-                    let (quote, release, voucher) =
-                        (self.rental().quote.quote.clone(), self.rental().release, self.rental().voucher);
-                    self.settle(move |account| async move {
-                        let Some(release) = release else { return Ok(()) };
-                        account.release(&quote, &release, voucher.as_ref()).await.map(|_| ())
-                    });
-                }
-                Effect::SendStop => {
-                    let quote = self.rental().quote.quote.clone();
-                    self.settle(move |account| async move {
-                        account.stop(&quote, REASON_UNANSWERED, None).await.map(|_| ())
-                    });
-                }
+                Effect::SendRelease => self.send_release(),
+                Effect::SendStop => self.send_stop(),
                 Effect::SendFinalize => {
                     let quote = self.rental().quote.quote.clone();
                     self.settle(move |account| async move { account.finalize(&quote).await.map(|_| ()) });

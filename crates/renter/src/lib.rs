@@ -25,7 +25,7 @@ pub use figures::{Counts, Standing};
 pub use records::{MAX_HISTORY, forget_oldest, tables};
 pub use service::Renter;
 
-use settlement::{EscrowAccount, SettlementError, Wallet};
+use settlement::{EscrowAccount, SettlementError};
 use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -35,10 +35,8 @@ pub struct Parts {
     pub network: network::Handle,
     /// The network's name, which must stand in the terms.
     pub network_name: String,
-    /// The wallet's account at each escrow that it may pay through. There is one sender for an account in a node: roles share it.
+    /// The account that pays at each escrow that it may pay through: the wallet's, or a smart account of its. There is one sender for an account in a node: roles share it.
     pub accounts: Vec<EscrowAccount>,
-    /// The account that pays.
-    pub wallet: Wallet,
     /// Its memory.
     pub store: Store,
     /// Ends everything.

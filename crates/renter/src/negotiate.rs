@@ -15,7 +15,7 @@ use market::{
     time::UnixMillis,
 };
 use network::{AskError, Handle};
-use settlement::{Chain, EscrowAccount, SettlementError, Wallet};
+use settlement::{EscrowAccount, SettlementError, Wallet};
 use wire::{QuoteAsk, proto};
 
 /// The shortest challenge window that is accepted on a real chain: six hours, so that a provider that vanished holds a deposit no longer than needed, and one that sleeps a night is not robbed (DESIGN §7).
@@ -84,7 +84,9 @@ impl NoPromise {
 /// A failure of the chain, as clients see it.
 pub(crate) fn chain_error(error: &SettlementError) -> ApiError {
     let kind = match error {
-        SettlementError::InsufficientFunds { .. } | SettlementError::InsufficientGas { .. } => ErrorKind::Funds,
+        SettlementError::InsufficientFunds { .. }
+        | SettlementError::InsufficientGas { .. }
+        | SettlementError::NoWay { .. } => ErrorKind::Funds,
         SettlementError::NotConfirmed { .. } => ErrorKind::Timeout,
         _ => ErrorKind::Chain,
     };
@@ -99,19 +101,20 @@ pub(crate) fn chain_error(error: &SettlementError) -> ApiError {
 /// Asks the provider of `chosen` for `seconds`, ready to lock `deposit`.
 pub(crate) async fn ask(
     parts: &Parts,
-    chain: &Chain,
+    account: &EscrowAccount,
     chosen: &Match,
     seconds: u32,
     deposit: Amount,
 ) -> Result<Promise, NoPromise> {
-    let Parts { network, wallet, network_name, .. } = parts;
+    let Parts { network, network_name, .. } = parts;
+    let (chain, payer) = (account.sender().chain(), account.payer());
     let (provider, local) = (chosen.ad.peer, network.local_peer_id());
     let head = chain.head().await?;
     let session = Wallet::random();
     let question = QuoteAsk {
         escrow: chosen.price.escrow,
         token: chosen.price.token.address,
-        wallet: wallet.address(),
+        wallet: payer.address(),
         renter_key: session.address(),
         at: UnixMillis::now().seconds(),
         offer: chosen.offer.name.clone(),
@@ -123,8 +126,8 @@ pub(crate) async fn ask(
         continues: None,
     };
     let body = question.to_body();
-    let signature = wallet.sign_digest(&question.digest(&body, &local, &provider))?;
-    let request = proto::QuoteRequest { body, signature: signature.as_bytes().to_vec() };
+    let signature = payer.sign(chain, &question.digest(&body, &local, &provider))?;
+    let request = proto::QuoteRequest { body, signature: signature.to_vec() };
     let ask = || rental_request(network, provider, proto::rental_request::Request::Quote(request.clone()));
     let answer = match ask().await {
         // a connection from before the provider's last start shows that it is dead only when it is used

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod devnet_itself;
+mod gasless;
 mod kills;
 mod limits;
 mod measured;

@@ -37,9 +37,9 @@ async fn too_little_money_or_gas_is_told_before_anything_is_spent() -> Result<()
         for (name, word) in [("no-dollars", "tUSD"), ("no-coin", "gas")] {
             let renter = devnet.node(name)?;
             offers_arrive(&devnet, renter).await?;
-            let coin = devnet.chain.coin(renter.wallet).await?;
+            let coin = devnet.chain.coin(renter.sender).await?;
             failed_with(&renter.call(["run", "--for", "1h", "--", "true"]).await?, 5, &[word])?;
-            assert_eq!(devnet.chain.coin(renter.wallet).await?, coin, "{name} paid fees for nothing");
+            assert_eq!(devnet.chain.coin(renter.sender).await?, coin, "{name} paid fees for nothing");
         }
         nothing_happened(&devnet, &before).await?;
         devnet.stop()

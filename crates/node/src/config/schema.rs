@@ -259,12 +259,15 @@ pub(crate) const SECTIONS: &[Section] = &[
         path: "renter",
         repeated: false,
         about: "What a renter looks for.",
-        keys: &[key(
-            "classes",
-            Kind::Texts,
-            "[]",
-            "Machine classes to follow, such as [\"h100\", \"cpu\"]. Empty: all.",
-        )],
+        keys: &[
+            key("classes", Kind::Texts, "[]", "Machine classes to follow, such as [\"h100\", \"cpu\"]. Empty: all."),
+            key(
+                "account",
+                Kind::Text,
+                r#""0x0000000000000000000000000000000000000000""#,
+                "A smart account that pays and is refunded, of which the wallet's signature alone is enough (ERC-1271). Left out: the wallet itself.",
+            ),
+        ],
     },
     Section {
         path: "renter.limits",

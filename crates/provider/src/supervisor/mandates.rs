@@ -51,7 +51,7 @@ impl Supervisor {
             Ok(examined) => examined,
             Err(refusal) => return Some((refusal, reply)),
         };
-        let Some(live) = self.live.get(&id) else { return None };
+        let live = self.live.get(&id)?;
         if live.rental.mandate.as_ref() == Some(&mandate) {
             // asked again because our answer was lost
             reply.send(mandated(id));

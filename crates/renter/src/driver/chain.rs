@@ -1,9 +1,12 @@
 //! What the chain tells of a rental, what is sent to it, and the receipt in the end.
 
-use super::{CHAIN_PAUSE, Done, Task};
+use super::{CHAIN_PAUSE, Done, REASON_UNANSWERED, Task};
 use crate::{negotiate::chain_error, receipt, records::Receipts};
 use api::types::{ApiError, ErrorKind};
-use market::rental::renter::{Input, Phase};
+use market::{
+    rental::renter::{Input, Phase},
+    signed::Stop,
+};
 use settlement::{ChainEvent, EscrowAccount, SettlementError};
 use std::{sync::Arc, time::Duration};
 use store::{Json, crash_point};
@@ -53,11 +56,36 @@ impl Task {
         if std::mem::replace(&mut self.opening, true) {
             return;
         }
+        if let Some(mandate) = self.rental().mandate.clone() {
+            return self.send_mandate(mandate, pause);
+        }
         let (account, quote, deposit) =
             (self.tools.account.clone(), self.rental().quote.clone(), self.rental().deposit);
         self.start(async move {
             tokio::time::sleep(pause).await;
             Done::Opening(account.open(&quote, deposit).await.map(|_| ()))
+        });
+    }
+
+    /// Closes with the provider's release. A wallet that is not the renter itself must bring the session key's voucher for the same total.
+    pub(super) fn send_release(&mut self) {
+        let Some(release) = self.rental().release else { return };
+        let exact = self.voucher_for(release.cumulative);
+        let quote = self.rental().quote.quote.clone();
+        self.settle(move |account| async move {
+            let voucher = if account.payer().is_own() { None } else { Some(exact?) };
+            account.release(&quote, &release, voucher.as_ref()).await.map(|_| ())
+        });
+    }
+
+    /// Freezes the meter. A wallet that is not the renter itself must bring the session key's order.
+    pub(super) fn send_stop(&mut self) {
+        let quote = self.rental().quote.clone();
+        let order = Stop { id: quote.id().0, reason: REASON_UNANSWERED };
+        let signed = self.session.sign_digest(&quote.escrow.digest(&order));
+        self.settle(move |account| async move {
+            let signature = if account.payer().is_own() { None } else { Some(signed?) };
+            account.stop(&quote.quote, REASON_UNANSWERED, signature.as_ref()).await.map(|_| ())
         });
     }
 

@@ -4,12 +4,14 @@ use super::{Done, Task};
 use crate::negotiate::{NoPromise, rental_request};
 use api::types::{ApiError, ErrorKind};
 use market::{
+    mandate::Mandate,
     money::Amount,
     refusal::RefusalCode,
     rental::renter::{Input, Phase},
     signed::SignedVoucher,
 };
 use network::Handle;
+use settlement::SettlementError;
 use std::time::Duration;
 use wire::proto;
 
@@ -19,10 +21,44 @@ const SHORTEST_ANSWER: Duration = Duration::from_secs(2);
 const VOUCHER_PAUSE: Duration = Duration::from_millis(250);
 /// Pause before the provider is asked again whether the sandbox is up: a person notices half a second, and sandboxes take as long.
 pub(super) const STATUS_PAUSE: Duration = Duration::from_millis(200);
+/// Pause before the order to open is sent again to a provider that did not answer: several times within the shortest hold.
+const MANDATE_PAUSE: Duration = Duration::from_secs(2);
 /// Pause before the end is told again to a provider that did not answer.
 const FINISH_PAUSE: Duration = Duration::from_secs(2);
 
 impl Task {
+    /// Has the provider open the rental. Whether it does is what the chain shows; it may still do so after a refusal, until the quote expires.
+    pub(super) fn send_mandate(&mut self, mandate: Mandate, pause: Duration) {
+        let (network, provider) = (self.tools.network.clone(), self.rental().provider);
+        let message = wire::mandate_to_proto(self.rental().id, &mandate);
+        self.start(async move {
+            tokio::time::sleep(pause).await;
+            let request = proto::rental_request::Request::Mandate(message);
+            Done::Mandate(match rental_request(&network, provider, request).await {
+                Ok(proto::rental_response::Response::Mandated(_)) => Ok(()),
+                Ok(_) => Err(NoPromise::Unacceptable("another kind of answer was expected".to_owned())),
+                Err(error) => Err(error),
+            })
+        });
+    }
+
+    pub(super) fn mandated(&mut self, answer: Result<(), NoPromise>) {
+        let rental = self.rental();
+        match answer {
+            Ok(()) => tracing::info!(rental = %rental.id.short(), "the provider opens the rental"),
+            Err(error @ NoPromise::Refused(_)) => {
+                tracing::info!(rental = %rental.id.short(), %error, "the provider does not open the rental");
+                self.error = Some(error.into_api(&self.rental().provider));
+            }
+            Err(error) => {
+                tracing::warn!(rental = %rental.id.short(), %error, "the order to open was not answered");
+                if rental.phase == Phase::Opening {
+                    self.send_open(MANDATE_PAUSE);
+                }
+            }
+        }
+    }
+
     /// Asks whether the sandbox is up, while it is waited for.
     pub(super) fn ask_whether_ready(&mut self, pause: Duration) {
         if self.rental().phase != Phase::Waiting || std::mem::replace(&mut self.asking, true) {
@@ -64,16 +100,13 @@ impl Task {
         if serving && self.asking {
             return;
         }
-        let id = self.rental().id;
-        let digest = self.rental().quote.escrow.digest(&SignedVoucher::statement(id, total));
-        let signature = match self.session.sign_digest(&digest) {
-            Ok(signature) => signature,
+        let voucher = match self.voucher_for(total) {
+            Ok(voucher) => voucher,
             Err(error) => {
-                tracing::error!(rental = %id.short(), %error, "the session key cannot sign");
+                tracing::error!(rental = %self.rental().id.short(), %error, "the session key cannot sign");
                 return;
             }
         };
-        let voucher = SignedVoucher { id, cumulative: total, signature };
         self.input(Input::Signed(voucher)).await;
         // the last one travels with the end of the rental; and what could not be written is not sent
         if serving && self.rental().voucher == Some(voucher) {
@@ -81,7 +114,14 @@ impl Task {
         }
     }
 
-    pub(super) fn send_voucher(&mut self, voucher: SignedVoucher) {
+    /// A voucher for this total, signed and nothing else.
+    pub(super) fn voucher_for(&self, cumulative: Amount) -> Result<SignedVoucher, SettlementError> {
+        let id = self.rental().id;
+        let digest = self.rental().quote.escrow.digest(&SignedVoucher::statement(id, cumulative));
+        Ok(SignedVoucher { id, cumulative, signature: self.session.sign_digest(&digest)? })
+    }
+
+    fn send_voucher(&mut self, voucher: SignedVoucher) {
         self.asking = true;
         let (network, provider) = (self.tools.network.clone(), self.rental().provider);
         let limit = Duration::from_millis(u64::from(self.rental().terms.increment_millis)).max(SHORTEST_ANSWER);

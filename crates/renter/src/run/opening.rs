@@ -10,14 +10,17 @@ use crate::{
 use alloy_primitives::{Address, U256};
 use api::{
     search::Match,
-    types::{ApiError, ErrorKind, RunStep},
+    types::{ApiError, ErrorKind, RunStep, SignedField},
 };
 use market::{
+    mandate::{self, Mandate},
     money::{Amount, parse_units},
+    quote::SignedQuote,
     rental::renter::{Input, Rental},
+    signed::SignedVoucher,
     time::UnixMillis,
 };
-use settlement::{Chain, EscrowAccount, Follower, GAS_TO_APPROVE, GAS_TO_OPEN, Known, Purpose};
+use settlement::{Chain, EscrowAccount, Follower, Known, Path, Purpose, Wallet, Way};
 use std::{path::PathBuf, time::Duration};
 use store::crash_point;
 
@@ -36,12 +39,12 @@ pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> R
     for chosen in matches.into_iter().take(MAX_OFFERS_ASKED) {
         let account = context.account(&chosen.price.escrow);
         let Some((account, follower)) = account else { continue };
-        let chain = account.sender().chain();
         let (seconds, deposit) = afford(context, plan, &chosen)?;
         journal.push(RunStep::Matched { offer: Box::new(chosen.row()), candidates }).await;
-        check_funds(context, chain, &chosen, deposit).await?;
-        match negotiate::ask(&context.parts, chain, &chosen, seconds, deposit).await {
-            Ok(promise) => return open(context, plan, account, follower, promise, journal).await,
+        // before a provider is made to hold anything
+        let path = account.path(chosen.price.token.address, deposit).await.map_err(|error| chain_error(&error))?;
+        match negotiate::ask(&context.parts, account, &chosen, seconds, deposit).await {
+            Ok(promise) => return open(context, plan, account, follower, (promise, path), journal).await,
             // money and chains do not get better with another provider
             Err(error @ NoPromise::Settlement(_)) => return Err(error.into_api(&chosen.ad.peer)),
             Err(error) => {
@@ -117,37 +120,6 @@ fn afford(context: &Context, plan: &Plan, chosen: &Match) -> Result<(u32, Amount
     Ok((seconds, deposit))
 }
 
-/// Whether the wallet can lock the deposit and pay for the gas, before a provider is made to hold anything.
-async fn check_funds(context: &Context, chain: &Chain, chosen: &Match, deposit: Amount) -> Result<(), ApiError> {
-    let wallet = context.parts.wallet.address();
-    let token = &chosen.price.token;
-    let read = async {
-        Ok((chain.balance(token.address, wallet).await?, chain.coin_balance(wallet).await?, chain.fees().await?))
-    };
-    let (balance, coin, fees) = read.await.map_err(|error| chain_error(&error))?;
-    if balance < U256::from(deposit.get()) {
-        let have = token.show(Amount::new(balance.saturating_to()).unwrap_or(Amount::MAX));
-        let message = format!("the wallet {wallet} holds {have}, the deposit is {}", token.show(deposit));
-        return Err(ApiError::new(
-            ErrorKind::Funds,
-            message,
-            "send it more, or rent for less with --for or --max-spend",
-        ));
-    }
-    let pays_in_coin = token.address.is_zero();
-    let gas = fees.cost(if pays_in_coin { GAS_TO_OPEN } else { GAS_TO_OPEN + GAS_TO_APPROVE });
-    let need = gas + if pays_in_coin { U256::from(deposit.get()) } else { U256::ZERO };
-    if coin < need {
-        let message = format!(
-            "the wallet {wallet} has {} for gas, opening takes about {}",
-            show_coin(chain, coin),
-            show_coin(chain, need)
-        );
-        return Err(ApiError::new(ErrorKind::Funds, message, "send it some of the chain's own coin"));
-    }
-    Ok(())
-}
-
 /// An amount of the chain's own coin, with its symbol.
 fn show_coin(chain: &Chain, amount: U256) -> String {
     chain.token(Address::ZERO).show(Amount::new(amount.saturating_to()).unwrap_or(Amount::MAX))
@@ -158,16 +130,28 @@ async fn open(
     plan: &Plan,
     account: &EscrowAccount,
     follower: &Follower,
-    promise: Promise,
+    (promise, path): (Promise, Path),
     journal: &Journal,
 ) -> Result<Driver, ApiError> {
     let Promise { quote, terms, terms_bytes, session, deposit, block } = promise;
     let (chain, token) = (account.sender().chain(), terms.token.clone());
     let mut rental = Rental::new(quote, terms, terms_bytes, deposit, block);
     let id = rental.id;
-    let gas = chain.fees().await.map_or_else(|_| String::new(), |fees| show_coin(chain, fees.cost(GAS_TO_OPEN)));
+    let gas = match path {
+        Path::Own(way) => {
+            chain.fees().await.map_or_else(|_| String::new(), |fees| show_coin(chain, fees.cost(way.gas())))
+        }
+        Path::Mandate(_) => String::new(),
+    };
     let price_hour = token.show(rental.quote.quote.rate.hourly());
     journal.push(RunStep::Quoted { id, deposit: token.show(deposit), price_hour, gas }).await;
+    let (Path::Own(way) | Path::Mandate(way)) = path;
+    show_signing(account, &rental.quote, deposit, way, journal).await?;
+    if let Path::Mandate(way) = path {
+        let mandate = mandate(account, &rental, &session, way).await?;
+        journal.push(RunStep::Mandated { advance: token.show(mandate.advance.cumulative) }).await;
+        rental = rental.opened_by_provider(mandate);
+    }
 
     let failed = |error: &dyn std::fmt::Display| ApiError::new(ErrorKind::Failed, error.to_string(), "");
     rental.step(Input::Open, UnixMillis::now()).map_err(|error| failed(&error))?;
@@ -196,6 +180,33 @@ async fn open(
 
     see_opened(account, &driver, journal).await?;
     Ok(driver)
+}
+
+/// Shows what will be signed or sent to pay the deposit in.
+async fn show_signing(
+    account: &EscrowAccount,
+    quote: &SignedQuote,
+    deposit: Amount,
+    way: Way,
+    journal: &Journal,
+) -> Result<(), ApiError> {
+    for thing in account.decoded(quote, deposit, way).await.map_err(|error| chain_error(&error))? {
+        let field = |(name, value): (&str, String)| SignedField { name: name.to_owned(), value };
+        journal
+            .push(RunStep::Signing { what: thing.what, fields: thing.fields.into_iter().map(field).collect() })
+            .await;
+    }
+    Ok(())
+}
+
+/// Signs the order to the provider to open the rental, and its advance.
+async fn mandate(account: &EscrowAccount, rental: &Rental, session: &Wallet, way: Way) -> Result<Mandate, ApiError> {
+    let (quote, deposit) = (&rental.quote, rental.deposit);
+    let funding = account.fund(quote, deposit, way).await.map_err(|error| chain_error(&error))?;
+    let cumulative = mandate::advance(&quote.quote, rental.terms.increment_millis, deposit);
+    let digest = quote.escrow.digest(&SignedVoucher::statement(rental.id, cumulative));
+    let signature = session.sign_digest(&digest).map_err(|error| chain_error(&error))?;
+    Ok(Mandate { deposit, funding, advance: SignedVoucher { id: rental.id, cumulative, signature } })
 }
 
 /// Waits until the rental is open, or cannot be opened any more.

@@ -191,7 +191,7 @@ impl Ground {
     /// Every transaction of the nodes since a block has a purpose of its own. An approval is used up by its opening.
     async fn nothing_is_sent_twice(&self, since: u64) -> Result<usize> {
         let nodes: BTreeSet<Address> =
-            self.devnet.nodes.iter().flat_map(|node| [node.wallet, node.provider_key]).collect();
+            self.devnet.nodes.iter().flat_map(|node| [node.sender, node.provider_key]).collect();
         let calls = self.devnet.chain.calls_since(since).await?;
         let mut purposes: BTreeMap<_, usize> = BTreeMap::new();
         for (from, input) in calls.into_iter().filter(|(from, _)| nodes.contains(from)) {

@@ -1,0 +1,77 @@
+//! Renters who own a token and none of the chain's coin: they get in and out all the same.
+
+use anyhow::{Result, ensure};
+use api::types::RentalRow;
+use devnet::{Devnet, NodeSpec, books::Books};
+use tests::{books_balance, eventually, failed_with, nothing_happened, offers_arrive, receipt, story};
+
+#[tokio::test]
+async fn a_renter_without_coin_is_let_in_by_its_provider_and_leaves_with_the_rest() -> Result<()> {
+    story(async {
+        let renter = NodeSpec::renter("renter-1").coin("0");
+        let devnet = Devnet::builder().indexers(1).providers(1).node(renter).start().await?;
+        let (renter, provider) = (devnet.node("renter-1")?, devnet.node("provider-1")?);
+        offers_arrive(&devnet, renter).await?;
+        let before = Books::read(&devnet).await?;
+        let done = renter.call(["run", "--for", "5m", "--", "sh", "-c", "sleep 2; echo done"]).await?;
+        ensure!(done.code == 0 && done.stdout == "done\n", "{}{}", done.stdout, done.stderr);
+        for words in [
+            "ReceiveWithAuthorization (ERC-3009) of tUSD",
+            "(the rental's id)",
+            "mandated  the provider opens and pays the gas; 0.001 tUSD is paid in advance",
+        ] {
+            ensure!(done.stderr.contains(words), "“{words}” is not said:\n{}", done.stderr);
+        }
+
+        let receipts = books_balance(&devnet, &before).await?;
+        let [receipt] = receipts.as_slice() else { panic!("{} receipts of one rental", receipts.len()) };
+        ensure!(receipt.refunded > receipt.paid && receipt.paid.get() > 0, "{receipt:?}");
+        ensure!(devnet.chain.coin(renter.sender).await?.is_zero(), "somebody gave it coin");
+        for node in [renter, provider] {
+            let verified = node.call(["receipts", "--verify"]).await?;
+            ensure!(verified.code == 0, "{}{}", verified.stdout, verified.stderr);
+        }
+        devnet.stop()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_provider_that_opens_for_nobody_says_so_and_nothing_is_locked() -> Result<()> {
+    story(async {
+        let provider = NodeSpec::provider("provider-1").config(|config| {
+            config["provider"]["mandates_per_hour"] = 0.into();
+        });
+        let renter = NodeSpec::renter("renter-1").coin("0");
+        let devnet = Devnet::builder().indexers(1).node(provider).node(renter).start().await?;
+        let renter = devnet.node("renter-1")?;
+        offers_arrive(&devnet, renter).await?;
+        let before = Books::read(&devnet).await?;
+        let refused = renter.call(["run", "--", "true"]).await?;
+        failed_with(&refused, 6, &["at most 0 rentals an hour are opened for others"])?;
+        let lapsed =
+            async || Ok(devnet.node("provider-1")?.json::<Vec<RentalRow>>(&["ps"]).await?.is_empty().then_some(()));
+        eventually("the provider's hold ends", lapsed).await?;
+        nothing_happened(&devnet, &before).await?;
+        devnet.stop()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_smart_account_rents_and_is_refunded_in_its_owners_stead() -> Result<()> {
+    story(async {
+        let renter = NodeSpec::renter("renter-1").smart_account();
+        let devnet = Devnet::builder().indexers(1).providers(1).node(renter).start().await?;
+        let renter = devnet.node("renter-1")?;
+        offers_arrive(&devnet, renter).await?;
+        let before = Books::read(&devnet).await?;
+        let done = renter.call(["run", "--for", "5m", "--", "sh", "-c", "sleep 2; echo done"]).await?;
+        ensure!(done.code == 0 && done.stdout == "done\n", "{}{}", done.stdout, done.stderr);
+        let receipt = receipt(renter).await?;
+        ensure!(receipt.quote.quote.renter == renter.wallet && renter.wallet != renter.sender, "{receipt:?}");
+        books_balance(&devnet, &before).await?;
+        devnet.stop()
+    })
+    .await
+}
