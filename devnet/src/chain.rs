@@ -265,6 +265,11 @@ impl Chain {
         Ok(calls)
     }
 
+    /// How many transactions an account has had mined.
+    pub async fn sent_by(&self, account: Address) -> Result<u64> {
+        Ok(self.provider.get_transaction_count(account).await?)
+    }
+
     /// The newest block's number.
     pub async fn height(&self) -> Result<u64> {
         Ok(self.provider.get_block_number().await?)
@@ -288,6 +293,15 @@ impl Chain {
     async fn mine_every(&self, seconds: u64) -> Result<()> {
         let result: Result<(), _> = self.provider.raw_request("evm_setIntervalMining".into(), (seconds,)).await;
         result.context("setting the time between blocks")
+    }
+
+    /// Lets so much time pass on the chain, at once.
+    pub async fn pass(&self, seconds: u64) -> Result<()> {
+        let _: serde_json::Value =
+            self.provider.raw_request("evm_increaseTime".into(), (seconds,)).await.context("letting time pass")?;
+        let _: serde_json::Value =
+            self.provider.raw_request("evm_mine".into(), ()).await.context("making a block of that time")?;
+        Ok(())
     }
 
     /// A transaction as it was sent, and its block if it is in one.

@@ -39,6 +39,9 @@ pub(crate) fn render(
     if spec.has(Role::Provider) {
         config.insert("provider".into(), Value::Table(provider_table(spec)));
     }
+    if spec.has(Role::Indexer) {
+        put(&mut config, "indexer", "carries_per_day", 10);
+    }
     if spec.smart_account {
         put(&mut config, "renter", "account", node.wallet.to_string());
     }

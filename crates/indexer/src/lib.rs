@@ -2,7 +2,12 @@
 //!
 //! The book itself, its checks and its answers to `List` belong to [`network`]; every node has them. What makes an indexer is that it
 //! follows every class and that its book is on disk: [`ad_store`] writes each advertisement as it was signed, and [`refill`] gives
-//! them back to the network at start, where every signature is checked again.
+//! them back to the network at start, where every signature is checked again. And where its owner allows, it carries what renters without
+//! coin have signed to the chain: [`start`].
+
+mod carrier;
+
+pub use carrier::{Parts, start};
 
 use network::{AdStore, Handle, PeerId, Stopped};
 use std::sync::Arc;
@@ -17,8 +22,8 @@ impl Table for Ads {
 }
 
 /// The tables that [`store::Store::open`] must know for this role.
-pub fn tables() -> [TableDef; 1] {
-    [TableDef::of::<Ads>()]
+pub fn tables() -> [TableDef; 2] {
+    [TableDef::of::<Ads>(), TableDef::of::<carrier::Errands>()]
 }
 
 /// Why the book could not be refilled.

@@ -30,9 +30,7 @@ pub(crate) struct Config {
     pub(crate) keystore: KeystoreSection,
     pub(crate) provider: provider::Config,
     pub(crate) renter: renter::Config,
-    /// An indexer has nothing to choose yet; the section exists so that its absence needs no exception.
-    #[serde(rename = "indexer")]
-    _indexer: IndexerSection,
+    pub(crate) indexer: IndexerSection,
     pub(crate) api: ApiSection,
     pub(crate) metrics: MetricsSection,
 }
@@ -99,7 +97,9 @@ impl Default for KeystoreSection {
 /// `[indexer]`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct IndexerSection {}
+pub(crate) struct IndexerSection {
+    pub(crate) carries_per_day: u32,
+}
 
 /// `[api]`
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -27,6 +27,7 @@ use std::{io, sync::Arc, time::Duration};
 use store::{Store, TableDef};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::mpsc,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -107,7 +108,8 @@ impl Daemon {
         cancel: &CancellationToken,
     ) -> Result<Self, ApiError> {
         let has = |role| roles.contains(&role);
-        let paid = has(Role::Provider) || has(Role::Renter);
+        let carries = has(Role::Indexer) && config.indexer.carries_per_day > 0;
+        let paid = has(Role::Provider) || has(Role::Renter) || carries;
         let keys = if paid { Some(Keys::open(dir, config, has(Role::Provider)).await?) } else { None };
         let chains = if paid { connect(config).await? } else { Vec::new() };
         let store = open_store(dir).await?;
@@ -139,6 +141,22 @@ impl Daemon {
             // one sender for the account, whichever roles use it, since it owns the account's nonces
             let accounts = accounts(&chains, &wallet, &store, cancel).await?;
             sources.senders = accounts.iter().map(|account| account.sender().clone()).collect();
+            // a provider hears renters' requests, and passes on what is to be carried
+            let (pass_on, passed_on) = mpsc::channel(PASSED_ON);
+            if carries {
+                let requests = if has(Role::Provider) { Some(passed_on) } else { network.rental_requests() };
+                let per_day = config.indexer.carries_per_day;
+                let parts = indexer::Parts {
+                    accounts: accounts.clone(),
+                    store: store.clone(),
+                    per_day,
+                    cancel: cancel.child_token(),
+                };
+                if let Some(requests) = requests {
+                    let started = indexer::start(parts, requests).await;
+                    started.map_err(|error| ErrorKind::Failed.because(&error, "see the log above"))?;
+                }
+            }
             if let Some(provider_key) = provider_key {
                 control.wallets.push((config.keystore.provider_key.clone(), provider_key.address()));
                 let parts = provider::Parts {
@@ -149,6 +167,7 @@ impl Daemon {
                     provider_key,
                     store: store.clone(),
                     backend: Arc::new(backend(dir)?),
+                    carrier: carries.then_some(pass_on),
                     cancel: cancel.child_token(),
                 };
                 let started = provider::Provider::start(config.provider.clone(), parts).await;
@@ -210,6 +229,9 @@ impl Daemon {
     }
 }
 
+/// Requests to carry that a provider has passed on and that wait.
+const PASSED_ON: usize = 16;
+
 /// The keys that earn and pay.
 struct Keys {
     wallet: Wallet,
@@ -239,7 +261,6 @@ async fn connect(config: &Config) -> Result<Vec<Chain>, ApiError> {
     try_join_all(chains.into_iter().map(Chain::connect)).await.map_err(chain_error)
 }
 
-/// The wallet's account at each escrow.
 /// The renter's accounts: of the wallet itself, or of the smart account that pays in its stead. A chain on which that is not the wallet's is
 /// left out.
 async fn paying(accounts: Vec<EscrowAccount>, payer: Option<Address>) -> Result<Vec<EscrowAccount>, ApiError> {
@@ -266,6 +287,7 @@ async fn paying(accounts: Vec<EscrowAccount>, payer: Option<Address>) -> Result<
     }
 }
 
+/// The wallet's account at each escrow.
 async fn accounts(
     chains: &[Chain],
     wallet: &Wallet,

@@ -61,6 +61,8 @@ pub struct Parts {
     pub store: Store,
     /// What runs workloads.
     pub backend: Arc<dyn Backend>,
+    /// Where requests to carry a renter's Stop go, if this node carries them.
+    pub carrier: Option<mpsc::Sender<network::IncomingRental>>,
     /// Ends everything.
     pub cancel: CancellationToken,
 }

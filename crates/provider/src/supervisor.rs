@@ -33,7 +33,7 @@ use market::{
     signed::Ready,
     time::UnixMillis,
 };
-use network::{AdDraft, Handle, Reply};
+use network::{AdDraft, Handle, IncomingRental, Reply};
 use sandbox::{Backend, Rootfs, Sandbox, SandboxId, SandboxSpec};
 use settlement::{ChainEvent, EscrowAccount, Follower, Known, SettlementError, Wallet};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -187,6 +187,7 @@ pub(crate) struct Supervisor {
     provider_key: Wallet,
     store: Store,
     backend: Arc<dyn Backend>,
+    carrier: Option<mpsc::Sender<IncomingRental>>,
     cancel: CancellationToken,
     chains: Vec<Settling>,
     events: mpsc::Receiver<(usize, ChainEvent)>,
@@ -240,6 +241,7 @@ impl Supervisor {
             provider_key: parts.provider_key,
             store: parts.store,
             backend: parts.backend,
+            carrier: parts.carrier,
             cancel: parts.cancel,
             chains: settling,
             events,

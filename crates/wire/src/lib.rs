@@ -4,11 +4,13 @@
 //! Decoding is where a stranger's bytes become our types. [`decode`] bounds the size before it reads anything, and each conversion
 //! names the field at fault. Nothing past this crate needs to check lengths, ranges or encodings again.
 
+mod carry;
 mod convert;
 mod mandate;
 mod offers;
 mod rental;
 
+pub use carry::{CarryAsk, carry_from_proto, carry_to_proto};
 pub use mandate::{mandate_from_proto, mandate_to_proto};
 pub use offers::{ad_from_proto, ad_to_proto, classes_from_proto};
 pub use rental::{

@@ -47,6 +47,7 @@ fn request(message: &proto::RentalRequest) {
         Some(Request::Voucher(message)) => voucher(message),
         Some(Request::Finish(finish)) => finish.voucher.iter().for_each(voucher),
         Some(Request::Mandate(message)) => mandate(message),
+        Some(Request::Carry(message)) => carry(message),
         None => {}
     }
 }
@@ -56,6 +57,7 @@ fn response(message: &proto::RentalResponse) {
     match message.response.clone() {
         Some(Response::Refusal(message)) => refusal(message),
         Some(Response::Mandated(message)) => drop(wire::id_from_proto(&message.id)),
+        Some(Response::Carried(message)) => drop(wire::id_from_proto(&message.id)),
         Some(Response::Quote(reply)) => quote(reply),
         Some(Response::Status(status)) => {
             status.latest.iter().for_each(ack);
@@ -114,6 +116,12 @@ fn ack(message: &proto::Ack) {
 fn mandate(message: &proto::MandateRequest) {
     if let Ok((id, mandate)) = wire::mandate_from_proto(message) {
         assert_eq!(wire::mandate_from_proto(&wire::mandate_to_proto(id, &mandate)), Ok((id, mandate)));
+    }
+}
+
+fn carry(message: &proto::CarryRequest) {
+    if let Ok(ask) = wire::carry_from_proto(message) {
+        assert_eq!(wire::carry_from_proto(&wire::carry_to_proto(&ask)), Ok(ask));
     }
 }
 

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use api::types::RentalRow;
-use devnet::{Devnet, NodeSpec, books::Books};
-use tests::{books_balance, eventually, failed_with, nothing_happened, offers_arrive, receipt, story};
+use devnet::{Devnet, NodeSpec, Signal, books::Books};
+use std::process::Stdio;
+use tests::{books_balance, eventually, failed_with, nothing_happened, offers_arrive, phase, receipt, story};
 
 #[tokio::test]
 async fn a_renter_without_coin_is_let_in_by_its_provider_and_leaves_with_the_rest() -> Result<()> {
@@ -31,6 +32,41 @@ async fn a_renter_without_coin_is_let_in_by_its_provider_and_leaves_with_the_res
             let verified = node.call(["receipts", "--verify"]).await?;
             ensure!(verified.code == 0, "{}{}", verified.stdout, verified.stderr);
         }
+        devnet.stop()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_renter_without_coin_whose_provider_has_gone_is_brought_out_by_an_indexer() -> Result<()> {
+    story(async {
+        let renter = NodeSpec::renter("renter-1").coin("0");
+        let devnet = Devnet::builder().indexers(1).providers(1).node(renter).start().await?;
+        let (renter, indexer) = (devnet.node("renter-1")?, devnet.node("indexer-1")?);
+        offers_arrive(&devnet, renter).await?;
+        let before = Books::read(&devnet).await?;
+        let run = renter.command(["run", "--for", "5m", "--", "sleep", "300"]).stderr(Stdio::piped()).spawn()?;
+        let rental = phase(renter, "serving").await?;
+        devnet.signal("provider-1", Signal::KILL)?;
+        phase(renter, "leaving").await?;
+        let carries = async || Ok(indexer.log().contains("carrying a renter's Stop").then_some(()));
+        eventually("the indexer takes the errand on", carries).await?;
+        let stopped = async || Ok((devnet.chain.sent_by(indexer.sender).await? == 1).then_some(()));
+        eventually("the Stop is on chain", stopped).await?;
+        // what is promised survives
+        devnet.signal("indexer-1", Signal::KILL)?;
+        devnet.restart("indexer-1").await?;
+        devnet.chain.pass(901).await?;
+
+        let receipt = receipt(renter).await?;
+        ensure!(receipt.id == rental.id && receipt.kind == 3, "finalized after a stop: {receipt:?}");
+        ensure!(receipt.refunded == receipt.deposit && receipt.paid.get() == 0, "nothing was claimed: {receipt:?}");
+        run.wait_with_output().await?;
+        let after = Books::read(&devnet).await?;
+        for node in &devnet.nodes {
+            ensure!(before.change(&after, &node.name) == 0, "{} has more or less than before", node.name);
+        }
+        ensure!(devnet.chain.coin(renter.sender).await?.is_zero(), "somebody gave it coin");
         devnet.stop()
     })
     .await

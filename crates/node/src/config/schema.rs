@@ -291,8 +291,13 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         path: "indexer",
         repeated: false,
-        about: "An indexer keeps all offers; it has nothing to choose yet.",
-        keys: &[],
+        about: "An indexer keeps all offers.",
+        keys: &[key(
+            "carries_per_day",
+            Kind::Integer,
+            "0",
+            "How many rentals a day you stop and finalize, and pay the gas for, for renters without coin whose provider has gone.",
+        )],
     },
     Section {
         path: "api",

@@ -25,6 +25,10 @@ impl Supervisor {
     #[tracing::instrument(name = "request", skip_all, fields(peer = %question.peer))]
     pub(super) async fn question(&mut self, question: IncomingRental) {
         use proto::rental_request::Request;
+        if let (Some(Request::Carry(_)), Some(carrier)) = (&question.request.request, &self.carrier) {
+            // one that is busy lets the asker go elsewhere
+            return drop(carrier.try_send(question));
+        }
         let IncomingRental { peer, request, reply } = question;
         let answer = match request.request {
             Some(Request::Quote(quote)) => match self.quote(peer, &quote, reply) {
@@ -48,6 +52,7 @@ impl Supervisor {
             Some(Request::Status(status)) => self.status(peer, &status.id),
             Some(Request::Voucher(voucher)) => self.voucher(peer, &voucher).await,
             Some(Request::Finish(finish)) => self.finish(peer, &finish).await,
+            Some(Request::Carry(_)) => Err(Refusal::new(RefusalCode::Settlement, "nothing is carried here")),
             None => Err(Refusal::new(RefusalCode::BadRequest, "this kind of request is not known here")),
         };
         match answer {

@@ -1,6 +1,6 @@
 //! What the chain tells of a rental, what is sent to it, and the receipt in the end.
 
-use super::{CHAIN_PAUSE, Done, REASON_UNANSWERED, Task};
+use super::{CHAIN_PAUSE, Done, REASON_UNANSWERED, Task, talk};
 use crate::{negotiate::chain_error, receipt, records::Receipts};
 use api::types::{ApiError, ErrorKind};
 use market::{
@@ -10,6 +10,10 @@ use market::{
 use settlement::{ChainEvent, EscrowAccount, SettlementError};
 use std::{sync::Arc, time::Duration};
 use store::{Json, crash_point};
+use wire::CarryAsk;
+
+/// How long somebody who carries a Stop may take to bring it to the chain: a few blocks of a slow one.
+const CARRY_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Task {
     pub(super) async fn chain_event(&mut self, event: ChainEvent) {
@@ -78,14 +82,30 @@ impl Task {
         });
     }
 
-    /// Freezes the meter. A wallet that is not the renter itself must bring the session key's order.
+    /// Freezes the meter. A wallet that is not the renter itself must bring the session key's order; one without coin for the gas has others
+    /// carry that order.
     pub(super) fn send_stop(&mut self) {
-        let quote = self.rental().quote.clone();
-        let order = Stop { id: quote.id().0, reason: REASON_UNANSWERED };
+        let rental = self.rental();
+        let (id, quote, block) = (rental.id, rental.quote.clone(), rental.opening.map(|opening| opening.block));
+        let order = Stop { id: id.0, reason: REASON_UNANSWERED };
         let signed = self.session.sign_digest(&quote.escrow.digest(&order));
+        let network = self.tools.network.clone();
         self.settle(move |account| async move {
-            let signature = if account.payer().is_own() { None } else { Some(signed?) };
-            account.stop(&quote.quote, REASON_UNANSWERED, signature.as_ref()).await.map(|_| ())
+            let signature = signed?;
+            let brought = (!account.payer().is_own()).then_some(&signature);
+            match (account.stop(&quote.quote, REASON_UNANSWERED, brought).await, block) {
+                (Err(error @ SettlementError::InsufficientGas { .. }), Some(block)) => {
+                    let reason = REASON_UNANSWERED;
+                    let ask = CarryAsk { escrow: quote.escrow, id, block, reason, signature };
+                    if !talk::have_carried(&network, &ask).await {
+                        return Err(error);
+                    }
+                    // the chain tells when it is done; should it not be, somebody else is asked
+                    tokio::time::sleep(CARRY_PATIENCE).await;
+                    Ok(())
+                }
+                (result, _) => result.map(|_| ()),
+            }
         });
     }
 

@@ -13,7 +13,7 @@ use market::{
 use network::Handle;
 use settlement::SettlementError;
 use std::time::Duration;
-use wire::proto;
+use wire::{CarryAsk, proto};
 
 /// How long a voucher may stay unanswered: an increment, but not less than a message may take around the world twice.
 const SHORTEST_ANSWER: Duration = Duration::from_secs(2);
@@ -23,6 +23,8 @@ const VOUCHER_PAUSE: Duration = Duration::from_millis(250);
 pub(super) const STATUS_PAUSE: Duration = Duration::from_millis(200);
 /// Pause before the order to open is sent again to a provider that did not answer: several times within the shortest hold.
 const MANDATE_PAUSE: Duration = Duration::from_secs(2);
+/// How many peers are asked to carry a Stop: as many as a node is connected to at rest, and some.
+const MAX_CARRIERS_ASKED: usize = 32;
 /// Pause before the end is told again to a provider that did not answer.
 const FINISH_PAUSE: Duration = Duration::from_secs(2);
 
@@ -218,4 +220,20 @@ async fn acknowledgement(
 /// Whether a refusal means that the provider has ended the rental.
 fn ends_the_rental(error: &NoPromise) -> bool {
     matches!(error, NoPromise::Refused(refusal) if matches!(refusal.code, RefusalCode::WrongState | RefusalCode::NoSuchRental))
+}
+
+/// Has somebody carry a Stop to the chain: the peers that are connected are asked one after the other, indexers among them.
+pub(super) async fn have_carried(network: &Handle, ask: &CarryAsk) -> bool {
+    for peer in network.connected_peers().into_iter().take(MAX_CARRIERS_ASKED) {
+        let request = proto::rental_request::Request::Carry(wire::carry_to_proto(ask));
+        match rental_request(network, peer, request).await {
+            Ok(proto::rental_response::Response::Carried(_)) => {
+                tracing::info!(rental = %ask.id.short(), %peer, "carries the Stop to the chain");
+                return true;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(rental = %ask.id.short(), %peer, %error, "does not carry the Stop"),
+        }
+    }
+    false
 }
