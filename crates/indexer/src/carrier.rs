@@ -72,7 +72,7 @@ struct Carrier {
 
 enum Done {
     /// A request was looked into.
-    Examined(IncomingRental, Result<(RentalId, Errand), Refusal>),
+    Examined(Box<IncomingRental>, Result<(RentalId, Box<Errand>), Refusal>),
     /// The rental is closed.
     Closed(RentalId),
 }
@@ -95,7 +95,7 @@ impl Carrier {
                 () = cancel.cancelled() => return,
                 Some(request) = requests.recv() => self.asked(request),
                 Some(done) = self.work.join_next() => match done {
-                    Ok(Done::Examined(request, result)) => self.examined(request, result).await,
+                    Ok(Done::Examined(request, result)) => self.examined(*request, result).await,
                     Ok(Done::Closed(id)) => self.closed(id).await,
                     Err(error) => tracing::error!(%error, "an errand died; the next start takes it up again"),
                 },
@@ -126,7 +126,7 @@ impl Carrier {
         match account {
             Ok((ask, account)) => {
                 self.asking += 1;
-                self.work.spawn(async move { Done::Examined(incoming, examine(&account, &ask).await) });
+                self.work.spawn(async move { Done::Examined(Box::new(incoming), examine(&account, &ask).await) });
             }
             Err(refusal) => refuse(incoming, &refusal),
         }
@@ -148,20 +148,20 @@ impl Carrier {
     }
 
     /// Promises the errand, on disk first, and sets out.
-    async fn examined(&mut self, incoming: IncomingRental, result: Result<(RentalId, Errand), Refusal>) {
+    async fn examined(&mut self, incoming: IncomingRental, result: Result<(RentalId, Box<Errand>), Refusal>) {
         self.asking -= 1;
         let (id, errand) = match result {
             Ok(good) => good,
             Err(refusal) => return refuse(incoming, &refusal),
         };
-        let kept = errand.clone();
+        let kept = (*errand).clone();
         if let Err(error) = self.parts.store.run(move |store| store.put_sync::<Errands>(&id, &Json(kept.clone()))).await
         {
             return refuse(incoming, &Refusal::new(RefusalCode::Internal, error.to_string()));
         }
         crash_point("indexer", "errand", "written");
         tracing::info!(rental = %id.short(), peer = %incoming.peer, "carrying a renter's Stop");
-        self.errands.insert(id, errand);
+        self.errands.insert(id, *errand);
         incoming.reply.send(carried(id));
         self.set_out(id);
     }
@@ -188,7 +188,7 @@ impl Carrier {
         }
         let over: Vec<_> =
             self.errands.iter().filter(|(_, e)| e.done && now.since(e.taken) >= DAY).map(|(id, _)| *id).collect();
-        over.iter().for_each(|id| drop(self.errands.remove(id)));
+        self.errands.retain(|id, _| !over.contains(id));
         let done = self.errands.get(&id).cloned();
         let written = self.parts.store.run(move |store| {
             let mut batch = store.batch();
@@ -227,7 +227,7 @@ impl Errand {
 }
 
 /// Looks at the rental on chain, and whether its session key has signed the Stop.
-async fn examine(account: &EscrowAccount, ask: &CarryAsk) -> Result<(RentalId, Errand), Refusal> {
+async fn examine(account: &EscrowAccount, ask: &CarryAsk) -> Result<(RentalId, Box<Errand>), Refusal> {
     let chain = account.sender().chain();
     let asked =
         |error: SettlementError| Refusal::new(RefusalCode::Internal, format!("the chain cannot be asked: {error}"));
@@ -250,7 +250,7 @@ async fn examine(account: &EscrowAccount, ask: &CarryAsk) -> Result<(RentalId, E
         taken: UnixMillis::now(),
         done: false,
     };
-    Ok((ask.id, errand))
+    Ok((ask.id, Box::new(errand)))
 }
 
 fn carried(id: RentalId) -> proto::RentalResponse {

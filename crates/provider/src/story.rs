@@ -27,6 +27,11 @@ pub(crate) fn steps(rental: &Rental, receipt: Option<&Receipt>, now: UnixMillis)
     if rental.phase == Phase::Lapsed {
         steps.push(StoryStep::new("lapsed", None, "the quote was never opened; the slot is free again"));
     }
+    if let Some(mandate) = &rental.mandate {
+        let ahead = token.show(mandate.advance.cumulative);
+        let detail = format!("the renter has no coin for gas: opened here in its name, with {ahead} in advance");
+        steps.push(StoryStep::new("mandated", None, detail));
+    }
     if let Some(opening) = rental.opening {
         let detail = format!("{} locked by {}", token.show(opening.deposit), q.renter);
         steps.push(StoryStep::on_chain("opened", opening.start, opening.tx, opening.block, detail));

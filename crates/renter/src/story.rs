@@ -30,6 +30,10 @@ pub(crate) fn steps(record: &Record, receipt: Option<&Receipt>, now: UnixMillis)
     if rental.phase == Phase::Lapsed {
         steps.push(StoryStep::new("lapsed", None, "the quote was not opened; nothing was locked"));
     }
+    if let Some(mandate) = &rental.mandate {
+        let ahead = token.show(mandate.advance.cumulative);
+        steps.push(StoryStep::new("mandated", None, format!("opened by the provider, with {ahead} paid in advance")));
+    }
     if let Some(opening) = rental.opening {
         let detail = format!("{} locked", token.show(opening.deposit));
         steps.push(StoryStep::on_chain("opened", opening.start, opening.tx, opening.block, detail));

@@ -29,6 +29,8 @@ async fn a_renter_without_coin_is_let_in_by_its_provider_and_leaves_with_the_res
         ensure!(receipt.refunded > receipt.paid && receipt.paid.get() > 0, "{receipt:?}");
         ensure!(devnet.chain.coin(renter.sender).await?.is_zero(), "somebody gave it coin");
         for node in [renter, provider] {
+            let story = node.call(["show", &receipt.id.to_string()]).await?.stdout;
+            ensure!(story.contains("mandated"), "{story}");
             let verified = node.call(["receipts", "--verify"]).await?;
             ensure!(verified.code == 0, "{}{}", verified.stdout, verified.stderr);
         }
