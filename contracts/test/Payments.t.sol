@@ -4,7 +4,7 @@ pragma solidity ^0.8.30;
 import {Closing, IRentalEscrow, Quote} from "../src/IRentalEscrow.sol";
 import {EscrowTest, Token} from "./support/EscrowTest.sol";
 import {vm} from "./support/Test.sol";
-import {HookToken, OddReceiver, OddToken, SilentToken} from "./support/Tokens.sol";
+import {DearToken, HookToken, OddReceiver, OddToken, SilentToken} from "./support/Tokens.sol";
 
 /// Tokens and payees that misbehave: what comes in must be exact, what goes out is pushed or credited leg by leg.
 contract PaymentsTest is EscrowTest {
@@ -36,6 +36,17 @@ contract PaymentsTest is EscrowTest {
 
     function test_a_token_that_returns_nothing_works_both_ways() public {
         SilentToken token = new SilentToken();
+        fund(Token(address(token)));
+        Quote memory q = quoteIn(address(token));
+        open(q, DEPOSIT);
+        pass(1 hours);
+        close(q, 500);
+        vm.assertEq(token.balanceOf(PROVIDER), 500);
+        vm.assertEq(token.balanceOf(address(escrow)), 0);
+    }
+
+    function test_a_token_that_is_dear_to_ask_works_both_ways() public {
+        DearToken token = new DearToken();
         fund(Token(address(token)));
         Quote memory q = quoteIn(address(token));
         open(q, DEPOSIT);

@@ -33,6 +33,33 @@ contract SilentToken {
     }
 }
 
+/// Asked for a balance it burns a hundred thousand gas, as one may that has to ask others in turn.
+contract DearToken {
+    mapping(address account => uint256) private amounts;
+
+    function mint(address to, uint256 value) external {
+        amounts[to] += value;
+    }
+
+    function approve(address, uint256) external {}
+
+    function balanceOf(address account) external view returns (uint256) {
+        uint256 until = gasleft() - 100_000;
+        while (gasleft() > until) {}
+        return amounts[account];
+    }
+
+    function transfer(address to, uint256 value) external {
+        amounts[msg.sender] -= value;
+        amounts[to] += value;
+    }
+
+    function transferFrom(address from, address to, uint256 value) external {
+        amounts[from] -= value;
+        amounts[to] += value;
+    }
+}
+
 /// Does one odd thing on every transfer, from the moment it is told to.
 contract OddToken {
     enum Mode {
