@@ -2,10 +2,11 @@
 //! whether the daemon answered it or nobody did, so that the command line has one way to report and one exit code for each.
 
 use crate::{
+    evidence::Evidence,
     seen::Seen,
     types::{
-        ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, RunEvent, RunRequest,
-        RunStarted, WalletView,
+        ApiError, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
+        RunEvent, RunRequest, RunStarted, WalletView,
     },
 };
 use futures::{
@@ -101,6 +102,23 @@ impl Client {
     /// Orders the end of a rental, named by its id or a prefix of it.
     pub async fn stop(&self, id: &str) -> Result<RentalRow, ApiError> {
         self.call(Method::POST, &format!("/v1/rentals/{}/stop", encode(id)), Vec::new()).await
+    }
+
+    /// Everything signed of a rental that the node has, named by its id or a prefix of it: a file for each side that it is on.
+    pub async fn evidence(&self, id: &str) -> Result<Vec<Evidence>, ApiError> {
+        self.get(&format!("/v1/rentals/{}/evidence", encode(id))).await
+    }
+
+    /// How the dispute of a rental stands.
+    pub async fn dispute(&self, id: &str) -> Result<Dispute, ApiError> {
+        self.get(&format!("/v1/rentals/{}/dispute", encode(id))).await
+    }
+
+    /// Orders a rental to be stopped on chain for its arbiter to rule on.
+    pub async fn order_dispute(&self, id: &str, request: DisputeRequest) -> Result<Dispute, ApiError> {
+        let body = serde_json::to_vec(&request)
+            .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.call(Method::POST, &format!("/v1/rentals/{}/dispute", encode(id)), body).await
     }
 
     /// Receipts whose id begins with `prefix`, newest first.

@@ -1,9 +1,12 @@
 //! What a daemon can be asked to do. The server translates HTTP into these calls; the program `node` implements them by handing each
 //! to the role that knows.
 
-use crate::types::{
-    ApiError, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, RunEvent, RunRequest, RunStarted,
-    WalletView,
+use crate::{
+    evidence::Evidence,
+    types::{
+        ApiError, Dispute, DisputeRequest, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, RunEvent,
+        RunRequest, RunStarted, WalletView,
+    },
 };
 use futures::{future::BoxFuture, stream::BoxStream};
 
@@ -23,6 +26,12 @@ pub trait Control: Send + Sync + 'static {
     fn story(&self, id: String) -> BoxFuture<'_, Result<Vec<RentalStory>, ApiError>>;
     /// Ends a rental, named by its id or a prefix of it, and settles it. Returns when the end is ordered, not when it is settled.
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>>;
+    /// Everything signed of a rental that this node has: a file for each side that it is on, the renter's first.
+    fn evidence(&self, id: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>>;
+    /// How the dispute of a rental stands; an error for one that cannot be disputed, which says why.
+    fn dispute(&self, id: String) -> BoxFuture<'_, Result<Dispute, ApiError>>;
+    /// Stops a rental on chain for its arbiter to rule on. Returns when that is ordered, not when the chain shows it.
+    fn order_dispute(&self, id: String, request: DisputeRequest) -> BoxFuture<'_, Result<Dispute, ApiError>>;
     /// Receipts, newest first; only those whose id begins with `prefix`, if it is not empty.
     fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>>;
     /// The wallets of this node and what they hold.

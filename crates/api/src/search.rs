@@ -104,6 +104,7 @@ impl Match {
             region: ad.region.clone(),
             verified: offer.verification.level(),
             max_seconds: offer.max_seconds,
+            arbiters: offer.arbiters.clone(),
             expires: ad.expires,
         }
     }

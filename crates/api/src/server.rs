@@ -8,9 +8,10 @@ pub use clients::{Bounded, Client};
 
 use crate::{
     control::Control,
+    evidence::{Evidence, Statement, Stop, Transaction},
     types::{
-        ApiError, Balance, ErrorKind, JobSummary, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
-        Role, RunEvent, RunRequest, RunStarted, RunStep, StoryStep, TransactionRef, WalletView,
+        ApiError, Balance, Dispute, DisputeRequest, ErrorKind, JobSummary, NodeInfo, OfferQuery, OfferRow, Receipt,
+        RentalRow, RentalStory, Role, RunEvent, RunRequest, RunStarted, RunStep, StoryStep, TransactionRef, WalletView,
     },
 };
 use axum::{
@@ -184,6 +185,8 @@ fn router(shared: Shared, limit: Duration) -> Router {
         .route("/v1/rentals", get(rentals))
         .route("/v1/rentals/{id}", get(story))
         .route("/v1/rentals/{id}/stop", post(stop_rental))
+        .route("/v1/rentals/{id}/evidence", get(evidence))
+        .route("/v1/rentals/{id}/dispute", get(dispute).post(order_dispute))
         .route("/v1/receipts", get(receipts))
         .route("/v1/wallets", get(wallets))
         .route("/openapi.json", get(description))
@@ -202,11 +205,28 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "gpulease control API", description = "What a local gpulease daemon can be asked to do."),
-    paths(node, offers, start_run, run_events, rentals, story, stop_rental, receipts, wallets, description),
+    paths(
+        node,
+        offers,
+        start_run,
+        run_events,
+        rentals,
+        story,
+        stop_rental,
+        evidence,
+        dispute,
+        order_dispute,
+        receipts,
+        wallets,
+        description
+    ),
     components(schemas(
         ApiError,
         Balance,
+        Dispute,
+        DisputeRequest,
         ErrorKind,
+        Evidence,
         JobSummary,
         NodeInfo,
         OfferQuery,
@@ -219,7 +239,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         RunRequest,
         RunStarted,
         RunStep,
+        Statement,
+        Stop,
         StoryStep,
+        Transaction,
         TransactionRef,
         WalletView
     ))
@@ -383,6 +406,39 @@ async fn story(State(shared): State<Shared>, id: Result<UrlPath<String>, PathRej
 async fn stop_rental(State(shared): State<Shared>, id: Result<UrlPath<String>, PathRejection>) -> Answer<RentalRow> {
     let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
     Ok(Json(shared.control.stop(id).await?))
+}
+
+/// Everything signed of a rental that the node has: a file for each side that it is on, the renter's first.
+#[utoipa::path(get, path = "/v1/rentals/{id}/evidence", params(("id" = String, Path, description = "Its id, or at least four digits of it.")),
+    responses((status = 200, body = [Evidence]), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn evidence(State(shared): State<Shared>, id: Result<UrlPath<String>, PathRejection>) -> Answer<Vec<Evidence>> {
+    let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.evidence(id).await?))
+}
+
+/// How the dispute of a rental stands.
+#[utoipa::path(get, path = "/v1/rentals/{id}/dispute", params(("id" = String, Path, description = "Its id, or at least four digits of it.")),
+    responses((status = 200, body = Dispute), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn dispute(State(shared): State<Shared>, id: Result<UrlPath<String>, PathRejection>) -> Answer<Dispute> {
+    let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.dispute(id).await?))
+}
+
+/// Orders a rental to be stopped on chain for its arbiter to rule on.
+#[utoipa::path(post, path = "/v1/rentals/{id}/dispute", params(("id" = String, Path, description = "Its id, or at least four digits of it.")),
+    request_body = DisputeRequest,
+    responses((status = 200, body = Dispute), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn order_dispute(
+    State(shared): State<Shared>,
+    id: Result<UrlPath<String>, PathRejection>,
+    request: Result<Json<DisputeRequest>, JsonRejection>,
+) -> Answer<Dispute> {
+    let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
+    let Json(request) = request.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.order_dispute(id, request).await?))
 }
 
 #[derive(Deserialize, IntoParams)]

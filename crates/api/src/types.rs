@@ -2,6 +2,7 @@
 //! decimal text of base units beside their token; ids are `0x` and 64 hex digits; moments are Unix milliseconds.
 
 use market::{
+    dispute::{Deadlines, StopReason},
     id::RentalId,
     money::{Amount, Token},
     time::UnixMillis,
@@ -103,6 +104,10 @@ pub struct OfferRow {
     pub verified: u32,
     /// The longest rental, in seconds.
     pub max_seconds: u32,
+    /// Who may rule on a rental that its renter stops on chain: quotes of this offer name one of them. Empty: nobody.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub arbiters: Vec<alloy_primitives::Address>,
     /// When the advertisement ends.
     #[schema(value_type = u64)]
     pub expires: UnixMillis,
@@ -193,6 +198,10 @@ pub enum RunStep {
         price_hour: String,
         /// The estimated network fee of opening, with the coin's symbol; empty when it could not be estimated.
         gas: String,
+        /// Who may rule on it once it is stopped on chain, if anybody may.
+        #[serde(default)]
+        #[schema(value_type = Option<String>)]
+        arbiter: Option<alloy_primitives::Address>,
     },
     /// Something is about to be signed, or sent, with the wallet.
     Signing {
@@ -475,6 +484,38 @@ pub struct JobSummary {
     pub output_sha256: String,
     /// Where the outputs are.
     pub output_directory: String,
+}
+
+/// A rental's dispute, as its renter sees it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Dispute {
+    /// The rental as it stands.
+    pub rental: RentalRow,
+    /// Who may rule.
+    #[schema(value_type = String)]
+    pub arbiter: alloy_primitives::Address,
+    /// When this node was told to dispute it; absent before.
+    #[schema(value_type = Option<u64>)]
+    pub ordered_at: Option<UnixMillis>,
+    /// Why it is stopped on chain: `unanswered`, `not-served`, `hardware`, `ended`, `data` or `other`. It counts once it is ordered, or the
+    /// chain shows the stop.
+    #[schema(value_type = String)]
+    pub reason: StopReason,
+    /// Block time of the stop, in Unix seconds, once the chain shows it.
+    pub stopped_at: Option<u64>,
+    /// From when on the arbiter may rule, and anybody finalize.
+    #[schema(value_type = Option<Object>)]
+    pub deadlines: Option<Deadlines>,
+    /// How it ended, once it did.
+    pub receipt: Option<Receipt>,
+}
+
+/// An order to dispute a rental.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DisputeRequest {
+    /// Why: it goes into the chain's record of the stop.
+    #[schema(value_type = String)]
+    pub reason: StopReason,
 }
 
 /// A wallet of this node.

@@ -8,9 +8,11 @@
 //! - [`signed`], [`quote`], [`terms`]: what both sides sign, and what each signature binds
 //! - [`meter`]: seconds served, money owed, and when a sandbox must be frozen
 //! - [`rental`]: the two state machines, one for each side of a rental
+//! - [`dispute`]: why a renter stops a rental on chain, and when an arbiter may rule on it
 
 pub mod book;
 pub mod class;
+pub mod dispute;
 pub mod id;
 pub mod mandate;
 pub mod meter;

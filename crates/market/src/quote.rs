@@ -74,6 +74,11 @@ impl Quote {
         RentalId(escrow.digest(&self.statement()))
     }
 
+    /// Who may rule on the rental once its renter has stopped it on chain, if anybody may.
+    pub fn named_arbiter(&self) -> Option<Address> {
+        Some(self.arbiter).filter(|arbiter| !arbiter.is_zero())
+    }
+
     /// The most the rental can cost.
     pub const fn full_price(&self) -> Amount {
         self.rate.for_seconds(self.max_seconds)
@@ -126,6 +131,8 @@ pub struct Asked {
     pub deposit: Amount,
     /// The shortest challenge window that gives the renter's own deposit a sane return (a client's rule; devnets allow less).
     pub windows: std::ops::RangeInclusive<u32>,
+    /// The arbiters that the quote may name; zero among them allows none.
+    pub arbiters: Vec<Address>,
     /// keccak256 of the terms that came with the quote, once they were read and found good.
     pub spec: B256,
     /// The latest block's time, in seconds.
@@ -171,6 +178,11 @@ pub enum QuoteMismatch {
     },
 }
 
+/// An arbiter as people read it.
+fn arbiter_words(arbiter: Address) -> String {
+    if arbiter.is_zero() { "none".to_owned() } else { arbiter.to_string() }
+}
+
 impl SignedQuote {
     /// Holds the quote against what was asked for: the first difference found, or nothing.
     pub fn check(&self, asked: &Asked) -> Result<(), QuoteMismatch> {
@@ -187,7 +199,11 @@ impl SignedQuote {
         same("providerKey", q.provider_key.to_string(), asked.provider_key.to_string())?;
         same("token", q.token.to_string(), asked.token.to_string())?;
         same("maxSeconds", q.max_seconds.to_string(), asked.max_seconds.to_string())?;
-        same("arbiter", q.arbiter.to_string(), Address::ZERO.to_string())?;
+        if !asked.arbiters.contains(&q.arbiter) {
+            let expected =
+                asked.arbiters.iter().map(|arbiter| arbiter_words(*arbiter)).collect::<Vec<_>>().join(" or ");
+            return Err(QuoteMismatch::Field { field: "arbiter", got: arbiter_words(q.arbiter), expected });
+        }
         same("spec", q.spec.to_string(), asked.spec.to_string())?;
         if !asked.windows.contains(&q.window) {
             let expected = format!("{} to {} seconds", asked.windows.start(), asked.windows.end());

@@ -5,7 +5,7 @@
 //! contract.
 
 use crate::{id::RentalId, money::Amount};
-use alloy_primitives::{Address, B256, Signature};
+use alloy_primitives::{Address, B256, Bytes, Signature};
 use alloy_sol_types::{Eip712Domain, SolStruct, eip712_domain, sol};
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +134,48 @@ impl SignedRelease {
     pub fn is_signed_by(&self, provider_key: Address, escrow: &Escrow) -> bool {
         signer_of(&escrow.digest(&Self::statement(self.id, self.cumulative)), &self.signature) == Some(provider_key)
     }
+}
+
+/// What a provider says of a running rental when it takes a voucher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AckStatement {
+    /// The rental.
+    pub id: RentalId,
+    /// Counts the acks of a rental.
+    pub seq: u64,
+    /// The highest voucher it holds.
+    pub cumulative: Amount,
+    /// Milliseconds served.
+    pub served_millis: u64,
+    /// Milliseconds of them frozen.
+    pub frozen_millis: u64,
+    /// keccak256 of the usage report.
+    pub metrics: B256,
+}
+
+impl AckStatement {
+    /// The typed data that the provider signs.
+    pub fn statement(&self) -> Ack {
+        Ack {
+            id: self.id.0,
+            seq: self.seq,
+            cumulative: self.cumulative.into(),
+            servedMillis: self.served_millis,
+            frozenMillis: self.frozen_millis,
+            metrics: self.metrics,
+        }
+    }
+}
+
+/// An ack with its signature and the usage report behind its hash: the provider's own word on what it served. Each side keeps the newest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedAck {
+    /// What is said.
+    pub statement: AckStatement,
+    /// The report that `metrics` is the hash of.
+    pub usage: Bytes,
+    /// By the provider's key.
+    pub signature: Signature,
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 //! `daemon` do it.
 
 use api::types::Role;
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use market::dispute::StopReason;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -14,6 +18,7 @@ Examples:
   node run --for 10m -- ./train.sh --epochs 3   rent, run, fetch the outputs, settle
   node ps                                       rentals that go on
   node show 0xabcd                              the whole story of one
+  node dispute 0xabcd                           stop one on chain and leave it to its arbiter
   node receipts                                 rentals that are over
   node receipts --verify                        prove what each of them cost, against the chain
 
@@ -93,6 +98,8 @@ pub(crate) enum Command {
     Show(Show),
     /// End a rental and settle it
     Stop(Stop),
+    /// Stop a rental on chain and leave the rest to the arbiter that its quote names
+    Dispute(Dispute),
     /// Show receipts of closed rentals, or prove them
     Receipts(Receipts),
     /// Print a script that lets a shell complete these commands
@@ -260,6 +267,51 @@ pub(crate) struct Stop {
     pub(crate) id: String,
 }
 
+/// `node dispute`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes everything that both sides signed to a file, stops the meter on chain, and follows the rental
+until the arbiter rules, the provider closes, or the window is over and the daemon finalizes. Ctrl-C
+leaves it to the daemon; the same command again goes on following.
+
+The reasons, which the chain records and an arbiter reads:
+  unanswered   the provider does not answer
+  not-served   time was billed in which the machine could not be used
+  hardware     the machine is not what was offered
+  ended        the provider ended the rental before its time
+  data         what was sent, kept or brought back was lost or changed
+  other        something else, which the evidence tells
+
+With --export nothing is stopped: either side writes down what it has, of any rental. With --check a
+file is proved without a daemon: every hash, every signature, and who had to make it. The exit code
+is then 0 if all hold and 1 if one does not.
+
+Examples:
+  node dispute 0xabcd --reason hardware
+  node dispute 0xabcd --reason not-served --out ./evidence.json --no-wait
+  node dispute 0xabcd --export
+  node dispute --check ./evidence.json")]
+pub(crate) struct Dispute {
+    /// The rental's id, or at least its first four digits
+    #[arg(value_parser = parse_id_prefix, required_unless_present = "check")]
+    pub(crate) id: Option<String>,
+    /// Why it is stopped
+    #[arg(long, value_name = "REASON", default_value = "other", value_parser = reasons())]
+    pub(crate) reason: StopReason,
+    /// Where the evidence goes [default: ./gpulease-dispute/<id>.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Return as soon as the chain shows the stop
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Only write the evidence: nothing is stopped
+    #[arg(long, conflicts_with_all = ["reason", "no_wait"])]
+    pub(crate) export: bool,
+    /// Prove a file of evidence, and do nothing else
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "reason", "out", "no_wait", "export"])]
+    pub(crate) check: Option<PathBuf>,
+}
+
 /// `node receipts`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -379,6 +431,10 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
         return Err("expected NAME=VALUE".to_owned());
     }
     Ok((name.to_owned(), value))
+}
+
+fn reasons() -> impl TypedValueParser<Value = StopReason> {
+    PossibleValuesParser::new(StopReason::ALL.map(StopReason::name)).try_map(|name| name.parse::<StopReason>())
 }
 
 fn parse_id_prefix(text: &str) -> Result<String, String> {

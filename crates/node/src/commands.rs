@@ -1,6 +1,7 @@
 //! The commands: one file each. They fail with an [`ApiError`], which `main` prints and turns into the exit code.
 
 mod completions;
+mod dispute;
 mod doctor;
 mod init;
 mod man;
@@ -96,6 +97,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Man(args) => man::man(context.output, &args)?,
         Command::Show(args) => show::show(&context, args).await?,
         Command::Stop(args) => stop::stop(&context, args).await?,
+        Command::Dispute(args) => return Ok(dispute::dispute(&context, args).await?),
         Command::Receipts(args) => return Ok(receipts::receipts(&context, args).await?),
     }
     Ok(0)

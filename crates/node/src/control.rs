@@ -1,16 +1,19 @@
 //! What the control API asks of the daemon, handed to the role that knows. A call for a role that this daemon does not play is an error
 //! that says how to start it.
 
+mod dispute;
+
 use crate::{
     cli::nearest,
     commands::{chain_error, weigh},
 };
 use api::{
     control::Control,
+    evidence::Evidence,
     search::Search,
     types::{
-        ApiError, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunEvent,
-        RunRequest, RunStarted, WalletView,
+        ApiError, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
+        Role, RunEvent, RunRequest, RunStarted, WalletView,
     },
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
@@ -197,6 +200,18 @@ impl Control for NodeControl {
 
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
         self.stop_rental(id).boxed()
+    }
+
+    fn evidence(&self, id: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>> {
+        self.evidence_of(id).boxed()
+    }
+
+    fn dispute(&self, id: String) -> BoxFuture<'_, Result<Dispute, ApiError>> {
+        self.dispute_of(id).boxed()
+    }
+
+    fn order_dispute(&self, id: String, request: DisputeRequest) -> BoxFuture<'_, Result<Dispute, ApiError>> {
+        self.dispute_for(id, request).boxed()
     }
 
     fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>> {

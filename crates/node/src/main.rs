@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod daemon;
 mod datadir;
+mod evidence;
 mod failure;
 mod faults;
 mod housekeeping;

@@ -43,6 +43,9 @@ pub(crate) fn receipt_text(receipt: &Receipt, style: Style) -> String {
         ("closed", format!("{}, {}", transaction(&receipt.closed), closing_words(receipt.kind))),
         ("escrow", format!("{} on chain {}", quote.escrow.address, quote.escrow.chain)),
     ]);
+    if let Some(arbiter) = q.named_arbiter() {
+        lines.push(("arbiter", arbiter.to_string()));
+    }
     if let Some(job) = &receipt.job
         && !job.output_directory.is_empty()
     {

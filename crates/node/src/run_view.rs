@@ -128,10 +128,11 @@ impl<O: Write, E: Write> RunView<O, E> {
             RunStep::Refused { provider, reason } => {
                 self.line(&bad, "refused", &format!("{}: {}", short_peer(provider), printable(reason)))
             }
-            RunStep::Quoted { id, deposit, price_hour, gas } => {
+            RunStep::Quoted { id, deposit, price_hour, gas, arbiter } => {
                 let id = style.bold(&id.short());
                 let gas = if gas.is_empty() { String::new() } else { format!(" · gas about {gas}") };
-                self.line(&good, "quoted", &format!("rental {id} · {price_hour}/h · locks {deposit}{gas}"))
+                let arbiter = arbiter.map_or_else(String::new, |arbiter| format!(" · disputes go to {arbiter}"));
+                self.line(&good, "quoted", &format!("rental {id} · {price_hour}/h · locks {deposit}{gas}{arbiter}"))
             }
             RunStep::Signing { what, fields } => {
                 self.line(&next, "signing", &printable(what))?;
@@ -279,6 +280,7 @@ mod tests {
             deposit: text("0.09 tUSD"),
             price_hour: text("0.36 tUSD"),
             gas: text("0.0001 ETH"),
+            arbiter: None,
         }
     }
 

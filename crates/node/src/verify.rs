@@ -30,7 +30,7 @@ pub(crate) struct Check {
 
 /// What the chain says of a rental.
 #[derive(Clone, Debug)]
-pub(crate) struct Evidence {
+pub(crate) struct OnChain {
     /// The id that the escrow itself gives the receipt's quote.
     pub(crate) id: RentalId,
     /// The opening in the block that the receipt names, and that block.
@@ -39,17 +39,17 @@ pub(crate) struct Evidence {
     pub(crate) closed: Option<(Closing, Head)>,
 }
 
-fn check(check: &'static str, found: impl ToString, expected: impl ToString, holds: bool) -> Check {
+pub(crate) fn check(check: &'static str, found: impl ToString, expected: impl ToString, holds: bool) -> Check {
     Check { check, found: found.to_string(), expected: expected.to_string(), holds }
 }
 
 /// Both sides shown in full must be the same.
-fn same<T: PartialEq + ToString>(name: &'static str, found: &T, expected: &T) -> Check {
+pub(crate) fn same<T: PartialEq + ToString>(name: &'static str, found: &T, expected: &T) -> Check {
     check(name, found.to_string(), expected.to_string(), found == expected)
 }
 
 /// Things too long to be shown: only whether they are the same.
-fn equal(name: &'static str, holds: bool, expected: &str) -> Check {
+pub(crate) fn equal(name: &'static str, holds: bool, expected: &str) -> Check {
     check(name, if holds { "the same" } else { "something else" }, expected, holds)
 }
 
@@ -89,6 +89,10 @@ pub(crate) fn own(receipt: &Receipt) -> Vec<Check> {
         checks.push(check("release.total", show(release.cumulative), expected, release.cumulative <= covered));
     }
     checks.push(covered(receipt));
+    if ClosingKind::from(receipt.kind) == ClosingKind::Ruling {
+        let found = q.named_arbiter().map_or_else(|| "nobody".to_owned(), |arbiter| arbiter.to_string());
+        checks.push(check("arbiter", found, "whoever the quote lets rule", !q.arbiter.is_zero()));
+    }
     checks.extend(times(receipt));
     checks
 }
@@ -125,7 +129,7 @@ fn times(receipt: &Receipt) -> [Check; 2] {
 }
 
 /// What the chain says, held against the receipt.
-pub(crate) fn against(receipt: &Receipt, evidence: &Evidence) -> Vec<Check> {
+pub(crate) fn against(receipt: &Receipt, evidence: &OnChain) -> Vec<Check> {
     let show = |amount| receipt.terms.token.show(amount);
     let q = &receipt.quote.quote;
     let mut checks = vec![same("escrow.id", &evidence.id.0, &receipt.id.0)];
@@ -160,13 +164,8 @@ pub(crate) fn against(receipt: &Receipt, evidence: &Evidence) -> Vec<Check> {
                     show(receipt.refunded),
                     closing.refunded == receipt.refunded,
                 ),
-                // an arbiter may award more than the meter would
-                check(
-                    "closed.elapsed",
-                    show(closing.paid),
-                    most,
-                    closing.paid <= elapsed || closing.kind == ClosingKind::Ruling,
-                ),
+                // an arbiter is bound by the meter as well
+                check("closed.elapsed", show(closing.paid), most, closing.paid <= elapsed),
             ]);
         }
         None => checks.push(missing("closed.transaction", receipt.closed.block, &receipt.closed.tx)),
@@ -174,7 +173,7 @@ pub(crate) fn against(receipt: &Receipt, evidence: &Evidence) -> Vec<Check> {
     checks
 }
 
-fn signature(name: &'static str, signer: Option<Address>, key: Address) -> Check {
+pub(crate) fn signature(name: &'static str, signer: Option<Address>, key: Address) -> Check {
     let found = signer.map_or_else(|| "by nobody, or for another rental".to_owned(), |signer| format!("by {signer}"));
     check(name, found, format!("by {key}"), signer == Some(key))
 }
@@ -230,7 +229,7 @@ mod tests {
         receipt
     }
 
-    fn evidence() -> Evidence {
+    fn evidence() -> OnChain {
         let receipt = sound();
         let q = receipt.quote.quote.clone();
         let head = |number, byte, timestamp| Head { number, hash: B256::repeat_byte(byte), timestamp };
@@ -256,7 +255,7 @@ mod tests {
             block: receipt.closed.block,
             block_hash: B256::repeat_byte(0x32),
         };
-        Evidence {
+        OnChain {
             id: receipt.id,
             opened: Some((opening, head(receipt.opened.block, 0x31, receipt.opened.time))),
             closed: Some((closing, head(receipt.closed.block, 0x32, receipt.closed.time))),
@@ -345,14 +344,14 @@ mod tests {
     }
 
     /// What the chain says otherwise, and the checks that find it.
-    type Otherwise = (fn(&mut Evidence), &'static [&'static str]);
+    type Otherwise = (fn(&mut OnChain), &'static [&'static str]);
 
     #[test]
     fn each_thing_the_chain_says_otherwise_fails_exactly_its_check() {
-        fn opened(e: &mut Evidence) -> &mut (Opening, Head) {
+        fn opened(e: &mut OnChain) -> &mut (Opening, Head) {
             e.opened.as_mut().unwrap()
         }
-        fn closed(e: &mut Evidence) -> &mut (Closing, Head) {
+        fn closed(e: &mut OnChain) -> &mut (Closing, Head) {
             e.closed.as_mut().unwrap()
         }
         let cases: &[Otherwise] = &[

@@ -1,5 +1,6 @@
 //! What an owner sets: slots, prices and the numbers a rental runs by.
 
+use alloy_primitives::Address;
 use market::class::GpuClass;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -20,6 +21,8 @@ pub struct Config {
     pub notice_seconds: u32,
     /// The escrow's challenge window in seconds, 900 to 604,800: how long you have to claim after a renter stops on chain.
     pub window_seconds: u32,
+    /// Who may rule on a rental that its renter stops on chain, by an address of any kind; every quote names it. Nobody unless set.
+    pub arbiter: Option<Address>,
     /// The shortest rental, in seconds.
     pub min_seconds: u32,
     /// The longest rental, in seconds.
@@ -46,6 +49,7 @@ impl Default for Config {
             frozen_seconds: 300,
             notice_seconds: 30,
             window_seconds: 86_400,
+            arbiter: None,
             min_seconds: 10,
             max_seconds: 7 * 86_400,
             hold_seconds: 30,

@@ -85,7 +85,7 @@ impl Inventory {
                 ready_seconds: config.ready_seconds,
                 notice_seconds: config.notice_seconds,
                 window: config.window_seconds,
-                arbiters: vec![],
+                arbiters: config.arbiter.into_iter().collect(),
                 isolation: Isolation::SharedKernel,
                 verification: Verification::Declared,
                 whole_host: false,
@@ -170,6 +170,9 @@ fn check_numbers(config: &Config) -> Result<(), Error> {
             Err(Error::Config(format!("{name} is {value}, expected {} to {}", range.start(), range.end())))
         }
     };
+    if config.arbiter.is_some_and(|arbiter| arbiter.is_zero()) {
+        return Err(Error::Config("arbiter is the zero address: leave it out for none".to_owned()));
+    }
     within("increment_millis", config.increment_millis, 1..=MAX_INCREMENT_MILLIS)?;
     within("window_seconds", config.window_seconds, MIN_WINDOW..=MAX_WINDOW)?;
     within("hold_seconds", config.hold_seconds, 1..=MAX_QUOTE_LIFETIME)?;

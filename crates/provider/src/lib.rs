@@ -29,8 +29,12 @@ pub use config::{Config, Pricing, SlotConfig};
 pub use figures::{Counts, Standing};
 pub use records::{MAX_HISTORY, forget_oldest, tables};
 
-use api::types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory};
+use api::{
+    evidence::Evidence,
+    types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory},
+};
 use figures::Figures;
+use market::id::RentalId;
 use sandbox::Backend;
 use settlement::{EscrowAccount, SettlementError, Wallet};
 use std::sync::Arc;
@@ -144,6 +148,11 @@ impl Provider {
     /// The whole story of each rental whose id begins with `prefix`.
     pub async fn stories(&self, prefix: String) -> Result<Vec<RentalStory>, ApiError> {
         self.ask(|reply| Command::Stories { prefix, reply }).await.ok_or_else(gone)
+    }
+
+    /// Everything signed of a rental that this side has kept, if it is one of its own.
+    pub async fn evidence(&self, id: RentalId) -> Result<Option<Evidence>, ApiError> {
+        self.ask(|reply| Command::Evidence { id, reply }).await.ok_or_else(gone)
     }
 
     /// Ends the rental named by a prefix of its id.

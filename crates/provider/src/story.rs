@@ -1,7 +1,7 @@
 //! A rental told in the order of its life, from what this side has written down. What was never written, such as the moment of each
 //! freeze, is told as the sum that is kept.
 
-use api::types::{Receipt, StoryStep, closing_words};
+use api::types::{Receipt, StoryStep};
 use market::{
     money::Amount,
     rental::provider::{Phase, Rental},
@@ -15,13 +15,14 @@ pub(crate) fn steps(rental: &Rental, receipt: Option<&Receipt>, now: UnixMillis)
         "quoted",
         None,
         format!(
-            "{} on {} at {} an hour for up to {} s, after block {}; to be opened by {}",
+            "{} on {} at {} an hour for up to {} s, after block {}; to be opened by {}{}",
             rental.terms.offer,
             rental.terms.slot,
             token.show(q.rate.hourly()),
             q.max_seconds,
             rental.quoted_at_block,
             UnixMillis(u64::from(q.expiry) * 1_000),
+            q.named_arbiter().map_or_else(String::new, |arbiter| format!("; disputes go to {arbiter}")),
         ),
     )];
     if rental.phase == Phase::Lapsed {
@@ -71,11 +72,7 @@ pub(crate) fn steps(rental: &Rental, receipt: Option<&Receipt>, now: UnixMillis)
             format!("{} signed as the final total", token.show(release.cumulative)),
         ));
     }
-    if let Some(closing) = rental.closing {
-        let (paid, back) = (token.show(closing.paid), token.show(closing.refunded));
-        let detail = format!("{}: {paid} paid, {back} returned", closing_words(closing.kind));
-        steps.push(StoryStep::on_chain("closed", closing.time, closing.tx, closing.block, detail));
-    }
+    steps.extend(api::story::chain_end(q, token, rental.opening, rental.stop_time, rental.closing));
     if let Some(receipt) = receipt {
         let detail = format!("{} s billed; in full: node receipts {}", receipt.seconds, rental.id.short());
         steps.push(StoryStep::new("receipt", None, detail));

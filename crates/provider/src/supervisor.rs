@@ -6,6 +6,7 @@
 
 mod chain;
 mod commands;
+mod evidence;
 mod mandates;
 mod questions;
 mod streams;
@@ -18,7 +19,10 @@ use crate::{
     keeper::Keeper,
     records::{Receipts, Rentals},
 };
-use api::types::{ApiError, Receipt, RentalRow, RentalStory};
+use api::{
+    evidence::Evidence,
+    types::{ApiError, Receipt, RentalRow, RentalStory},
+};
 use chain::Heard;
 use mandates::Favours;
 use market::{
@@ -89,6 +93,13 @@ pub(crate) enum Command {
         prefix: String,
         /// The answer.
         reply: oneshot::Sender<Vec<RentalStory>>,
+    },
+    /// See [`crate::Provider::evidence`].
+    Evidence {
+        /// Which rental's.
+        id: RentalId,
+        /// The answer.
+        reply: oneshot::Sender<Option<Evidence>>,
     },
     /// See [`crate::Provider::stop`].
     Evict {

@@ -16,7 +16,7 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// The `[renter.limits]` section: decimal text in whatever token is paid with; empty sets no limit.
+/// The `[renter.limits]` section: amounts are decimal text in whatever token is paid with; empty sets no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -24,4 +24,6 @@ pub struct Limits {
     pub max_spend_per_rental: String,
     /// The dearest slot-hour that is ever rented.
     pub max_hourly: String,
+    /// Arbiters that a quote may name: each is trusted to split what a rental locks. Empty accepts none.
+    pub arbiters: Vec<Address>,
 }

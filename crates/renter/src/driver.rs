@@ -4,6 +4,7 @@
 //! effects carried out. This is where vouchers are made: signed by the rental's session key, stored, and then sent.
 
 mod chain;
+mod dispute;
 mod talk;
 
 use crate::{
@@ -12,7 +13,9 @@ use crate::{
     records::{Job, Record, Rentals},
 };
 use api::types::{ApiError, Receipt};
+pub(crate) use dispute::NotDisputed;
 use market::{
+    dispute::StopReason,
     id::RentalId,
     rental::renter::{Effect, Input, Phase, Rental},
     signed::SessionGrant,
@@ -37,8 +40,6 @@ const ORDERS: usize = 64;
 const FASTEST_TICK: Duration = Duration::from_millis(100);
 /// Pause before a transaction that failed is tried again.
 const CHAIN_PAUSE: Duration = Duration::from_secs(5);
-/// Why a renter stops on chain: the provider does not answer. Recorded in the chain's event, and nothing else.
-const REASON_UNANSWERED: u32 = 1;
 
 /// What a rental looks like from outside.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub(crate) struct Snapshot {
 pub(crate) enum Order {
     /// The rental is to end.
     Finish,
+    /// The rental is to be stopped on chain, for its arbiter to rule on; answered when that is on disk, or why not.
+    Dispute(StopReason, oneshot::Sender<Result<(), NotDisputed>>),
     /// Something about the job is to be remembered; answered when it is on disk.
     Remember(Box<dyn FnOnce(&mut Job) + Send>, oneshot::Sender<()>),
     /// The chain says something.
@@ -223,6 +226,9 @@ impl Task {
     async fn order(&mut self, order: Order) {
         match order {
             Order::Finish => self.input(Input::Finish).await,
+            Order::Dispute(reason, reply) => {
+                let _ = reply.send(self.dispute(reason).await);
+            }
             Order::Remember(change, reply) => {
                 let mut record = self.record.clone();
                 change(&mut record.job);

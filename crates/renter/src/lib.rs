@@ -9,6 +9,7 @@
 //! Each rental has one [`driver`] task that owns its state machine (`market::rental::renter`) and its money; a [`run`] is what a person
 //! wanted it for and only talks to the driver. A voucher is *made* in [`driver`], by the session key of its rental.
 
+mod arbiters;
 mod config;
 mod driver;
 mod figures;

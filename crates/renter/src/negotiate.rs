@@ -1,7 +1,7 @@
 //! From an offer to a binding quote: ask, signed by the wallet; then hold the answer against what was asked for, field by field.
 
-use crate::{Parts, records::short_peer};
-use alloy_primitives::Bytes;
+use crate::{Parts, arbiters, records::short_peer};
+use alloy_primitives::{Address, Bytes};
 use api::{
     search::Match,
     types::{ApiError, ErrorKind},
@@ -53,6 +53,9 @@ pub(crate) enum NoPromise {
     /// It answered with something that was not asked for, or not what it advertised.
     #[error("the quote is not acceptable: {0}")]
     Unacceptable(String),
+    /// Disputes would go to somebody whom the configuration does not name.
+    #[error(transparent)]
+    Arbiter(#[from] arbiters::NotAccepted),
     /// The chain or the wallet failed.
     #[error(transparent)]
     Settlement(#[from] SettlementError),
@@ -76,6 +79,7 @@ impl NoPromise {
             Self::Unacceptable(why) => {
                 ApiError::new(ErrorKind::Refused, format!("provider {who}: {why}"), "choose another offer")
             }
+            Self::Arbiter(not) => not.into_api(&who),
             Self::Settlement(error) => chain_error(&error),
         }
     }
@@ -105,9 +109,11 @@ pub(crate) async fn ask(
     chosen: &Match,
     seconds: u32,
     deposit: Amount,
+    accepted: &[Address],
 ) -> Result<Promise, NoPromise> {
     let Parts { network, network_name, .. } = parts;
     let (chain, payer) = (account.sender().chain(), account.payer());
+    let arbiters = arbiters::allowed(&chosen.offer.arbiters, accepted)?;
     let (provider, local) = (chosen.ad.peer, network.local_peer_id());
     let head = chain.head().await?;
     let session = Wallet::random();
@@ -153,6 +159,7 @@ pub(crate) async fn ask(
         max_seconds: question.max_seconds,
         deposit,
         windows: shortest..=MAX_WINDOW,
+        arbiters,
         spec: alloy_primitives::keccak256(&terms_bytes),
         block_time: head.timestamp,
     };

@@ -3,11 +3,12 @@
 //! A session key can sign vouchers for one rental only, and no more than the time that has passed on chain; whoever steals it can cost its
 //! owner what that rental costs anyway. It lies in the node's data directory, which only its user may read.
 
-use alloy_primitives::B256;
+use alloy_primitives::{B256, Bytes};
 use api::types::{JobSummary, Receipt};
 use market::{
     id::{PeerId, RentalId},
     rental::renter::{Phase, Rental},
+    signed::SignedAck,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -24,9 +25,28 @@ pub(crate) struct Record {
     pub(crate) job: Job,
     /// Milliseconds frozen, by the provider's last signed ack.
     pub(crate) frozen_millis: u64,
+    /// The provider's newest ack, as it signed it.
+    #[serde(default)]
+    pub(crate) last_ack: Option<SignedAck>,
     /// How often a start of this node has taken it up again: so many times its run was told before.
     #[serde(default)]
     pub(crate) taken_up: u32,
+}
+
+/// The longest usage report that is kept beside an ack: many times a provider's own. The ack holds the hash of a longer one.
+const MAX_USAGE_BYTES: usize = 1_024;
+
+impl Record {
+    /// Keeps the newest of the provider's acks.
+    pub(crate) fn remember_ack(&mut self, mut ack: SignedAck) {
+        if self.last_ack.as_ref().is_some_and(|last| last.statement.seq > ack.statement.seq) {
+            return;
+        }
+        if ack.usage.len() > MAX_USAGE_BYTES {
+            ack.usage = Bytes::new();
+        }
+        self.last_ack = Some(ack);
+    }
 }
 
 /// What a run does with its rental, and how far it is.

@@ -106,7 +106,8 @@ pub(crate) async fn resume(context: Arc<Context>, driver: Driver, journal: Journ
 async fn retell(context: &Context, record: &Record, driver: &Driver, journal: &Journal) -> Result<(), ApiError> {
     let (rental, token) = (&record.rental, &record.rental.terms.token);
     let (deposit, price_hour) = (token.show(rental.deposit), token.show(rental.quote.quote.rate.hourly()));
-    journal.push(RunStep::Quoted { id: rental.id, deposit, price_hour, gas: String::new() }).await;
+    let arbiter = rental.quote.quote.named_arbiter();
+    journal.push(RunStep::Quoted { id: rental.id, deposit, price_hour, gas: String::new(), arbiter }).await;
     let (account, _) = context
         .account(&rental.quote.escrow)
         .ok_or_else(|| ApiError::new(ErrorKind::Chain, "the rental's chain is not configured any more", ""))?;

@@ -1,6 +1,8 @@
 //! The renter as the rest of the node sees it: searches, runs, rentals and receipts; and the one place where chain events find their
 //! rental's driver.
 
+mod dispute;
+
 use crate::{
     Config, Error, Parts,
     driver::{self, Driver, Order},

@@ -2,7 +2,7 @@
 //! was signed for, and what became of the program.
 
 use crate::records::{Job, Record};
-use api::types::{Receipt, StoryStep, closing_words};
+use api::types::{Receipt, StoryStep};
 use market::{
     rental::renter::{Phase, Rental},
     time::UnixMillis,
@@ -18,13 +18,14 @@ pub(crate) fn steps(record: &Record, receipt: Option<&Receipt>, now: UnixMillis)
         "quoted",
         None,
         format!(
-            "{} by {} at {} an hour for up to {} s, after block {}; to be opened by {}",
+            "{} by {} at {} an hour for up to {} s, after block {}; to be opened by {}{}",
             rental.terms.offer,
             rental.provider,
             token.show(q.rate.hourly()),
             q.max_seconds,
             rental.quoted_at_block,
             UnixMillis(u64::from(q.expiry) * 1_000),
+            q.named_arbiter().map_or_else(String::new, |arbiter| format!("; disputes go to {arbiter}")),
         ),
     ));
     if rental.phase == Phase::Lapsed {
@@ -96,15 +97,10 @@ fn end(rental: &Rental, now: UnixMillis) -> Vec<StoryStep> {
         let detail = format!("{} signed by the provider as the final total", token.show(release.cumulative));
         steps.push(StoryStep::new("released", rental.released_at, detail));
     }
-    if let Some(time) = rental.stop_time {
-        let at = UnixMillis(time.saturating_mul(1_000));
-        steps.push(StoryStep::new("stopped", Some(at), "the meter was stopped on chain"));
+    if let Some(at) = rental.disputed_at {
+        steps.push(StoryStep::new("disputed", Some(at), rental.stop_reason.words()));
     }
-    if let Some(closing) = rental.closing {
-        let (paid, back) = (token.show(closing.paid), token.show(closing.refunded));
-        let detail = format!("{}: {paid} paid, {back} returned", closing_words(closing.kind));
-        steps.push(StoryStep::on_chain("closed", closing.time, closing.tx, closing.block, detail));
-    }
+    steps.extend(api::story::chain_end(&rental.quote.quote, token, rental.opening, rental.stop_time, rental.closing));
     steps
 }
 
@@ -168,6 +164,7 @@ mod tests {
             rental: Rental::new(signed, terms, Bytes::new(), units(90_000), 3),
             session_key: B256::repeat_byte(8),
             frozen_millis: 0,
+            last_ack: None,
             taken_up: 0,
             job: Job {
                 run: 10_000,

@@ -17,7 +17,7 @@ use market::{
     money::{Amount, Rate},
     quote::{Quote, SignedQuote},
     refusal::{Refusal, RefusalCode},
-    signed::{self, Escrow, SignedRelease, SignedVoucher, signer_of},
+    signed::{self, AckStatement, Escrow, SignedAck, SignedRelease, SignedVoucher, signer_of},
     terms::{Image, MAX_INCREMENT_MILLIS, NetworkAccess, Terms, Workload},
     time::UnixMillis,
 };
@@ -127,55 +127,25 @@ impl QuoteAsk {
     }
 }
 
-/// A provider's signed account of a running rental.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AckStatement {
-    /// The rental.
-    pub id: RentalId,
-    /// Counts the acks of a rental.
-    pub seq: u64,
-    /// The highest voucher it holds.
-    pub cumulative: Amount,
-    /// Milliseconds served.
-    pub served_millis: u64,
-    /// Milliseconds of them frozen.
-    pub frozen_millis: u64,
-    /// keccak256 of the usage report.
-    pub metrics: B256,
-}
-
-impl AckStatement {
-    /// The typed data that the provider signs.
-    pub fn statement(&self) -> signed::Ack {
-        signed::Ack {
-            id: self.id.0,
-            seq: self.seq,
-            cumulative: self.cumulative.into(),
-            servedMillis: self.served_millis,
-            frozenMillis: self.frozen_millis,
-            metrics: self.metrics,
-        }
-    }
-}
-
 /// Writes an ack with its signature, usage report and phase.
-pub fn ack_to_proto(ack: &AckStatement, signature: &Signature, usage: Vec<u8>, phase: proto::Phase) -> proto::Ack {
+pub fn ack_to_proto(ack: &SignedAck, phase: proto::Phase) -> proto::Ack {
+    let SignedAck { statement, usage, signature } = ack;
     proto::Ack {
-        id: ack.id.0.to_vec(),
-        seq: ack.seq,
-        cumulative: ack.cumulative.to_string(),
-        served_millis: ack.served_millis,
-        frozen_millis: ack.frozen_millis,
-        metrics: ack.metrics.to_vec(),
-        usage,
+        id: statement.id.0.to_vec(),
+        seq: statement.seq,
+        cumulative: statement.cumulative.to_string(),
+        served_millis: statement.served_millis,
+        frozen_millis: statement.frozen_millis,
+        metrics: statement.metrics.to_vec(),
+        usage: usage.to_vec(),
         signature: signature.as_bytes().to_vec(),
         phase: phase.into(),
     }
 }
 
 /// Reads an ack that `provider_key` must have signed at `escrow`.
-pub fn ack_from_proto(message: &proto::Ack, provider_key: Address, escrow: &Escrow) -> Result<AckStatement, WireError> {
-    let ack = AckStatement {
+pub fn ack_from_proto(message: &proto::Ack, provider_key: Address, escrow: &Escrow) -> Result<SignedAck, WireError> {
+    let statement = AckStatement {
         id: id_from_proto(&message.id)?,
         seq: message.seq,
         cumulative: amount("cumulative", &message.cumulative)?,
@@ -183,11 +153,11 @@ pub fn ack_from_proto(message: &proto::Ack, provider_key: Address, escrow: &Escr
         frozen_millis: message.frozen_millis,
         metrics: hash("metrics", &message.metrics)?,
     };
-    if keccak256(&message.usage) != ack.metrics {
+    if keccak256(&message.usage) != statement.metrics {
         return Err(invalid("usage", "does not hash to metrics"));
     }
-    signed_by(provider_key, escrow.digest(&ack.statement()), &message.signature)?;
-    Ok(ack)
+    let signature = signed_by(provider_key, escrow.digest(&statement.statement()), &message.signature)?;
+    Ok(SignedAck { statement, usage: message.usage.clone().into(), signature })
 }
 
 fn signed_by(key: Address, digest: B256, bytes: &[u8]) -> Result<Signature, WireError> {

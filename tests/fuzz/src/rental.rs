@@ -8,7 +8,12 @@ use crate::{
     memory::bounded,
 };
 use alloy_primitives::keccak256;
-use market::{quote::SignedQuote, refusal::Refusal, terms::Terms};
+use market::{
+    quote::SignedQuote,
+    refusal::Refusal,
+    signed::{AckStatement, SignedAck},
+    terms::Terms,
+};
 use wire::{
     AskedBy, MAX_DETAIL_BYTES, MAX_MESSAGE_BYTES, QuoteAsk, ack_from_proto, decode, encode, final_from_proto,
     grant_from_proto, proto, quote_from_proto, quote_to_proto, ready_from_proto, refusal_from_proto, refusal_to_proto,
@@ -98,7 +103,7 @@ fn ack(message: &proto::Ack) {
         return;
     };
     let Some(cumulative) = market::money::Amount::new(cumulative) else { return };
-    let statement = wire::AckStatement {
+    let statement = AckStatement {
         id,
         seq: message.seq,
         cumulative,
@@ -108,8 +113,9 @@ fn ack(message: &proto::Ack) {
     };
     assert!(ack_from_proto(&unsigned, address(), &ESCROW).is_err(), "an unsigned ack is believed");
     let signature = sign(&ESCROW.digest(&statement.statement()));
-    let signed = wire::ack_to_proto(&statement, &signature, message.usage.clone(), proto::Phase::Serving);
-    assert_eq!(ack_from_proto(&signed, address(), &ESCROW), Ok(statement));
+    let signed = SignedAck { statement, usage: message.usage.clone().into(), signature };
+    let sent = wire::ack_to_proto(&signed, proto::Phase::Serving);
+    assert_eq!(ack_from_proto(&sent, address(), &ESCROW), Ok(signed));
     let _ = decode::<proto::Usage>(&message.usage, MAX_MESSAGE_BYTES);
 }
 

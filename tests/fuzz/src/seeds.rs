@@ -14,7 +14,7 @@ use market::{
     offer::{Binding, Discount, GpuGroup, Hardware, Isolation, Offer, Price, ProviderAd, Verification},
     quote::{Quote, SignedQuote},
     refusal::{Refusal, RefusalCode},
-    signed::{self, SignedRelease, SignedVoucher},
+    signed::{self, AckStatement, SignedAck, SignedRelease, SignedVoucher},
     terms::{Image, NetworkAccess, Terms, Workload},
     time::UnixMillis,
 };
@@ -227,16 +227,10 @@ fn ack(id: RentalId) -> proto::Ack {
     let usage =
         encode(&proto::Usage { cpu_millis: 9_000, memory_bytes: 1 << 30, memory_peak_bytes: 1 << 31, disk_bytes: 5 });
     let cumulative = Amount::new(6_944).expect("small");
-    let statement = wire::AckStatement {
-        id,
-        seq: 3,
-        cumulative,
-        served_millis: 9_999,
-        frozen_millis: 1,
-        metrics: keccak256(&usage),
-    };
+    let statement =
+        AckStatement { id, seq: 3, cumulative, served_millis: 9_999, frozen_millis: 1, metrics: keccak256(&usage) };
     let signature = sign(&ESCROW.digest(&statement.statement()));
-    wire::ack_to_proto(&statement, &signature, usage, proto::Phase::Serving)
+    wire::ack_to_proto(&SignedAck { statement, usage: usage.into(), signature }, proto::Phase::Serving)
 }
 
 fn refusal() -> proto::Refusal {

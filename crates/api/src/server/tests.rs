@@ -1,11 +1,12 @@
 //! The server and the client against each other, over a real socket and a daemon made of plain data.
 
 use super::*;
-use crate::client::Client;
+use crate::{client::Client, evidence::Kept};
 use alloy_primitives::{Address, B256, Signature, U256};
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 use http_body_util::BodyExt;
 use market::{
+    dispute::{Deadlines, StopReason},
     id::{DeviceId, PeerId, RentalId},
     money::{Amount, Rate, Token},
     quote::{Quote, SignedQuote},
@@ -70,6 +71,15 @@ impl Control for Fake {
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
         self.answer(format!("stop {id}"), rental())
     }
+    fn evidence(&self, id: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>> {
+        self.answer(format!("evidence {id}"), vec![proof()])
+    }
+    fn dispute(&self, id: String) -> BoxFuture<'_, Result<Dispute, ApiError>> {
+        self.answer(format!("dispute {id}"), disputed())
+    }
+    fn order_dispute(&self, id: String, request: DisputeRequest) -> BoxFuture<'_, Result<Dispute, ApiError>> {
+        self.answer(format!("dispute {id} {}", request.reason), disputed())
+    }
     fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>> {
         self.answer(format!("receipts {prefix}"), vec![receipt()])
     }
@@ -122,6 +132,7 @@ fn offer() -> OfferRow {
         region: "KR".into(),
         verified: 0,
         max_seconds: 3_600,
+        arbiters: vec![],
         expires: UnixMillis(1),
     }
 }
@@ -148,6 +159,37 @@ fn story() -> RentalStory {
         StoryStep::on_chain("opened", 1_795_284_726, B256::repeat_byte(0x11), 4, "0.09 tUSD locked"),
     ];
     RentalStory { rental: rental(), steps, receipt: None }
+}
+
+fn disputed() -> Dispute {
+    Dispute {
+        rental: rental(),
+        arbiter: Address::repeat_byte(7),
+        ordered_at: Some(UnixMillis(5)),
+        reason: StopReason::Hardware,
+        stopped_at: Some(100),
+        deadlines: Some(Deadlines { ruling: 550, finalizing: 1_000 }),
+        receipt: None,
+    }
+}
+
+fn proof() -> Evidence {
+    let receipt = receipt();
+    let kept = Kept {
+        side: Role::Renter,
+        quote: &receipt.quote,
+        terms: &receipt.terms,
+        terms_bytes: &receipt.terms_bytes,
+        ready: None,
+        voucher: None,
+        ack: None,
+        release: None,
+        opening: None,
+        stop: Some(Stop::new(&receipt.quote, 90, 100, Some(StopReason::Hardware))),
+        stop_tx: Some((B256::repeat_byte(0x33), 8)),
+        closing: None,
+    };
+    Evidence::new(kept, UnixMillis(1))
 }
 
 fn receipt() -> Receipt {
@@ -274,6 +316,11 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     assert_eq!(json(&client.rentals(true).await.unwrap()), json(&vec![rental()]));
     assert_eq!(json(&client.story("0xab?c").await.unwrap()), json(&vec![story()]));
     assert_eq!(json(&client.stop("0xab/../cd?e").await.unwrap()), json(&rental()));
+    let files = client.evidence("0xab?c").await.unwrap();
+    assert_eq!((files[0].rental, &files[0].statements), (receipt().id, &proof().statements));
+    assert_eq!(json(&client.dispute("0xabcd").await.unwrap()), json(&disputed()));
+    let order = DisputeRequest { reason: StopReason::Data };
+    assert_eq!(json(&client.order_dispute("0xabcd", order).await.unwrap()), json(&disputed()));
     let receipts = client.receipts("0xabab").await.unwrap();
     assert_eq!(receipts[0].id, receipt().id);
     assert_eq!(client.wallets().await.unwrap()[0].balances[0].amount, units(5));
@@ -285,6 +332,9 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
         "rentals true",
         "story 0xab?c",
         "stop 0xab/../cd?e",
+        "evidence 0xab?c",
+        "dispute 0xabcd",
+        "dispute 0xabcd data",
         "receipts 0xabab",
         "wallets",
     ];
@@ -433,8 +483,11 @@ async fn the_description_lists_every_route_and_no_other() {
         "get /v1/receipts",
         "get /v1/rentals",
         "get /v1/rentals/{id}",
+        "get /v1/rentals/{id}/dispute",
+        "get /v1/rentals/{id}/evidence",
         "get /v1/runs/{run}/events",
         "get /v1/wallets",
+        "post /v1/rentals/{id}/dispute",
         "post /v1/rentals/{id}/stop",
         "post /v1/runs",
     ];

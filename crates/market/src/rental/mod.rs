@@ -66,6 +66,9 @@ pub enum StepError {
         /// Where it stands.
         phase: &'static str,
     },
+    /// There is nobody who could rule.
+    #[error("the rental's quote names no arbiter")]
+    NoArbiter,
     /// The chain does not show the rental open: not yet, or not any more.
     #[error("the chain does not show the rental open")]
     NotOpen,

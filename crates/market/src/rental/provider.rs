@@ -9,7 +9,7 @@ use crate::{
     money::Amount,
     quote::SignedQuote,
     refusal::{Refusal, RefusalCode},
-    signed::SignedVoucher,
+    signed::{SignedAck, SignedVoucher},
     terms::Terms,
     time::UnixMillis,
 };
@@ -175,6 +175,9 @@ pub struct Rental {
     pub voucher: Option<SignedVoucher>,
     /// Counts acks.
     pub acks: u64,
+    /// The newest ack that was given, but for one that a crash lost: it is written with the next step.
+    #[serde(default)]
+    pub last_ack: Option<SignedAck>,
     /// What the escrow has paid out part-way.
     pub claimed: Amount,
     /// When that was, in Unix seconds of block time.
@@ -220,6 +223,7 @@ impl Rental {
             preparing_since: None,
             voucher: None,
             acks: 0,
+            last_ack: None,
             claimed: Amount::ZERO,
             claimed_at: None,
             claiming: None,

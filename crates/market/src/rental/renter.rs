@@ -3,6 +3,7 @@
 
 use super::{Closing, Opening, StepError};
 use crate::{
+    dispute::StopReason,
     id::{PeerId, RentalId, peer_text},
     mandate::Mandate,
     meter::{Meter, Tariff},
@@ -98,6 +99,8 @@ pub enum Input {
     Released(SignedRelease),
     /// The provider did not answer the end.
     FinishMissed,
+    /// The renter stops it on chain for this reason, and leaves the end to the arbiter that the quote names.
+    Dispute(StopReason),
     /// The chain shows it stopping since this time (Unix seconds).
     Stopping(u64),
     /// A confirmed block has this time (Unix seconds); everything up to it has been told.
@@ -125,6 +128,7 @@ impl Input {
             Self::Finish => "finish",
             Self::Released(_) => "released",
             Self::FinishMissed => "finish_missed",
+            Self::Dispute(_) => "dispute",
             Self::Stopping(_) => "stopping",
             Self::BlockTime(_) => "block_time",
             Self::Tick => "tick",
@@ -145,7 +149,7 @@ pub enum Effect {
     TellFinish,
     /// Close on chain with the provider's release.
     SendRelease,
-    /// Stop the meter on chain.
+    /// Stop the meter on chain, for the reason in [`Rental::stop_reason`].
     SendStop,
     /// Close a stopped or forgotten rental on chain.
     SendFinalize,
@@ -207,6 +211,12 @@ pub struct Rental {
     pub release: Option<SignedRelease>,
     /// When the release came.
     pub released_at: Option<UnixMillis>,
+    /// When the renter disputed it.
+    #[serde(default)]
+    pub disputed_at: Option<UnixMillis>,
+    /// Why it is stopped on chain, should it be.
+    #[serde(default)]
+    pub stop_reason: StopReason,
     /// The chain's stop time, when stopped there.
     pub stop_time: Option<u64>,
     /// The closing, once seen.
@@ -239,6 +249,8 @@ impl Rental {
             stopped_at: None,
             release: None,
             released_at: None,
+            disputed_at: None,
+            stop_reason: StopReason::default(),
             stop_time: None,
             closing: None,
         }
@@ -304,6 +316,7 @@ impl Rental {
             Input::Finish => self.finish(now),
             Input::Released(release) => Ok(self.released(release, now)),
             Input::FinishMissed => Ok(self.finish_missed()),
+            Input::Dispute(reason) => self.dispute(reason, now),
             Input::Stopping(time) => Ok(self.stopping(time)),
             Input::BlockTime(time) => Ok(self.block_time(time)),
             Input::Tick => Ok(self.tick(now)),
@@ -349,6 +362,8 @@ impl Rental {
         self.opening = Some(opening);
         self.opened_at = Some(now);
         match self.phase {
+            // the chain had taken the opening back; what was disputed stays so
+            Phase::Finishing if self.disputed_at.is_some() => self.leave(),
             // a finish that was ordered while the opening was under way takes effect now
             Phase::Finishing => vec![Effect::TellFinish],
             Phase::Quoted | Phase::Opening | Phase::Lapsed => {
@@ -419,8 +434,32 @@ impl Rental {
             return vec![];
         }
         self.stopped_at = Some(now);
+        self.leave()
+    }
+
+    fn leave(&mut self) -> Vec<Effect> {
         self.phase = Phase::Leaving;
         vec![Effect::SendStop]
+    }
+
+    /// Nothing is signed and nothing agreed any more. A stop that is ordered or on chain already keeps its reason.
+    fn dispute(&mut self, reason: StopReason, now: UnixMillis) -> Result<Vec<Effect>, StepError> {
+        if self.quote.quote.arbiter.is_zero() {
+            return Err(StepError::NoArbiter);
+        }
+        if self.phase.is_over() {
+            return Err(StepError::WrongPhase { phase: self.phase.name() });
+        }
+        if self.opening.is_none() {
+            return Err(StepError::NotOpen);
+        }
+        self.disputed_at.get_or_insert(now);
+        if self.phase == Phase::Leaving {
+            return Ok(vec![]);
+        }
+        self.stop_reason = reason;
+        self.stopped_at.get_or_insert(now);
+        Ok(self.leave())
     }
 
     fn finish(&mut self, now: UnixMillis) -> Result<Vec<Effect>, StepError> {
@@ -467,8 +506,7 @@ impl Rental {
         if self.missed_finishes < MAX_FINISH_ATTEMPTS {
             return vec![Effect::TellFinish];
         }
-        self.phase = Phase::Leaving;
-        vec![Effect::SendStop]
+        self.leave()
     }
 
     fn stopping(&mut self, time: u64) -> Vec<Effect> {
@@ -533,7 +571,7 @@ impl Rental {
         if self.closing.take().is_none() {
             return vec![];
         }
-        if self.stop_time.is_some() {
+        if self.stop_time.is_some() || self.disputed_at.is_some() {
             self.phase = Phase::Leaving;
             return vec![Effect::Retract];
         }

@@ -43,6 +43,19 @@ fn every_command_is_read_with_its_options() {
     assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
     assert!(matches!(parse("show abcd").unwrap().command, Some(Command::Show(Show { id })) if id == "abcd"));
     assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
+    let Some(Command::Dispute(dispute)) = parse("dispute 0xabcd").unwrap().command else { panic!("not dispute") };
+    assert_eq!((dispute.id.as_deref(), dispute.reason), (Some("0xabcd"), StopReason::Other));
+    let Some(Command::Dispute(dispute)) =
+        parse("dispute abcd --reason not-served --out e.json --no-wait").unwrap().command
+    else {
+        panic!("not dispute")
+    };
+    assert_eq!((dispute.reason, dispute.out), (StopReason::NotServed, Some("e.json".into())));
+    assert!(dispute.no_wait && !dispute.export && dispute.check.is_none());
+    let checked = parse("dispute --check e.json").unwrap().command;
+    assert!(
+        matches!(checked, Some(Command::Dispute(Dispute { id: None, check: Some(file), .. })) if file == *"e.json")
+    );
     assert!(matches!(
         parse("receipts").unwrap().command,
         Some(Command::Receipts(Receipts { id: None, verify: false, .. }))
@@ -81,6 +94,11 @@ fn what_makes_no_sense_is_a_usage_error() {
         "stop",
         "stop 0xab",
         "stop xyzw",
+        "dispute",
+        "dispute 0xab",
+        "dispute 0xabcd --reason boredom",
+        "dispute 0xabcd --export --no-wait",
+        "dispute 0xabcd --check e.json",
         "offers --limit 0",
         "wallet",
         "wallet new",

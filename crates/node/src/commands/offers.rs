@@ -25,7 +25,8 @@ fn nothing(query: &str) -> ApiError {
 }
 
 fn table(output: &Output, rows: &[OfferRow]) -> String {
-    let columns = [
+    let named = rows.iter().any(|offer| !offer.arbiters.is_empty());
+    let mut columns = vec![
         ("OFFER", false),
         ("PROVIDER", false),
         ("HARDWARE", false),
@@ -34,8 +35,10 @@ fn table(output: &Output, rows: &[OfferRow]) -> String {
         ("REGION", false),
         ("VERIFIED", false),
     ];
+    // most offers name nobody, and an address is wide
+    columns.extend(named.then_some(("DISPUTES GO TO", false)));
     let row = |offer: &OfferRow| {
-        vec![
+        let mut cells = vec![
             offer.offer.clone(),
             short_peer(&offer.provider),
             offer.hardware.clone(),
@@ -43,9 +46,18 @@ fn table(output: &Output, rows: &[OfferRow]) -> String {
             format!("{} of {}", offer.free, offer.slots),
             if offer.region.is_empty() { "-".to_owned() } else { offer.region.clone() },
             verified(offer.verified).to_owned(),
-        ]
+        ];
+        cells.extend(named.then(|| arbiters(offer)));
+        cells
     };
     output.table(&columns, rows.iter().map(row).collect())
+}
+
+fn arbiters(offer: &OfferRow) -> String {
+    match &offer.arbiters[..] {
+        [] => "-".to_owned(),
+        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
 }
 
 const fn verified(level: u32) -> &'static str {
@@ -90,8 +102,14 @@ mod tests {
             region: String::new(),
             verified: 1,
             max_seconds: 1,
+            arbiters: vec![],
             expires: UnixMillis(1),
         };
+        let mut disputed = offer.clone();
+        disputed.arbiters = vec![Address::repeat_byte(7)];
+        let both = super::table(&plain(), &[offer.clone(), disputed]);
+        assert!(both.lines().next().unwrap().contains("DISPUTES GO TO"), "{both}");
+        assert!(both.lines().nth(2).unwrap().contains(&Address::repeat_byte(7).to_string()), "{both}");
         let table = table(&plain(), &[offer]);
         let cells = |line: usize| -> Vec<String> {
             table

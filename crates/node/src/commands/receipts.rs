@@ -6,7 +6,7 @@ use crate::{
     cli,
     output::{Output, Style, Waiting, role_name},
     receipt::{receipt_text, receipts_table},
-    verify::{self, Check, Evidence},
+    verify::{self, Check, OnChain},
 };
 use api::types::{ApiError, ErrorKind, Receipt, Role};
 use market::{id::RentalId, signed::Escrow};
@@ -117,7 +117,7 @@ async fn chain_of(context: &Context, chains: &mut Vec<Chain>, escrow: Escrow) ->
 }
 
 /// What the chain says of a receipt's rental, in the blocks that the receipt names.
-async fn gather(chain: &Chain, receipt: &Receipt) -> Result<Evidence, SettlementError> {
+async fn gather(chain: &Chain, receipt: &Receipt) -> Result<OnChain, SettlementError> {
     let (id, opened, closed) = (receipt.id, receipt.opened.block, receipt.closed.block);
     let opened = match chain.opening_in(id, opened).await? {
         Some(opening) => chain.block_at(opened).await?.map(|head| (opening, head)),
@@ -127,28 +127,32 @@ async fn gather(chain: &Chain, receipt: &Receipt) -> Result<Evidence, Settlement
         Some(closing) => chain.block_at(closed).await?.map(|head| (closing, head)),
         None => None,
     };
-    Ok(Evidence { id: chain.id_of(&receipt.quote.quote).await?, opened, closed })
+    Ok(OnChain { id: chain.id_of(&receipt.quote.quote).await?, opened, closed })
 }
 
 fn text(output: &Output, proofs: &[Proof]) -> String {
     if proofs.is_empty() {
         return "no receipts yet: they come when a rental is closed".to_owned();
     }
+    let section = |proof: &Proof| {
+        format!("receipt {} ({})\n{}", proof.id, role_name(proof.role), checks_text(output, &proof.checks))
+    };
+    proofs.iter().map(section).collect::<Vec<_>>().join("\n\n")
+}
+
+/// Everything that was looked at, a row each, and the verdict.
+pub(super) fn checks_text(output: &Output, checks: &[Check]) -> String {
     let columns = [("CHECK", false), ("", false), ("FOUND", false), ("EXPECTED", false)];
     let row = |check: &Check| {
         let mark = if check.holds { "✓" } else { "✗" };
         vec![check.check.to_owned(), mark.to_owned(), check.found.clone(), check.expected.clone()]
     };
-    let section = |proof: &Proof| {
-        let failed = proof.checks.iter().filter(|check| !check.holds).count();
-        let verdict = match failed {
-            0 => format!("✓ all {} checks hold", proof.checks.len()),
-            _ => format!("✗ {failed} of {} checks do not hold", proof.checks.len()),
-        };
-        let table = output.table(&columns, proof.checks.iter().map(row).collect());
-        format!("receipt {} ({})\n{table}\n{verdict}", proof.id, role_name(proof.role))
+    let failed = checks.iter().filter(|check| !check.holds).count();
+    let verdict = match failed {
+        0 => format!("✓ all {} checks hold", checks.len()),
+        _ => format!("✗ {failed} of {} checks do not hold", checks.len()),
     };
-    proofs.iter().map(section).collect::<Vec<_>>().join("\n\n")
+    format!("{}\n{verdict}", output.table(&columns, checks.iter().map(row).collect()))
 }
 
 #[cfg(test)]

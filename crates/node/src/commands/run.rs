@@ -171,13 +171,13 @@ impl Stopping {
 }
 
 /// Ctrl-C, or being told to end.
-struct Interrupts {
+pub(super) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Interrupts {
-    fn listen() -> Result<Self, ApiError> {
+    pub(super) fn listen() -> Result<Self, ApiError> {
         let listen = |kind| {
             signal(kind)
                 .map_err(|error| ApiError::new(ErrorKind::Failed, format!("cannot listen for signals: {error}"), ""))
@@ -185,7 +185,7 @@ impl Interrupts {
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -204,8 +204,12 @@ mod tests {
     use alloy_primitives::B256;
     use api::{
         control::Control,
+        evidence::Evidence,
         server::Server,
-        types::{NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunStarted, WalletView},
+        types::{
+            Dispute, DisputeRequest, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunStarted,
+            WalletView,
+        },
     };
     use clap::Parser;
     use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
@@ -275,6 +279,15 @@ mod tests {
             };
             std::future::ready(Ok(row)).boxed()
         }
+        fn evidence(&self, _: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>> {
+            unasked()
+        }
+        fn dispute(&self, _: String) -> BoxFuture<'_, Result<Dispute, ApiError>> {
+            unasked()
+        }
+        fn order_dispute(&self, _: String, _: DisputeRequest) -> BoxFuture<'_, Result<Dispute, ApiError>> {
+            unasked()
+        }
         fn receipts(&self, _: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>> {
             unasked()
         }
@@ -309,8 +322,8 @@ mod tests {
     }
 
     fn quoted() -> RunStep {
-        let (deposit, price_hour, gas) = Default::default();
-        RunStep::Quoted { id: RentalId(B256::repeat_byte(0xab)), deposit, price_hour, gas }
+        let (deposit, price_hour, gas, arbiter) = Default::default();
+        RunStep::Quoted { id: RentalId(B256::repeat_byte(0xab)), deposit, price_hour, gas, arbiter }
     }
 
     #[tokio::test]

@@ -204,6 +204,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "86400",
                 "The escrow's challenge window, 900 to 604800: how long you have to claim after a renter stops on chain.",
             ),
+            key(
+                "arbiter",
+                Kind::Text,
+                r#""0x0000000000000000000000000000000000000a1b""#,
+                "Who may rule on a rental that its renter stops on chain while you do not close it: any account, a DAO, a court's adapter. Every quote names it, and only renters that accept it rent. Left out: nobody.",
+            ),
             key("min_seconds", Kind::Integer, "10", "The shortest rental."),
             key("max_seconds", Kind::Integer, "604800", "The longest rental."),
             key(
@@ -285,6 +291,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 Kind::Text,
                 r#""2.50""#,
                 "The dearest slot-hour that is rented, in its token. Left out: no limit.",
+            ),
+            key(
+                "arbiters",
+                Kind::Texts,
+                "[]",
+                "Arbiters that a quote may name, such as [\"0x…\"]: each is trusted to split what a rental locks. Empty: none.",
             ),
         ],
     },

@@ -62,6 +62,9 @@ impl Supervisor {
                 });
                 let _ = reply.send(told.collect());
             }
+            Command::Evidence { id, reply } => {
+                let _ = reply.send(self.evidence(id).await);
+            }
             Command::Evict { prefix, reply } => {
                 let _ = reply.send(self.evict(&prefix).await);
             }

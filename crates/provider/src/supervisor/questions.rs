@@ -11,7 +11,7 @@ use market::{
         StepError,
         provider::{Input, Phase, Rental},
     },
-    signed::{SignedRelease, SignedVoucher},
+    signed::{AckStatement, SignedAck, SignedRelease, SignedVoucher},
     terms::Terms,
     time::UnixMillis,
 };
@@ -19,7 +19,7 @@ use network::{IncomingRental, Reply};
 use prost::Message as _;
 use settlement::{Known, SettlementError};
 use store::crash_point;
-use wire::{AckStatement, AskedBy, QuoteAsk, proto};
+use wire::{AskedBy, QuoteAsk, proto};
 
 impl Supervisor {
     #[tracing::instrument(name = "request", skip_all, fields(peer = %question.peer))]
@@ -191,7 +191,7 @@ impl Supervisor {
             max_seconds: ask.max_seconds,
             window: self.config.window_seconds,
             expiry: u32::try_from(expiry).map_err(|error| internal(&error))?,
-            arbiter: alloy_primitives::Address::ZERO,
+            arbiter: self.config.arbiter.unwrap_or_default(),
             device: asking.device,
             spec: keccak256(&bytes),
         };
@@ -224,7 +224,8 @@ impl Supervisor {
     fn status(&self, peer: PeerId, id: &[u8]) -> Result<proto::rental_response::Response, Refusal> {
         let live = self.rental_of(peer, id)?;
         let rental = &live.rental;
-        let latest = if rental.acks > 0 { Some(self.ack(live)?) } else { None };
+        let latest =
+            if rental.acks > 0 { Some(wire::ack_to_proto(&self.ack(live)?, phase(rental.phase))) } else { None };
         Ok(proto::rental_response::Response::Status(proto::Status {
             phase: phase(rental.phase).into(),
             ready: rental.ready.as_ref().map(|(at, signature)| wire::ready_to_proto(rental.id, *at, signature)),
@@ -242,8 +243,14 @@ impl Supervisor {
         let voucher = read_voucher(message)?;
         // checked by the machine, stored by `input`, acknowledged only then
         self.input(id, Input::Voucher(voucher), UnixMillis::now()).await.map_err(step_refusal)?;
-        let live = self.rental_of(peer, &message.id)?;
-        Ok(proto::rental_response::Response::Ack(self.ack(live)?))
+        let ack = self.ack(self.rental_of(peer, &message.id)?)?;
+        let Some(live) = self.live.get_mut(&id) else {
+            return Err(Refusal::new(RefusalCode::NoSuchRental, id.short()));
+        };
+        let answer = wire::ack_to_proto(&ack, phase(live.rental.phase));
+        // what a dispute may need: on disk with the next step, which is a voucher away
+        live.rental.last_ack = Some(ack);
+        Ok(proto::rental_response::Response::Ack(answer))
     }
 
     async fn finish(
@@ -265,7 +272,7 @@ impl Supervisor {
         Ok(SignedRelease { id, cumulative, signature })
     }
 
-    fn ack(&self, live: &Live) -> Result<proto::Ack, Refusal> {
+    fn ack(&self, live: &Live) -> Result<SignedAck, Refusal> {
         let (rental, now) = (&live.rental, UnixMillis::now());
         let usage = live.keeper.as_ref().and_then(Keeper::usage).map_or_else(Vec::new, |stats| {
             proto::Usage {
@@ -276,7 +283,7 @@ impl Supervisor {
             }
             .encode_to_vec()
         });
-        let ack = AckStatement {
+        let statement = AckStatement {
             id: rental.id,
             seq: rental.acks,
             cumulative: rental.covered(),
@@ -284,8 +291,8 @@ impl Supervisor {
             frozen_millis: rental.frozen_total(now),
             metrics: keccak256(&usage),
         };
-        let signature = self.sign(&rental.quote.escrow.digest(&ack.statement()))?;
-        Ok(wire::ack_to_proto(&ack, &signature, usage, phase(rental.phase)))
+        let signature = self.sign(&rental.quote.escrow.digest(&statement.statement()))?;
+        Ok(SignedAck { statement, usage: usage.into(), signature })
     }
 
     fn sign(&self, digest: &alloy_primitives::B256) -> Result<alloy_primitives::Signature, Refusal> {

@@ -1,6 +1,6 @@
 //! What the chain tells of a rental, what is sent to it, and the receipt in the end.
 
-use super::{CHAIN_PAUSE, Done, REASON_UNANSWERED, Task, talk};
+use super::{CHAIN_PAUSE, Done, Task, talk};
 use crate::{negotiate::chain_error, receipt, records::Receipts};
 use api::types::{ApiError, ErrorKind};
 use market::{
@@ -87,15 +87,15 @@ impl Task {
     pub(super) fn send_stop(&mut self) {
         let rental = self.rental();
         let (id, quote, block) = (rental.id, rental.quote.clone(), rental.opening.map(|opening| opening.block));
-        let order = Stop { id: id.0, reason: REASON_UNANSWERED };
+        let reason = rental.stop_reason.number();
+        let order = Stop { id: id.0, reason };
         let signed = self.session.sign_digest(&quote.escrow.digest(&order));
         let network = self.tools.network.clone();
         self.settle(move |account| async move {
             let signature = signed?;
             let brought = (!account.payer().is_own()).then_some(&signature);
-            match (account.stop(&quote.quote, REASON_UNANSWERED, brought).await, block) {
+            match (account.stop(&quote.quote, reason, brought).await, block) {
                 (Err(error @ SettlementError::InsufficientGas { .. }), Some(block)) => {
-                    let reason = REASON_UNANSWERED;
                     let ask = CarryAsk { escrow: quote.escrow, id, block, reason, signature };
                     if !talk::have_carried(&network, &ask).await {
                         return Err(error);

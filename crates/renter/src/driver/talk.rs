@@ -137,9 +137,11 @@ impl Task {
         let rental = self.rental();
         match answer {
             Ok(ack) => match wire::ack_from_proto(&ack, rental.quote.quote.provider_key, &rental.quote.escrow) {
-                Ok(statement) if statement.id == rental.id => {
-                    self.record.frozen_millis = self.record.frozen_millis.max(statement.frozen_millis);
-                    self.input(Input::Acked(statement.cumulative)).await;
+                Ok(ack) if ack.statement.id == rental.id => {
+                    let total = ack.statement.cumulative;
+                    self.record.frozen_millis = self.record.frozen_millis.max(ack.statement.frozen_millis);
+                    self.record.remember_ack(ack);
+                    self.input(Input::Acked(total)).await;
                 }
                 _ => self.input(Input::AckMissed).await,
             },

@@ -74,7 +74,13 @@ pub(super) fn outcome(job: &Job) -> Option<Result<(), ApiError>> {
 }
 
 fn ended_early(snapshot: &Snapshot) -> ApiError {
-    snapshot.error.clone().unwrap_or_else(|| match snapshot.record.rental.phase {
+    let rental = &snapshot.record.rental;
+    snapshot.error.clone().unwrap_or_else(|| match rental.phase {
+        Phase::Leaving if rental.disputed_at.is_some() => ApiError::new(
+            ErrorKind::Failed,
+            "the rental is disputed: it was stopped on chain before the program ended",
+            format!("follow it with `node dispute {}`", rental.id.short()),
+        ),
         Phase::Leaving => ApiError::new(
             ErrorKind::Refused,
             "the provider does not answer any more; the rental was stopped on chain",

@@ -43,7 +43,8 @@ pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> R
         journal.push(RunStep::Matched { offer: Box::new(chosen.row()), candidates }).await;
         // before a provider is made to hold anything
         let path = account.path(chosen.price.token.address, deposit).await.map_err(|error| chain_error(&error))?;
-        match negotiate::ask(&context.parts, account, &chosen, seconds, deposit).await {
+        let accepted = &context.config.limits.arbiters;
+        match negotiate::ask(&context.parts, account, &chosen, seconds, deposit, accepted).await {
             Ok(promise) => return open(context, plan, account, follower, (promise, path), journal).await,
             // money and chains do not get better with another provider
             Err(error @ NoPromise::Settlement(_)) => return Err(error.into_api(&chosen.ad.peer)),
@@ -144,7 +145,8 @@ async fn open(
         Path::Mandate(_) => String::new(),
     };
     let price_hour = token.show(rental.quote.quote.rate.hourly());
-    journal.push(RunStep::Quoted { id, deposit: token.show(deposit), price_hour, gas }).await;
+    let arbiter = rental.quote.quote.named_arbiter();
+    journal.push(RunStep::Quoted { id, deposit: token.show(deposit), price_hour, gas, arbiter }).await;
     let (Path::Own(way) | Path::Mandate(way)) = path;
     show_signing(account, &rental.quote, deposit, way, journal).await?;
     if let Path::Mandate(way) = path {
@@ -170,7 +172,7 @@ async fn open(
         ended: None,
         fetched: None,
     };
-    let record = Record { rental, session_key: session.key(), job, frozen_millis: 0, taken_up: 0 };
+    let record = Record { rental, session_key: session.key(), job, frozen_millis: 0, last_ack: None, taken_up: 0 };
     crash_point("renter", "quote", "accepted");
     driver::write(&context.parts.store, record.clone()).await.map_err(|error| failed(&error))?;
     crash_point("renter", "quote", "written");
