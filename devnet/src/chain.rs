@@ -54,7 +54,23 @@ mod bindings {
                 bytes32 indexed id, address indexed provider, address indexed renter, uint96 paid, uint96 refunded, uint32 elapsed,
                 uint8 kind
             );
+            struct Quote {
+                address provider;
+                address providerKey;
+                address renter;
+                address renterKey;
+                address token;
+                uint96 rate;
+                uint96 minDeposit;
+                uint32 maxSeconds;
+                uint32 window;
+                uint32 expiry;
+                address arbiter;
+                bytes32 device;
+                bytes32 spec;
+            }
             function rentalOf(bytes32 id) external view returns (uint96 deposit, uint96 claimed, uint32 start, uint32 stopAt);
+            function rule(Quote calldata q, uint96 cumulative) external;
         }
     }
 }
@@ -302,6 +318,45 @@ impl Chain {
         let _: serde_json::Value =
             self.provider.raw_request("evm_mine".into(), ()).await.context("making a block of that time")?;
         Ok(())
+    }
+
+    /// Rules on rental `id` as the account `arbiter`, which is given coin for it: the provider gets `cumulative` in all, as far as the meter
+    /// and the deposit go. What the chain tells of the opening is enough to do so. Returns the transaction, which must have succeeded.
+    pub async fn rule(&self, id: B256, arbiter: Address, cumulative: Amount) -> Result<B256> {
+        let filter = Filter::new()
+            .address(self.escrow)
+            .event_signature(bindings::Escrow::Opened::SIGNATURE_HASH)
+            .topic1(id)
+            .from_block(0);
+        let logs = self.provider.get_logs(&filter).await?;
+        let opened = logs.first().with_context(|| format!("rental {id} was never opened"))?;
+        let event = bindings::Escrow::Opened::decode_log(&opened.inner)?.data;
+        let quote = bindings::Escrow::Quote {
+            provider: event.provider,
+            providerKey: event.providerKey,
+            renter: event.renter,
+            renterKey: event.renterKey,
+            token: event.token,
+            rate: event.rate,
+            minDeposit: event.minDeposit,
+            maxSeconds: event.maxSeconds,
+            window: event.window,
+            expiry: event.expiry,
+            arbiter: event.arbiter,
+            device: event.device,
+            spec: event.spec,
+        };
+        self.set_coin(arbiter, 10u128.pow(18)).await?;
+        let _: serde_json::Value = self
+            .provider
+            .raw_request("anvil_impersonateAccount".into(), (arbiter,))
+            .await
+            .context("acting as the arbiter")?;
+        let escrow = bindings::Escrow::new(self.escrow, &self.provider);
+        let ruling = escrow.rule(quote, cumulative.into()).from(arbiter).send().await.context("ruling")?;
+        let receipt = ruling.get_receipt().await?;
+        ensure!(receipt.status(), "the ruling {} failed", receipt.transaction_hash);
+        Ok(receipt.transaction_hash)
     }
 
     /// A transaction as it was sent, and its block if it is in one.

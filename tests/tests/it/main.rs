@@ -3,6 +3,7 @@
 
 mod adoption;
 mod devnet_itself;
+mod disputes;
 mod gasless;
 mod kills;
 mod limits;
