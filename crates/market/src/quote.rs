@@ -223,3 +223,59 @@ impl SignedQuote {
         if self.is_authentic() { Ok(()) } else { Err(QuoteMismatch::Signature) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::U256;
+
+    #[test]
+    fn a_quote_names_only_whom_the_renter_lets_rule() {
+        let escrow = Escrow { chain: 1, address: Address::repeat_byte(9) };
+        let [ours, theirs] = [7, 8].map(Address::repeat_byte);
+        let arbiter_of = |arbiter, arbiters: &[Address]| {
+            let quote = Quote {
+                provider: Address::repeat_byte(1),
+                provider_key: Address::repeat_byte(2),
+                renter: Address::repeat_byte(3),
+                renter_key: Address::repeat_byte(4),
+                token: Address::ZERO,
+                rate: Rate::new(Amount::ZERO),
+                min_deposit: Amount::ZERO,
+                max_seconds: 60,
+                window: MIN_WINDOW,
+                expiry: 100,
+                arbiter,
+                device: DeviceId(B256::ZERO),
+                spec: B256::ZERO,
+            };
+            let asked = Asked {
+                escrow,
+                renter: quote.renter,
+                renter_key: quote.renter_key,
+                provider: quote.provider,
+                provider_key: quote.provider_key,
+                token: quote.token,
+                rate: quote.rate,
+                max_seconds: quote.max_seconds,
+                deposit: Amount::ZERO,
+                windows: MIN_WINDOW..=MAX_WINDOW,
+                arbiters: arbiters.to_vec(),
+                spec: quote.spec,
+                block_time: 90,
+            };
+            // the last thing that is looked at is who signed it, and here nobody did
+            let signature = Signature::new(U256::from(1), U256::from(1), false);
+            match (SignedQuote { escrow, quote, signature }).check(&asked) {
+                Err(QuoteMismatch::Signature) => None,
+                Err(QuoteMismatch::Field { field: "arbiter", got, expected }) => Some((got, expected)),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(arbiter_of(Address::ZERO, &[Address::ZERO]), None);
+        assert_eq!(arbiter_of(ours, &[Address::ZERO, ours]), None);
+        assert_eq!(arbiter_of(ours, &[Address::ZERO]), Some((ours.to_string(), "none".to_owned())));
+        assert_eq!(arbiter_of(theirs, &[ours]), Some((theirs.to_string(), ours.to_string())));
+        assert_eq!(arbiter_of(Address::ZERO, &[ours]), Some(("none".to_owned(), ours.to_string())));
+    }
+}

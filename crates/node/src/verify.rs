@@ -293,6 +293,32 @@ mod tests {
         assert_eq!(faults(&own(&receipt)), ["seconds"]);
     }
 
+    #[test]
+    fn a_ruling_may_pass_the_voucher_but_not_the_deposit_and_needs_somebody_who_may_rule() {
+        let ruled = |paid: u128, arbiter: Address| {
+            let mut receipt = sound();
+            (receipt.kind, receipt.voucher, receipt.release) = (5, None, None);
+            (receipt.paid, receipt.refunded) = (units(paid), receipt.deposit.saturating_sub(units(paid)));
+            receipt.quote.quote.arbiter = arbiter;
+            receipt.id = receipt.quote.id();
+            receipt.quote.signature = wallet(4).sign_digest(&receipt.id.0).unwrap();
+            faults(&own(&receipt))
+        };
+        assert_eq!(ruled(1_000, Address::repeat_byte(7)), [""; 0]);
+        assert_eq!(ruled(90_001, Address::repeat_byte(7)), ["paid+refunded", "paid"]);
+        assert_eq!(ruled(1_000, Address::ZERO), ["paid", "arbiter"]);
+    }
+
+    #[test]
+    fn an_arbiter_is_held_to_the_meter_too() {
+        let mut chain = evidence();
+        let (closing, _) = chain.closed.as_mut().unwrap();
+        (closing.kind, closing.elapsed) = (ClosingKind::Ruling, 9);
+        let mut receipt = sound();
+        receipt.kind = 5;
+        assert_eq!(faults(&against(&receipt, &chain)), ["closed.elapsed"]);
+    }
+
     /// What a forger changes, and the checks that find it.
     type Forgery = (fn(&mut Receipt), &'static [&'static str]);
 

@@ -136,3 +136,36 @@ pub(crate) fn short_peer(peer: &PeerId) -> String {
     let text = peer.to_base58();
     text.get(text.len().saturating_sub(8)..).unwrap_or(&text).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::story::tests::quoted;
+    use alloy_primitives::{Signature, U256, keccak256};
+    use market::{money::Amount, signed::AckStatement};
+
+    fn ack(seq: u64, usage: Vec<u8>) -> SignedAck {
+        let statement = AckStatement {
+            id: quoted().rental.id,
+            seq,
+            cumulative: Amount::ZERO,
+            served_millis: seq,
+            frozen_millis: 0,
+            metrics: keccak256(&usage),
+        };
+        SignedAck { statement, usage: usage.into(), signature: Signature::new(U256::from(5), U256::from(7), false) }
+    }
+
+    #[test]
+    fn the_newest_ack_is_kept_and_no_flood_of_usage_with_it() {
+        let mut record = quoted();
+        record.remember_ack(ack(2, vec![1]));
+        record.remember_ack(ack(1, vec![2]));
+        assert_eq!(record.last_ack, Some(ack(2, vec![1])));
+        record.remember_ack(ack(3, vec![3; MAX_USAGE_BYTES]));
+        assert_eq!(record.last_ack, Some(ack(3, vec![3; MAX_USAGE_BYTES])));
+        record.remember_ack(ack(4, vec![4; MAX_USAGE_BYTES + 1]));
+        let last = record.last_ack.unwrap();
+        assert_eq!((last.statement.seq, last.usage.len()), (4, 0));
+    }
+}

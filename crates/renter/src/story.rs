@@ -105,11 +105,12 @@ fn end(rental: &Rental, now: UnixMillis) -> Vec<StoryStep> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::records::Ended;
     use alloy_primitives::{Address, B256, Bytes, Signature, U256};
     use market::{
+        dispute::StopReason,
         id::{DeviceId, PeerId},
         money::{Amount, Rate, Token},
         offer::Hardware,
@@ -123,7 +124,8 @@ mod tests {
         Amount::new(n).unwrap()
     }
 
-    fn quoted() -> Record {
+    /// A rental that was just quoted.
+    pub(crate) fn quoted() -> Record {
         let escrow = Escrow { chain: 31_337, address: Address::repeat_byte(9) };
         let peer = PeerId::random();
         let quote = Quote {
@@ -241,5 +243,25 @@ mod tests {
         assert_eq!(names(&told), ["ordered", "quoted", "opened", "waiting", "finished", "stopped"]);
         assert!(told[4].detail.ends_with("did not answer 1×"), "{}", told[4].detail);
         assert_eq!(told[5].at, Some(UnixMillis(30_000)));
+    }
+
+    #[test]
+    fn a_dispute_is_told_with_its_reason_and_its_ruling() {
+        let mut record = quoted();
+        let rental = &mut record.rental;
+        rental.quote.quote.arbiter = Address::repeat_byte(7);
+        rental.step(Input::Open, UnixMillis(0)).unwrap();
+        let opening = Opening { deposit: units(90_000), start: 20, tx: B256::ZERO, block: 4 };
+        rental.step(Input::Opened(opening), UnixMillis(21_000)).unwrap();
+        rental.step(Input::Dispute(StopReason::Hardware), UnixMillis(22_000)).unwrap();
+        rental.step(Input::Stopping(30), UnixMillis(31_000)).unwrap();
+        let (paid, refunded) = (units(100), units(89_900));
+        let closing = Closing { paid, refunded, elapsed: 4, kind: 5, tx: B256::ZERO, block: 9, time: 600 };
+        rental.step(Input::Closed(closing), UnixMillis(600_000)).unwrap();
+        let told = steps(&record, None, UnixMillis(700_000));
+        let expected = ["ordered", "quoted", "opened", "waiting", "finished", "disputed", "stopped", "ruled", "closed"];
+        assert_eq!(names(&told), expected);
+        assert!(told[1].detail.ends_with(&format!("disputes go to {}", Address::repeat_byte(7))), "{}", told[1].detail);
+        assert_eq!(told[5].detail, "the machine is not what was offered");
     }
 }

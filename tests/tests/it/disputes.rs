@@ -152,6 +152,39 @@ async fn an_arbiter_splits_what_a_provider_that_went_away_did_not_close() -> Res
     .await
 }
 
+#[tokio::test]
+async fn a_dispute_outlives_its_daemon_and_is_finalized_when_nobody_rules() -> Result<()> {
+    story(async {
+        let devnet = Devnet::builder().indexers(1).node(with_arbiter()).node(accepting()).start().await?;
+        devnet.signal("renter-1", Signal::KILL)?;
+        devnet.restart_to_die_at("renter-1", "renter.dispute.written").await?;
+        let renter = devnet.node("renter-1")?;
+        offers_arrive(&devnet, renter).await?;
+        let before = Books::read(&devnet).await?;
+        let _run = Client::start(renter, ["run", "--for", "5m", "--", "sleep", "280"])?;
+        let id = phase(renter, "serving").await?.id;
+        devnet.signal("provider-1", Signal::STOP)?;
+        let done = renter.call(["dispute", &id.to_string(), "--reason", "ended"]).await?;
+        ensure!(done.code == 1 && done.stderr.contains("the daemon"), "{}", done.stderr);
+        assert_eq!(devnet.ended("renter-1").await?, 137);
+
+        devnet.restart("renter-1").await?;
+        let following = Client::start(renter, ["dispute", &id.to_string()])?;
+        let reason = "stopped   ";
+        eventually("the stop on chain", async || Ok(following.printed().contains(reason).then_some(()))).await?;
+        ensure!(following.printed().contains("ended the rental before its time"), "{}", following.printed());
+        devnet.chain.pass(2 * HALF_A_WINDOW).await?;
+        let done = following.ended(OUTCOME).await?;
+        ensure!(done.code == 0 && done.stdout.contains("finalized after a stop"), "{}{}", done.stdout, done.stderr);
+        devnet.signal("provider-1", Signal::CONT)?;
+        let receipts = books_balance(&devnet, &before).await?;
+        let [receipt] = receipts.as_slice() else { panic!("{} receipts of one rental", receipts.len()) };
+        assert_eq!((receipt.kind, receipt.paid), (3, Amount::ZERO), "the provider claimed nothing in the window");
+        devnet.stop()
+    })
+    .await
+}
+
 /// What `node dispute --check` ends with, and the checks that do not hold.
 async fn proves(node: &Node, file: &Path) -> Result<(i32, Vec<String>)> {
     let done = node.call(["--json", "dispute", "--check", text(file)?]).await?;
