@@ -2,7 +2,8 @@
 
 use api::types::{Receipt, Role, TransactionRef};
 use market::{money::Amount, rental::provider::Rental, signed::SignedRelease};
-use settlement::{EscrowAccount, SettlementError};
+use settlement::{ClosingOutcome, EscrowAccount, SettlementError, ToClose};
+use store::crash_point;
 
 /// A claim is worth its gas when it is for this many times the least deposit, which the owner set to cover about a closing: the gas is
 /// then a twentieth of it at most.
@@ -25,11 +26,21 @@ pub(crate) async fn claim(account: EscrowAccount, rental: Rental) -> Result<Amou
     Ok(claimed)
 }
 
-/// Closes the escrow with the best voucher. One transaction pays both sides; asked again, it goes on waiting for the same one.
-pub(crate) async fn close(account: EscrowAccount, rental: Rental) -> Result<(), SettlementError> {
-    let confirmed = account.close(&rental.quote.quote, rental.voucher.as_ref()).await?;
-    tracing::info!(rental = %rental.id.short(), tx = %confirmed.transaction, gas = confirmed.gas_used, "the escrow is closed");
-    Ok(())
+/// Closes escrows with the best voucher of each: in one transaction, but for those that are `alone`. It pays both sides. Asked again, it goes
+/// on waiting for the same transactions.
+pub(crate) async fn close(account: EscrowAccount, together: Vec<Rental>, alone: Vec<Rental>) -> Vec<ClosingOutcome> {
+    crash_point("provider", "closings", "gathered");
+    let to_close = |rental: Rental| ToClose { quote: rental.quote.quote, voucher: rental.voucher };
+    let [together, alone] = [together, alone].map(|rentals| rentals.into_iter().map(to_close).collect());
+    let (mut outcomes, others) = tokio::join!(account.close_together(together), account.close_one_by_one(alone));
+    outcomes.extend(others);
+    for ClosingOutcome { id, result } in &outcomes {
+        if let Ok(Some(confirmed)) = result {
+            let (tx, gas) = (confirmed.transaction, confirmed.gas_used);
+            tracing::info!(rental = %id.short(), %tx, gas, "the escrow is closed");
+        }
+    }
+    outcomes
 }
 
 /// The receipt of a closed rental; `None` while the chain does not show both ends of it.

@@ -5,6 +5,7 @@
 //! kernel: such work runs in [`Supervisor::work`] and comes back as [`Done`].
 
 mod chain;
+mod closings;
 mod commands;
 mod evidence;
 mod mandates;
@@ -24,6 +25,7 @@ use api::{
     types::{ApiError, Receipt, RentalRow, RentalStory},
 };
 use chain::Heard;
+use closings::Gathering;
 use mandates::Favours;
 use market::{
     id::{PeerId, RentalId},
@@ -39,7 +41,7 @@ use market::{
 };
 use network::{AdDraft, Handle, IncomingRental, Reply};
 use sandbox::{Backend, Rootfs, Sandbox, SandboxId, SandboxSpec};
-use settlement::{ChainEvent, EscrowAccount, Follower, Known, SettlementError, Wallet};
+use settlement::{ChainEvent, ClosingOutcome, EscrowAccount, Follower, Known, SettlementError, Wallet};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use store::{Json, Store, StoreError, crash_point};
 use tokio::{
@@ -120,8 +122,10 @@ struct Live {
     preparing: bool,
     /// A mandated opening is under way, or rests until this moment.
     opening: Option<Option<UnixMillis>>,
-    /// A closing is under way, or rests until this moment.
+    /// A closing is under way or waits for company, or rests until this moment.
     closing: Option<Option<UnixMillis>>,
+    /// Its closing was refused: it is tried by itself from now on, so that no other suffers from it.
+    closes_alone: bool,
     /// A claim is under way.
     claiming: bool,
     /// What goes wrong with its money.
@@ -138,6 +142,7 @@ impl Live {
             preparing: false,
             opening: None,
             closing: None,
+            closes_alone: false,
             claiming: false,
             alarm: Alarm::default(),
         }
@@ -149,6 +154,7 @@ struct Settling {
     account: EscrowAccount,
     follower: Follower,
     heard: Option<Heard>,
+    gathering: Gathering,
 }
 
 /// Finished work.
@@ -163,8 +169,8 @@ enum Done {
     Prepared { id: RentalId, result: Result<Arc<dyn Sandbox>, sandbox::Error> },
     /// A part-way claim: what the escrow has paid out in all.
     Claim { id: RentalId, result: Result<Amount, SettlementError> },
-    /// A closing, for better or worse.
-    Closing { id: RentalId, result: Result<(), SettlementError> },
+    /// Closings, for better or worse.
+    Closings(Vec<ClosingOutcome>),
     /// A receipt was written, or taken back.
     Receipt,
     /// A stream or a removal is over.
@@ -234,7 +240,7 @@ impl Supervisor {
         for (index, account) in parts.accounts.into_iter().enumerate() {
             let chain = account.sender().chain().clone();
             let (follower, mut inbox) = Follower::start(chain, parts.store.clone(), "provider", &parts.cancel).await?;
-            settling.push(Settling { account, follower, heard: None });
+            settling.push(Settling { account, follower, heard: None, gathering: Gathering::default() });
             let forward = forward.clone();
             tokio::spawn(async move {
                 while let Some(event) = inbox.recv().await {
@@ -381,7 +387,7 @@ impl Supervisor {
             Done::Opening { id, result } => self.opening_ended(id, result, now),
             Done::Prepared { id, result } => self.prepared(id, result, now).await,
             Done::Claim { id, result } => self.claim_ended(id, result, now).await,
-            Done::Closing { id, result } => self.closing_ended(id, result, now),
+            Done::Closings(outcomes) => self.closings_ended(outcomes, now),
             Done::Receipt => {}
             Done::Over => self.sessions = self.sessions.saturating_sub(1),
         }
@@ -425,9 +431,7 @@ impl Supervisor {
         for id in self.openings_due(now) {
             self.open(id);
         }
-        for id in self.closings_due(now) {
-            self.close(id);
-        }
+        self.close_what_is_due(now);
         self.sound_alarms(now);
     }
 

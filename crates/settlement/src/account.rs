@@ -1,5 +1,7 @@
 //! The escrow as one account uses it: every operation of a rental, each sent once however often it is asked for.
 
+mod batch;
+
 use crate::{
     bindings::{Erc20, RentalEscrow, terms, wide},
     error::SettlementError,
@@ -21,6 +23,8 @@ use market::{
 };
 use std::sync::Arc;
 use tokio::sync::Mutex;
+
+pub use batch::{ClosingOutcome, MAX_BATCH, ToClose};
 
 /// How a deposit gets into the escrow, and who sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

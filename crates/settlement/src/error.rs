@@ -113,6 +113,14 @@ pub enum SettlementError {
         /// This chain's.
         here: Escrow,
     },
+    /// More rentals than one transaction closes.
+    #[error("{given} rentals are too many to be closed in one transaction; {limit} are the most")]
+    BatchTooLarge {
+        /// How many were given.
+        given: usize,
+        /// The most.
+        limit: usize,
+    },
     /// The token's contract does not tell its symbol and decimals.
     #[error("{address} does not answer as an ERC-20 token")]
     NotAToken {

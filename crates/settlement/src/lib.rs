@@ -27,7 +27,7 @@ mod sender;
 mod transactions;
 mod wallet;
 
-pub use account::{EscrowAccount, Path};
+pub use account::{ClosingOutcome, EscrowAccount, MAX_BATCH, Path, ToClose};
 pub use bindings::{EscrowRevert, Revert};
 pub use chain::{Chain, Fees, GAS_TO_CLOSE, Head, OnChainRental};
 pub use config::{ChainConfig, escrow_address, escrow_code_hash};

@@ -97,6 +97,11 @@ impl TransactionSender {
         Ok(self.ledger.find(purpose).await?)
     }
 
+    /// What is on its way and not final: at most as many as the account may have under way.
+    pub async fn under_way(&self) -> Result<Vec<Purpose>, SettlementError> {
+        Ok(self.ledger.pending().await?.into_iter().map(|record| record.purpose).collect())
+    }
+
     /// Sends a call, unless its purpose is served already, and waits until it is confirmed. The wait is bounded, and dropping it does
     /// not take anything back: the transaction stays under way, and asking again goes on waiting for it.
     pub async fn send(&self, call: Call) -> Result<Confirmed, SettlementError> {

@@ -1,10 +1,10 @@
 //! The record of every transaction this node has promised to send: on disk before it is sent, found by what it is for.
 
 use crate::{bindings::Revert, error::SettlementError};
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use market::{id::RentalId, money::Amount};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, slice};
 use store::{Json, Store, StoreError, Table, TableDef};
 
 /// The tables of this crate, for `Store::open`.
@@ -73,6 +73,8 @@ pub enum Purpose {
     Claim(RentalId, Amount),
     /// Close it as its provider.
     Close(RentalId),
+    /// Close these in one transaction, as their provider.
+    CloseMany(Vec<RentalId>),
     /// Close it by a release.
     Release(RentalId),
     /// Freeze its meter.
@@ -112,13 +114,22 @@ impl Purpose {
             | Self::Release(id)
             | Self::Stop(id)
             | Self::Finalize(id) => Some(*id),
-            Self::Approve { .. } | Self::Withdraw(_) | Self::Fill(_) | Self::Other(_) => None,
+            Self::CloseMany(_) | Self::Approve { .. } | Self::Withdraw(_) | Self::Fill(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// The rentals that it closes as their provider.
+    pub fn closes(&self) -> &[RentalId] {
+        match self {
+            Self::Close(id) => slice::from_ref(id),
+            Self::CloseMany(ids) => ids,
+            _ => &[],
         }
     }
 
     /// Every kind of purpose, in a word.
-    pub const KINDS: [&'static str; 10] =
-        ["open", "claim", "close", "release", "stop", "finalize", "approve", "withdraw", "fill", "other"];
+    pub const KINDS: [&'static str; 11] =
+        ["open", "claim", "close", "close_many", "release", "stop", "finalize", "approve", "withdraw", "fill", "other"];
 
     /// What kind of purpose it is: one of [`Self::KINDS`].
     pub const fn kind(&self) -> &'static str {
@@ -126,6 +137,7 @@ impl Purpose {
             Self::Open(_) => "open",
             Self::Claim(..) => "claim",
             Self::Close(_) => "close",
+            Self::CloseMany(_) => "close_many",
             Self::Release(_) => "release",
             Self::Stop(_) => "stop",
             Self::Finalize(_) => "finalize",
@@ -144,6 +156,8 @@ impl fmt::Display for Purpose {
             Self::Open(id) => write!(f, "open {id}"),
             Self::Claim(id, total) => write!(f, "claim {total} of {id}"),
             Self::Close(id) => write!(f, "close {id}"),
+            // keys stay short however many there are
+            Self::CloseMany(ids) => write!(f, "close {} together, {}", ids.len(), digest(ids)),
             Self::Release(id) => write!(f, "release {id}"),
             Self::Stop(id) => write!(f, "stop {id}"),
             Self::Finalize(id) => write!(f, "finalize {id}"),
@@ -153,6 +167,11 @@ impl fmt::Display for Purpose {
             Self::Other(text) => write!(f, "other {text}"),
         }
     }
+}
+
+/// What tells one batch of rentals from another.
+fn digest(ids: &[RentalId]) -> B256 {
+    keccak256(ids.iter().flat_map(|id| id.0.0).collect::<Vec<u8>>())
 }
 
 /// What to send, and why.

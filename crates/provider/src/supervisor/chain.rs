@@ -1,4 +1,5 @@
-//! The chain's side of a rental: what its followers tell, claims and closings under way, and the alarm when money is not cashed in time.
+//! The chain's side of a rental: what its followers tell, claims under way, and the alarm when money is not cashed in time. Closings are in
+//! [`super::closings`].
 
 use super::{Done, Live, Settling, Supervisor, span};
 use crate::{
@@ -8,15 +9,13 @@ use crate::{
 use market::{
     id::RentalId,
     money::Amount,
-    rental::provider::{Input, Phase, Rental},
+    rental::provider::{Input, Rental},
     time::UnixMillis,
 };
 use settlement::{ChainEvent, SettlementError};
 use store::{Json, crash_point};
 use tracing::Instrument;
 
-/// How long a closing that failed rests before it is tried again.
-const CLOSE_RETRY: u64 = 5_000;
 /// The newest block that a chain's follower told of.
 #[derive(Clone, Copy)]
 pub(super) struct Heard {
@@ -59,7 +58,7 @@ impl Supervisor {
         }
     }
 
-    fn rentals_on(&self, chain: usize) -> Vec<RentalId> {
+    pub(super) fn rentals_on(&self, chain: usize) -> Vec<RentalId> {
         let escrow = self.chains.get(chain).map(|settling| settling.account.sender().chain().escrow());
         let here = self.live.values().map(|live| &live.rental).filter(|rental| Some(rental.quote.escrow) == escrow);
         here.filter(|rental| !rental.phase.is_over()).map(|rental| rental.id).collect()
@@ -67,30 +66,6 @@ impl Supervisor {
 
     pub(super) fn settling(&self, rental: &Rental) -> Option<&Settling> {
         self.chains.iter().find(|settling| settling.account.sender().chain().escrow() == rental.quote.escrow)
-    }
-
-    pub(super) fn close(&mut self, id: RentalId) {
-        let Some(live) = self.live.get(&id).filter(|live| live.closing != Some(None)) else { return };
-        let rental = live.rental.clone();
-        let Some(account) = self.settling(&rental).map(|settling| settling.account.clone()) else { return };
-        if let Some(live) = self.live.get_mut(&id) {
-            live.closing = Some(None);
-        }
-        let closing = async move { Done::Closing { id, result: closing::close(account, rental).await } };
-        self.work.spawn(closing.instrument(span(&id)));
-    }
-
-    /// A closing has ended, for better or worse. It is asked for again until the chain shows the end: one that was mined may be taken back.
-    pub(super) fn closing_ended(&mut self, id: RentalId, result: Result<(), SettlementError>, now: UnixMillis) {
-        let Some(live) = self.live.get_mut(&id) else { return };
-        live.closing = Some(Some(now.plus(CLOSE_RETRY)));
-        live.tried(result.as_ref().err(), now);
-    }
-
-    pub(super) fn closings_due(&self, now: UnixMillis) -> Vec<RentalId> {
-        let due =
-            |live: &&Live| live.rental.phase == Phase::Closing && live.closing.flatten().is_some_and(|at| at <= now);
-        self.live.values().filter(due).map(|live| live.rental.id).collect()
     }
 
     pub(super) fn claim(&mut self, id: RentalId) {
@@ -170,7 +145,7 @@ impl Supervisor {
 
 impl Live {
     /// Remembers why cashing failed, or that it did not.
-    fn tried(&mut self, error: Option<&SettlementError>, now: UnixMillis) {
+    pub(super) fn tried(&mut self, error: Option<&SettlementError>, now: UnixMillis) {
         if let Some(error) = error {
             tracing::warn!(rental = %self.rental.id.short(), %error, "cashing did not succeed yet");
         }
