@@ -2,7 +2,7 @@
 //! receipts say. Fees are paid in coin, so the test dollars must add up to the unit.
 
 use crate::{Devnet, Node, chain::Chain};
-use alloy::primitives::{B256, keccak256};
+use alloy::primitives::{Address, B256, keccak256};
 use anyhow::{Context, Result, ensure};
 use api::types::{Receipt, Role};
 use market::money::Amount;
@@ -11,7 +11,22 @@ use std::collections::BTreeMap;
 /// The name under which the escrow's own balance is kept.
 pub const ESCROW: &str = "escrow";
 
-/// Test dollars by holder: every node's wallet by its name, and the [`ESCROW`].
+/// The name under which a node's payout address is kept.
+pub fn payout_of(node: &Node) -> String {
+    format!("{}'s payout address", node.name)
+}
+
+/// Under which name an account is kept.
+fn holder(devnet: &Devnet, account: Address) -> Option<String> {
+    let own = |node: &Node| match account {
+        _ if node.wallet == account => Some(node.name.clone()),
+        _ if node.payout == Some(account) => Some(payout_of(node)),
+        _ => None,
+    };
+    devnet.nodes.iter().find_map(own)
+}
+
+/// Test dollars by holder: every node's wallet by its name, payout addresses by [`payout_of`], and the [`ESCROW`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Books(BTreeMap<String, Amount>);
 
@@ -21,6 +36,9 @@ impl Books {
         let mut balances = BTreeMap::from([(ESCROW.to_owned(), devnet.chain.dollars(devnet.chain.escrow).await?)]);
         for node in &devnet.nodes {
             balances.insert(node.name.clone(), devnet.chain.dollars(node.wallet).await?);
+            if let Some(payout) = node.payout {
+                balances.insert(payout_of(node), devnet.chain.dollars(payout).await?);
+            }
         }
         Ok(Self(balances))
     }
@@ -49,20 +67,16 @@ impl Books {
     /// Holds the change until `later` against the renters' receipts of all rentals in between: each provider has exactly what it was
     /// paid, each renter has paid exactly that, the escrow holds what it held, and nobody else's balance moved.
     pub fn check(&self, later: &Self, devnet: &Devnet, receipts: &[Receipt]) -> Result<()> {
-        let mut expected: BTreeMap<&str, i128> = self.holders().map(|holder| (holder, 0)).collect();
+        let mut expected: BTreeMap<String, i128> = self.holders().map(|holder| (holder.to_owned(), 0)).collect();
         for receipt in receipts {
             let quote = &receipt.quote.quote;
-            for (wallet, sign) in [(quote.provider, 1), (quote.renter, -1)] {
-                let owner = devnet
-                    .nodes
-                    .iter()
-                    .find(|node| node.wallet == wallet)
-                    .with_context(|| format!("{wallet} is nobody's"))?;
-                *expected.entry(&owner.name).or_default() += sign * receipt.paid.get() as i128;
+            for (account, sign) in [(quote.provider, 1), (quote.renter, -1)] {
+                let holder = holder(devnet, account).with_context(|| format!("{account} is nobody's"))?;
+                *expected.entry(holder).or_default() += sign * receipt.paid.get() as i128;
             }
         }
         for (holder, expected) in expected {
-            let change = self.change(later, holder);
+            let change = self.change(later, &holder);
             ensure!(change == expected, "{holder} changed by {change} base units, its receipts say {expected}");
         }
         ensure!(

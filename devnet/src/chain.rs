@@ -8,9 +8,10 @@ use crate::{
 use alloy::{
     consensus::Transaction,
     eips::Encodable2718,
+    network::TransactionBuilder,
     primitives::{Address, B256, Bytes, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
-    rpc::types::{Filter, TransactionReceipt},
+    rpc::types::{Filter, TransactionReceipt, TransactionRequest},
     sol_types::SolEvent,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -209,6 +210,15 @@ impl Chain {
     pub(crate) async fn smart_account(&self, owner: Address) -> Result<Address> {
         let maker = self.helper().await?;
         Ok(deploy::deploy_test_account(&self.rpc.parse()?, &maker, owner, false).await?)
+    }
+
+    /// Calls a contract, as some account that is nobody's here, and waits until that is mined.
+    pub async fn call(&self, to: Address, data: Bytes) -> Result<()> {
+        let from = self.provider.get_accounts().await?.first().copied().context("anvil has accounts of its own")?;
+        let call = TransactionRequest::default().with_from(from).with_to(to).with_input(data);
+        let receipt = self.provider.send_transaction(call).await?.get_receipt().await?;
+        ensure!(receipt.status(), "the call of {to} was refused");
+        Ok(())
     }
 
     /// What an account holds in test dollars.

@@ -83,6 +83,9 @@ fn provider_table(spec: &NodeSpec) -> Table {
         ad_lifetime_seconds = 60
     };
     table.insert("increment_millis".into(), i64::from(spec.increment_millis).into());
+    if let Some(payout) = spec.payout {
+        table.insert("payout".into(), payout.to_string().into());
+    }
     let slots = spec.slots.iter().map(|slot| {
         let mut entry = Table::new();
         entry.insert("name".into(), slot.name.clone().into());

@@ -282,7 +282,7 @@ async fn check(
         dollar.show(receipt.refunded)
     ));
     let provider =
-        devnet.nodes.iter().find(|node| node.wallet == receipt.quote.quote.provider).context("an unknown provider")?;
+        devnet.nodes.iter().find(|node| node.payee() == receipt.quote.quote.provider).context("an unknown provider")?;
     let begun = Instant::now();
     while let Err(error) = books::check_other_side(provider, receipt).await {
         ensure!(begun.elapsed() < OTHER_SIDE, error);

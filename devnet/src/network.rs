@@ -314,6 +314,7 @@ impl Devnet {
             peer: String::new(),
             wallet: Address::ZERO,
             sender: Address::ZERO,
+            payout: spec.payout,
             provider_key: Address::ZERO,
             data_dir: self.dir.join(&spec.name),
             program: programs.node.clone(),

@@ -24,6 +24,8 @@ pub struct Node {
     pub wallet: Address,
     /// The account that sends transactions.
     pub sender: Address,
+    /// Where a provider's earnings go instead of its wallet, if anywhere.
+    pub payout: Option<Address>,
     /// The provider's hot key.
     pub provider_key: Address,
     /// Its data directory.
@@ -56,6 +58,11 @@ impl Finished {
 }
 
 impl Node {
+    /// Where its earnings go.
+    pub fn payee(&self) -> Address {
+        self.payout.unwrap_or(self.wallet)
+    }
+
     /// A command line that speaks to this node: `node --data-dir …` and `args`. It dies with the value, and what it writes to its working
     /// directory stays in the devnet's.
     pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {

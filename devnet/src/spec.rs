@@ -1,6 +1,7 @@
 //! What a node of a devnet is to be: its roles, what its wallet starts with, what it rents out, and whatever else its configuration
 //! should say.
 
+use alloy::primitives::Address;
 use anyhow::Result;
 use api::types::Role;
 use market::money::{Amount, parse_units};
@@ -45,6 +46,7 @@ pub struct NodeSpec {
     pub(crate) dollars: String,
     pub(crate) may_fail: bool,
     pub(crate) smart_account: bool,
+    pub(crate) payout: Option<Address>,
     edits: Vec<Edit>,
 }
 
@@ -67,6 +69,7 @@ impl NodeSpec {
             dollars: "0".into(),
             may_fail: false,
             smart_account: false,
+            payout: None,
             edits: Vec::new(),
         }
     }
@@ -119,6 +122,12 @@ impl NodeSpec {
     /// The node is expected to refuse to start; the network starts all the same.
     pub fn may_fail(mut self) -> Self {
         self.may_fail = true;
+        self
+    }
+
+    /// Has a provider's earnings go to this account instead of its wallet.
+    pub fn payout(mut self, payout: Address) -> Self {
+        self.payout = Some(payout);
         self
     }
 

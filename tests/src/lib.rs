@@ -93,9 +93,9 @@ pub async fn books_balance(devnet: &Devnet, before: &Books) -> Result<Vec<Receip
     }
     for receipt in &receipts {
         books::check_receipt(&devnet.chain, receipt).await.with_context(|| format!("the receipt of {}", receipt.id))?;
-        let wallet = receipt.quote.quote.provider;
+        let payee = receipt.quote.quote.provider;
         let provider =
-            devnet.nodes.iter().find(|node| node.wallet == wallet).context("an unknown provider was paid")?;
+            devnet.nodes.iter().find(|node| node.payee() == payee).context("an unknown provider was paid")?;
         eventually(&format!("{}'s receipt", provider.name), async || {
             let has = provider.call(["--json", "receipts", &receipt.id.to_string()]).await?.code == 0;
             Ok(has.then_some(()))

@@ -21,7 +21,7 @@ pub const MAX_WINDOW: u32 = 604_800;
 /// The terms that the escrow knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
-    /// The provider's payout address.
+    /// The provider's payout address: its wallet, or an account that it names.
     pub provider: Address,
     /// The provider's signing key.
     pub provider_key: Address,
@@ -117,7 +117,7 @@ pub struct Asked {
     pub renter: Address,
     /// Its session key.
     pub renter_key: Address,
-    /// The wallet that the offer's provider has bound to its peer.
+    /// The wallet that the offer's provider has bound to its peer: it is paid, or it signs the quote itself.
     pub provider: Address,
     /// The key that the same binding names.
     pub provider_key: Address,
@@ -195,7 +195,11 @@ impl SignedQuote {
         };
         same("renter", q.renter.to_string(), asked.renter.to_string())?;
         same("renterKey", q.renter_key.to_string(), asked.renter_key.to_string())?;
-        same("provider", q.provider.to_string(), asked.provider.to_string())?;
+        // Payouts go to the wallet that vouches for the peer. Where that wallet signs the quote itself, the quote is its word for whatever
+        // account it names, which need not be able to sign: a cold wallet, a Safe, a DAO.
+        if asked.provider_key != asked.provider {
+            same("provider", q.provider.to_string(), asked.provider.to_string())?;
+        }
         same("providerKey", q.provider_key.to_string(), asked.provider_key.to_string())?;
         same("token", q.token.to_string(), asked.token.to_string())?;
         same("maxSeconds", q.max_seconds.to_string(), asked.max_seconds.to_string())?;
@@ -229,53 +233,84 @@ mod tests {
     use super::*;
     use alloy_primitives::U256;
 
+    const ESCROW: Escrow = Escrow { chain: 1, address: Address::repeat_byte(9) };
+    const WALLET: Address = Address::repeat_byte(1);
+    const KEY: Address = Address::repeat_byte(2);
+    const SAFE: Address = Address::repeat_byte(6);
+
+    /// A quote of a peer whose wallet has bound `KEY`, and what was asked for.
+    fn agreed() -> (Quote, Asked) {
+        let quote = Quote {
+            provider: WALLET,
+            provider_key: KEY,
+            renter: Address::repeat_byte(3),
+            renter_key: Address::repeat_byte(4),
+            token: Address::ZERO,
+            rate: Rate::new(Amount::ZERO),
+            min_deposit: Amount::ZERO,
+            max_seconds: 60,
+            window: MIN_WINDOW,
+            expiry: 100,
+            arbiter: Address::ZERO,
+            device: DeviceId(B256::ZERO),
+            spec: B256::ZERO,
+        };
+        let asked = Asked {
+            escrow: ESCROW,
+            renter: quote.renter,
+            renter_key: quote.renter_key,
+            provider: quote.provider,
+            provider_key: quote.provider_key,
+            token: quote.token,
+            rate: quote.rate,
+            max_seconds: quote.max_seconds,
+            deposit: Amount::ZERO,
+            windows: MIN_WINDOW..=MAX_WINDOW,
+            arbiters: vec![Address::ZERO],
+            spec: quote.spec,
+            block_time: 90,
+        };
+        (quote, asked)
+    }
+
+    /// The field of a quote that is not as it was asked for.
+    fn fault(quote: Quote, asked: &Asked) -> Option<(&'static str, String, String)> {
+        // the last thing that is looked at is who signed it, and here nobody did
+        let signature = Signature::new(U256::from(1), U256::from(1), false);
+        match (SignedQuote { escrow: ESCROW, quote, signature }).check(asked) {
+            Err(QuoteMismatch::Signature) => None,
+            Err(QuoteMismatch::Field { field, got, expected }) => Some((field, got, expected)),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_quote_names_only_whom_the_renter_lets_rule() {
-        let escrow = Escrow { chain: 1, address: Address::repeat_byte(9) };
         let [ours, theirs] = [7, 8].map(Address::repeat_byte);
         let arbiter_of = |arbiter, arbiters: &[Address]| {
-            let quote = Quote {
-                provider: Address::repeat_byte(1),
-                provider_key: Address::repeat_byte(2),
-                renter: Address::repeat_byte(3),
-                renter_key: Address::repeat_byte(4),
-                token: Address::ZERO,
-                rate: Rate::new(Amount::ZERO),
-                min_deposit: Amount::ZERO,
-                max_seconds: 60,
-                window: MIN_WINDOW,
-                expiry: 100,
-                arbiter,
-                device: DeviceId(B256::ZERO),
-                spec: B256::ZERO,
-            };
-            let asked = Asked {
-                escrow,
-                renter: quote.renter,
-                renter_key: quote.renter_key,
-                provider: quote.provider,
-                provider_key: quote.provider_key,
-                token: quote.token,
-                rate: quote.rate,
-                max_seconds: quote.max_seconds,
-                deposit: Amount::ZERO,
-                windows: MIN_WINDOW..=MAX_WINDOW,
-                arbiters: arbiters.to_vec(),
-                spec: quote.spec,
-                block_time: 90,
-            };
-            // the last thing that is looked at is who signed it, and here nobody did
-            let signature = Signature::new(U256::from(1), U256::from(1), false);
-            match (SignedQuote { escrow, quote, signature }).check(&asked) {
-                Err(QuoteMismatch::Signature) => None,
-                Err(QuoteMismatch::Field { field: "arbiter", got, expected }) => Some((got, expected)),
-                other => panic!("{other:?}"),
-            }
+            let (quote, asked) = agreed();
+            let (quote, asked) = (Quote { arbiter, ..quote }, Asked { arbiters: arbiters.to_vec(), ..asked });
+            fault(quote, &asked).map(|(field, got, expected)| {
+                assert_eq!(field, "arbiter");
+                (got, expected)
+            })
         };
         assert_eq!(arbiter_of(Address::ZERO, &[Address::ZERO]), None);
         assert_eq!(arbiter_of(ours, &[Address::ZERO, ours]), None);
         assert_eq!(arbiter_of(ours, &[Address::ZERO]), Some((ours.to_string(), "none".to_owned())));
         assert_eq!(arbiter_of(theirs, &[ours]), Some((theirs.to_string(), ours.to_string())));
         assert_eq!(arbiter_of(Address::ZERO, &[ours]), Some(("none".to_owned(), ours.to_string())));
+    }
+
+    #[test]
+    fn a_hot_key_can_have_only_its_wallet_paid_and_the_wallet_itself_whomever_it_names() {
+        let paid_to = |provider, provider_key| {
+            let (quote, asked) = agreed();
+            let (quote, asked) = (Quote { provider, provider_key, ..quote }, Asked { provider_key, ..asked });
+            fault(quote, &asked).map(|(field, ..)| field)
+        };
+        assert_eq!(paid_to(WALLET, KEY), None);
+        assert_eq!(paid_to(SAFE, WALLET), None);
+        assert_eq!(paid_to(SAFE, KEY), Some("provider"));
     }
 }

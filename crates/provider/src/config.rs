@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Where earnings go; to the wallet unless set. Any account that can be paid: a cold wallet, a Safe, a DAO.
+    pub payout: Option<Address>,
     /// ISO 3166 country code where the machine stands, such as `KR`; empty when not stated.
     pub region: String,
     /// The billing increment τ in milliseconds: the most that either side can lose. 10,000 unless set; at most 60,000.
@@ -43,6 +45,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            payout: None,
             region: String::new(),
             increment_millis: 10_000,
             ready_seconds: 30,

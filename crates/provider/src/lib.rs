@@ -18,6 +18,7 @@ mod desk;
 mod figures;
 mod inventory;
 mod keeper;
+mod payout;
 mod records;
 mod story;
 mod supervisor;
@@ -27,6 +28,7 @@ mod example;
 
 pub use config::{Config, Pricing, SlotConfig};
 pub use figures::{Counts, Standing};
+pub use payout::check_payout;
 pub use records::{MAX_HISTORY, forget_oldest, tables};
 
 use api::{
@@ -57,9 +59,9 @@ pub struct Parts {
     pub network_name: String,
     /// The wallet's account at each escrow that it settles at. There is one sender for an account in a node: roles share it.
     pub accounts: Vec<EscrowAccount>,
-    /// The account that is paid.
+    /// The account that sends transactions; it is paid too, unless the configuration names a payout address.
     pub wallet: Wallet,
-    /// The key that signs quotes, acks and releases.
+    /// The key that signs quotes, acks and releases where the wallet is paid. With a payout address the wallet signs.
     pub provider_key: Wallet,
     /// Its memory.
     pub store: Store,

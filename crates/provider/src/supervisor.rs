@@ -18,6 +18,7 @@ use crate::{
     figures::{Figures, Standing},
     inventory::{Inventory, Occupant},
     keeper::Keeper,
+    payout::Keys,
     records::{Receipts, Rentals},
 };
 use api::{
@@ -32,6 +33,7 @@ use market::{
     mandate::Mandate,
     money::Amount,
     offer::{Binding, MAX_BINDING_LIFETIME},
+    quote::SignedQuote,
     rental::{
         StepError,
         provider::{Effect, Input, Phase, Rental},
@@ -41,7 +43,7 @@ use market::{
 };
 use network::{AdDraft, Handle, IncomingRental, Reply};
 use sandbox::{Backend, Rootfs, Sandbox, SandboxId, SandboxSpec};
-use settlement::{ChainEvent, ClosingOutcome, EscrowAccount, Follower, Known, SettlementError, Wallet};
+use settlement::{ChainEvent, ClosingOutcome, EscrowAccount, Follower, Known, SettlementError};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use store::{Json, Store, StoreError, crash_point};
 use tokio::{
@@ -200,8 +202,7 @@ pub(crate) struct Supervisor {
     config: Config,
     network: Handle,
     network_name: String,
-    wallet: Wallet,
-    provider_key: Wallet,
+    keys: Keys,
     store: Store,
     backend: Arc<dyn Backend>,
     carrier: Option<mpsc::Sender<IncomingRental>>,
@@ -231,7 +232,8 @@ impl Supervisor {
         let chains: Vec<_> = parts.accounts.iter().map(|account| account.sender().chain().clone()).collect();
         let inventory = Inventory::new(&config, &chains, &peer)?;
         let first = chains.first().ok_or_else(|| Error::Config("no [[chain]] is configured".to_owned()))?;
-        let binding = bind(&parts.wallet, &parts.provider_key, first.config().chain_id, &peer)?;
+        let keys = Keys::new(&config, parts.wallet, parts.provider_key, &chains).await?;
+        let binding = keys.bind(first.config().chain_id, &peer)?;
 
         let figures: Arc<Figures> = Arc::default();
         chains.iter().flat_map(|chain| &chain.config().tokens).for_each(|token| figures.expect(token));
@@ -254,8 +256,7 @@ impl Supervisor {
             config,
             network: parts.network,
             network_name: parts.network_name,
-            wallet: parts.wallet,
-            provider_key: parts.provider_key,
+            keys,
             store: parts.store,
             backend: parts.backend,
             carrier: parts.carrier,
@@ -405,7 +406,8 @@ impl Supervisor {
         let input = match result {
             Ok(sandbox) => {
                 let ready = Ready { id: id.0, at: now.0 };
-                match self.provider_key.sign_digest(&live.rental.quote.escrow.digest(&ready)) {
+                let SignedQuote { escrow, quote, .. } = &live.rental.quote;
+                match self.keys.sign(quote, &escrow.digest(&ready)) {
                     Ok(signature) => {
                         live.keeper = Some(Keeper::new(sandbox, false));
                         Input::SandboxReady(signature)
@@ -577,7 +579,7 @@ impl Supervisor {
     async fn advertise(&mut self) {
         let now = UnixMillis::now().seconds();
         if self.binding.expires.saturating_sub(now) < MAX_BINDING_LIFETIME / 2 {
-            match bind(&self.wallet, &self.provider_key, self.binding.chain, &self.network.local_peer_id()) {
+            match self.keys.bind(self.binding.chain, &self.network.local_peer_id()) {
                 Ok(binding) => self.binding = binding,
                 Err(error) => tracing::error!(%error, "the wallet's binding could not be renewed"),
             }
@@ -610,9 +612,4 @@ enum StepFailure {
 
 fn sandbox_name(id: &RentalId) -> String {
     id.to_string()
-}
-
-fn bind(wallet: &Wallet, provider_key: &Wallet, chain: u64, peer: &PeerId) -> Result<Binding, SettlementError> {
-    let sign = |digest: &_| wallet.sign_digest(digest);
-    Binding::issue(peer, chain, wallet.address(), provider_key.address(), UnixMillis::now(), sign)
 }

@@ -215,6 +215,11 @@ impl Chain {
         self.endpoints().agreed("a contract's code", async |p| p.get_code_at(address).await).await
     }
 
+    /// Whether there is code at an address.
+    pub async fn is_contract(&self, address: Address) -> Result<bool, SettlementError> {
+        Ok(!self.code(address).await?.is_empty())
+    }
+
     /// How much of the chain's coin an account has.
     pub async fn coin_balance(&self, account: Address) -> Result<U256, SettlementError> {
         self.endpoints().read("a balance", async |p| p.get_balance(account).await).await

@@ -10,6 +10,7 @@ mod kills;
 mod limits;
 mod measured;
 mod observed;
+mod payouts;
 mod proofs;
 mod refusals;
 mod rentals;

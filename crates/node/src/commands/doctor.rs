@@ -3,6 +3,7 @@
 
 mod machine;
 mod outside;
+mod payout;
 mod storage;
 
 use super::Context;

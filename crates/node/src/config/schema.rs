@@ -179,6 +179,12 @@ pub(crate) const SECTIONS: &[Section] = &[
         about: "What a provider offers, and under which terms.",
         keys: &[
             key(
+                "payout",
+                Kind::Text,
+                r#""0x5afe00000000000000000000000000000000cafe""#,
+                "Where earnings go: any account, such as a cold wallet, a Safe or a DAO. The wallet then signs quotes too. Left out: to the wallet.",
+            ),
+            key(
                 "region",
                 Kind::Text,
                 r#""""#,

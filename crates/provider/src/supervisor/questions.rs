@@ -181,8 +181,8 @@ impl Supervisor {
         let bytes = wire::terms_to_bytes(&terms);
         let expiry = weighed.block_time + u64::from(self.config.hold_seconds);
         let quote = Quote {
-            provider: self.wallet.address(),
-            provider_key: self.provider_key.address(),
+            provider: self.keys.payee(),
+            provider_key: self.keys.signer().address(),
             renter: ask.wallet,
             renter_key: ask.renter_key,
             token: ask.token,
@@ -195,7 +195,7 @@ impl Supervisor {
             device: asking.device,
             spec: keccak256(&bytes),
         };
-        let signature = self.provider_key.sign_digest(&quote.id(&ask.escrow).0).map_err(|error| internal(&error))?;
+        let signature = self.keys.sign(&quote, &quote.id(&ask.escrow).0).map_err(|error| internal(&error))?;
         let signed = SignedQuote { escrow: ask.escrow, quote, signature };
         let mut rental = Rental::new(signed.clone(), terms, Bytes::from(bytes.clone()), weighed.block);
         rental.worth_claiming = closing::worth_claiming(price.min_deposit);
@@ -268,7 +268,7 @@ impl Supervisor {
     pub(super) fn release(&self, rental: &Rental) -> Result<SignedRelease, Refusal> {
         let (id, cumulative) = (rental.id, rental.covered());
         let digest = rental.quote.escrow.digest(&SignedRelease::statement(id, cumulative));
-        let signature = self.sign(&digest)?;
+        let signature = self.sign(rental, &digest)?;
         Ok(SignedRelease { id, cumulative, signature })
     }
 
@@ -291,12 +291,13 @@ impl Supervisor {
             frozen_millis: rental.frozen_total(now),
             metrics: keccak256(&usage),
         };
-        let signature = self.sign(&rental.quote.escrow.digest(&statement.statement()))?;
+        let signature = self.sign(rental, &rental.quote.escrow.digest(&statement.statement()))?;
         Ok(SignedAck { statement, usage: usage.into(), signature })
     }
 
-    fn sign(&self, digest: &alloy_primitives::B256) -> Result<alloy_primitives::Signature, Refusal> {
-        self.provider_key.sign_digest(digest).map_err(|error| Refusal::new(RefusalCode::Internal, error.to_string()))
+    fn sign(&self, rental: &Rental, digest: &alloy_primitives::B256) -> Result<alloy_primitives::Signature, Refusal> {
+        let signed = self.keys.sign(&rental.quote.quote, digest);
+        signed.map_err(|error| Refusal::new(RefusalCode::Internal, error.to_string()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What lies beyond this machine, and the ways there: chains with their clocks and gas, the ports that others come in by, and peers.
 
-use super::{Finding, Patient};
+use super::{Finding, Patient, payout};
 use crate::{commands::chain_error, failure::with_causes, secrets};
 use alloy_primitives::{Address, U256};
 use api::types::Role;
@@ -100,6 +100,9 @@ async fn chain(patient: &Patient<'_>, config: ChainConfig, wallet: &Result<Addre
     }
     if !patient.only_indexes() {
         findings.push(gas(patient, &chain, &format!("{id}.gas"), wallet).await);
+    }
+    if patient.provides() {
+        findings.push(payout::look(patient.config.provider.payout, &chain, format!("{id}.payout"), wallet).await);
     }
     findings
 }
