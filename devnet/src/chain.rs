@@ -12,7 +12,7 @@ use alloy::{
     primitives::{Address, B256, Bytes, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
     rpc::types::{Filter, TransactionReceipt, TransactionRequest},
-    sol_types::SolEvent,
+    sol_types::{SolCall, SolEvent},
 };
 use anyhow::{Context, Result, bail, ensure};
 use market::money::{Amount, Token};
@@ -42,6 +42,8 @@ mod bindings {
         interface TestDollar {
             event Transfer(address indexed from, address indexed to, uint256 value);
             function balanceOf(address account) external view returns (uint256);
+            function allowance(address owner, address spender) external view returns (uint256);
+            function approve(address spender, uint256 value) external returns (bool);
         }
 
         #[sol(rpc)]
@@ -219,6 +221,33 @@ impl Chain {
         let receipt = self.provider.send_transaction(call).await?.get_receipt().await?;
         ensure!(receipt.status(), "the call of {to} was refused");
         Ok(())
+    }
+
+    /// Has an account allow another to take so much of its test dollars, without its key: as a program beside its node would.
+    pub async fn approve(&self, owner: Address, spender: Address, units: U256) -> Result<()> {
+        let impersonate = |method: &'static str| self.provider.raw_request::<_, ()>(method.into(), (owner,));
+        impersonate("anvil_impersonateAccount").await?;
+        let approve = bindings::TestDollar::approveCall { spender, value: units }.abi_encode();
+        // the node sends from this account as well, so that a nonce is good for one moment only
+        let nonce = self.provider.get_transaction_count(owner).await?;
+        let call = TransactionRequest::default().with_from(owner).with_to(self.token).with_input(approve);
+        let call = call.with_nonce(nonce);
+        let receipt = self.provider.send_transaction(call).await?.get_receipt().await?;
+        impersonate("anvil_stopImpersonatingAccount").await?;
+        ensure!(receipt.status(), "the approval by {owner} was refused");
+        Ok(())
+    }
+
+    /// Puts the code of one contract at another address as well.
+    pub async fn copy_code(&self, from: Address, to: Address) -> Result<()> {
+        let code = self.provider.get_code_at(from).await?;
+        let result: Result<(), _> = self.provider.raw_request("anvil_setCode".into(), (to, code)).await;
+        result.context("setting an account's code")
+    }
+
+    /// What a spender may take of an account's test dollars.
+    pub async fn allowance(&self, owner: Address, spender: Address) -> Result<U256> {
+        Ok(bindings::TestDollar::new(self.token, &self.provider).allowance(owner, spender).call().await?)
     }
 
     /// What an account holds in test dollars.

@@ -5,8 +5,8 @@ use crate::{
     evidence::Evidence,
     seen::Seen,
     types::{
-        ApiError, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
-        RunEvent, RunRequest, RunStarted, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow,
+        RentalStory, Revocation, Revoked, RunEvent, RunRequest, RunStarted, WalletView,
     },
 };
 use futures::{
@@ -129,6 +129,18 @@ impl Client {
     /// The wallets of the node and what they hold.
     pub async fn wallets(&self) -> Result<Vec<WalletView>, ApiError> {
         self.get("/v1/wallets").await
+    }
+
+    /// The allowances that the wallets of the node have given.
+    pub async fn approvals(&self) -> Result<Vec<Approval>, ApiError> {
+        self.get("/v1/approvals").await
+    }
+
+    /// Takes an allowance back, and waits until that is confirmed.
+    pub async fn revoke(&self, wanted: &Revocation) -> Result<Revoked, ApiError> {
+        let body = serde_json::to_vec(wanted)
+            .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.call(Method::POST, "/v1/approvals/revoke", body).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {

@@ -4,8 +4,8 @@
 use crate::{
     evidence::Evidence,
     types::{
-        ApiError, Dispute, DisputeRequest, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, RunEvent,
-        RunRequest, RunStarted, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
+        Revocation, Revoked, RunEvent, RunRequest, RunStarted, WalletView,
     },
 };
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -36,4 +36,8 @@ pub trait Control: Send + Sync + 'static {
     fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>>;
     /// The wallets of this node and what they hold.
     fn wallets(&self) -> BoxFuture<'_, Result<Vec<WalletView>, ApiError>>;
+    /// The allowances that the wallets of this node have given.
+    fn approvals(&self) -> BoxFuture<'_, Result<Vec<Approval>, ApiError>>;
+    /// Takes an allowance back. Returns when that is confirmed.
+    fn revoke(&self, wanted: Revocation) -> BoxFuture<'_, Result<Revoked, ApiError>>;
 }

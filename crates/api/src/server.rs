@@ -10,8 +10,9 @@ use crate::{
     control::Control,
     evidence::{Evidence, Statement, Stop, Transaction},
     types::{
-        ApiError, Balance, Dispute, DisputeRequest, ErrorKind, JobSummary, NodeInfo, OfferQuery, OfferRow, Receipt,
-        RentalRow, RentalStory, Role, RunEvent, RunRequest, RunStarted, RunStep, StoryStep, TransactionRef, WalletView,
+        ApiError, Approval, Balance, Dispute, DisputeRequest, ErrorKind, JobSummary, NodeInfo, OfferQuery, OfferRow,
+        Receipt, RentalRow, RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep,
+        StoryStep, TransactionRef, WalletView,
     },
 };
 use axum::{
@@ -189,6 +190,8 @@ fn router(shared: Shared, limit: Duration) -> Router {
         .route("/v1/rentals/{id}/dispute", get(dispute).post(order_dispute))
         .route("/v1/receipts", get(receipts))
         .route("/v1/wallets", get(wallets))
+        .route("/v1/approvals", get(approvals))
+        .route("/v1/approvals/revoke", post(revoke))
         .route("/openapi.json", get(description))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
@@ -218,10 +221,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         order_dispute,
         receipts,
         wallets,
+        approvals,
+        revoke,
         description
     ),
     components(schemas(
         ApiError,
+        Approval,
         Balance,
         Dispute,
         DisputeRequest,
@@ -234,6 +240,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         Receipt,
         RentalRow,
         RentalStory,
+        Revocation,
+        Revoked,
         Role,
         RunEvent,
         RunRequest,
@@ -464,6 +472,23 @@ async fn receipts(State(shared): State<Shared>, id: Result<Query<Id>, QueryRejec
 ))]
 async fn wallets(State(shared): State<Shared>) -> Answer<Vec<WalletView>> {
     Ok(Json(shared.control.wallets().await?))
+}
+
+/// The allowances that the wallets of the node have given: who may take which tokens.
+#[utoipa::path(get, path = "/v1/approvals", responses(
+    (status = 200, body = [Approval]), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn approvals(State(shared): State<Shared>) -> Answer<Vec<Approval>> {
+    Ok(Json(shared.control.approvals().await?))
+}
+
+/// Takes an allowance back, and answers when that is confirmed.
+#[utoipa::path(post, path = "/v1/approvals/revoke", request_body = Revocation, responses(
+    (status = 200, body = Revoked), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn revoke(State(shared): State<Shared>, wanted: Result<Json<Revocation>, JsonRejection>) -> Answer<Revoked> {
+    let Json(wanted) = wanted.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.revoke(wanted).await?))
 }
 
 /// This description.

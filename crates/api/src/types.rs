@@ -1,6 +1,10 @@
 //! What the control API speaks of: plain records, the same for the daemon, the command line (`--json`) and the dashboard. Amounts are
 //! decimal text of base units beside their token; ids are `0x` and 64 hex digits; moments are Unix milliseconds.
 
+mod approvals;
+
+pub use approvals::{Approval, Revocation, Revoked};
+
 use market::{
     dispute::{Deadlines, StopReason},
     id::RentalId,

@@ -45,7 +45,8 @@ const WALLET_HELP: &str = "\
 Examples:
   node wallet balance
   node wallet show
-  node wallet new spare";
+  node wallet new spare
+  node wallet approvals --revoke all";
 
 /// Rent compute by the second, peer to peer.
 #[derive(Debug, Parser)]
@@ -85,7 +86,7 @@ pub(crate) enum Command {
     /// Look whether everything is as it must be, and say what to do where it is not
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
-    /// Make, show or weigh the wallets of this node
+    /// Make, show or weigh the wallets of this node, and see who may take from them
     #[command(subcommand, after_help = WALLET_HELP)]
     Wallet(Wallet),
     /// List what can be rented
@@ -160,6 +161,25 @@ Examples:
   node wallet balance
   node wallet balance --json")]
     Balance,
+    /// List who may take tokens from the wallets, or take that back
+    #[command(after_help = "\
+Allowances of the configured tokens: those of the escrow and of Permit2, and those of any spender
+that this node has approved before. Without a daemon the chains are asked directly. To take one back
+the daemon sends approve(spender, 0), which is shown before it is sent; it costs gas.
+
+Examples:
+  node wallet approvals
+  node wallet approvals --revoke USDC
+  node wallet approvals --revoke all --json")]
+    Approvals(Approvals),
+}
+
+/// `node wallet approvals`
+#[derive(Debug, Args)]
+pub(crate) struct Approvals {
+    /// Set the allowances of this token to zero, by symbol or address; of every token: all
+    #[arg(long, value_name = "TOKEN|all")]
+    pub(crate) revoke: Option<String>,
 }
 
 /// `node offers`

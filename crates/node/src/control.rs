@@ -4,6 +4,7 @@
 mod dispute;
 
 use crate::{
+    approvals,
     cli::nearest,
     commands::{chain_error, weigh},
 };
@@ -12,14 +13,14 @@ use api::{
     evidence::Evidence,
     search::Search,
     types::{
-        ApiError, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
-        Role, RunEvent, RunRequest, RunStarted, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow,
+        RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, WalletView,
     },
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 use market::id::RentalId;
-use settlement::Chain;
-use std::net::SocketAddr;
+use settlement::{Chain, EscrowAccount};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 /// The roles of this daemon, as the API sees them.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub(crate) struct NodeControl {
     chains: Vec<Chain>,
     /// Names in the keystore, and addresses.
     pub(crate) wallets: Vec<(String, alloy_primitives::Address)>,
+    /// The wallet's account on each chain.
+    pub(crate) accounts: Vec<EscrowAccount>,
     /// Where metrics are served.
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) provider: Option<provider::Provider>,
@@ -39,7 +42,8 @@ pub(crate) struct NodeControl {
 impl NodeControl {
     /// A daemon without roles yet.
     pub(crate) fn new(network: network::Handle, network_name: String, roles: Vec<Role>, chains: Vec<Chain>) -> Self {
-        Self { network, network_name, roles, chains, wallets: Vec::new(), metrics: None, provider: None, renter: None }
+        let (wallets, accounts) = (Vec::new(), Vec::new());
+        Self { network, network_name, roles, chains, wallets, accounts, metrics: None, provider: None, renter: None }
     }
 
     /// The daemon, described.
@@ -122,6 +126,18 @@ impl NodeControl {
         }
         receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.closed.time));
         Ok(receipts)
+    }
+
+    async fn all_approvals(&self) -> Result<Vec<Approval>, ApiError> {
+        let mut found = Vec::new();
+        for sender in self.accounts.iter().map(EscrowAccount::sender) {
+            let recorded = sender.recorded_spenders().await.map_err(chain_error)?;
+            for (name, address) in &self.wallets {
+                let recorded = if *address == sender.address() { &recorded } else { &BTreeSet::new() };
+                found.extend(approvals::given(sender.chain(), (name, *address), recorded).await.map_err(chain_error)?);
+            }
+        }
+        Ok(found)
     }
 
     async fn weigh_wallets(&self) -> Result<Vec<WalletView>, ApiError> {
@@ -220,6 +236,14 @@ impl Control for NodeControl {
 
     fn wallets(&self) -> BoxFuture<'_, Result<Vec<WalletView>, ApiError>> {
         self.weigh_wallets().boxed()
+    }
+
+    fn approvals(&self) -> BoxFuture<'_, Result<Vec<Approval>, ApiError>> {
+        self.all_approvals().boxed()
+    }
+
+    fn revoke(&self, wanted: Revocation) -> BoxFuture<'_, Result<Revoked, ApiError>> {
+        async move { approvals::revoke(&self.accounts, &wanted).await }.boxed()
     }
 }
 

@@ -140,6 +140,7 @@ impl Daemon {
             control.wallets.push((config.keystore.wallet.clone(), wallet.address()));
             // one sender for the account, whichever roles use it, since it owns the account's nonces
             let accounts = accounts(&chains, &wallet, &store, cancel).await?;
+            control.accounts = accounts.clone();
             sources.senders = accounts.iter().map(|account| account.sender().clone()).collect();
             // a provider hears renters' requests, and passes on what is to be carried
             let (pass_on, passed_on) = mpsc::channel(PASSED_ON);
@@ -299,7 +300,7 @@ async fn accounts(
     Ok(senders.into_iter().map(EscrowAccount::new).collect())
 }
 
-async fn open_store(dir: &DataDir) -> Result<Store, ApiError> {
+pub(crate) async fn open_store(dir: &DataDir) -> Result<Store, ApiError> {
     let path = dir.database();
     let mut tables: Vec<TableDef> = Vec::new();
     tables.extend(settlement::TABLES);

@@ -1,5 +1,6 @@
 //! The program `node`: a daemon that plays one or several roles of gpulease, and the commands that speak to it.
 
+mod approvals;
 mod cli;
 mod commands;
 mod config;

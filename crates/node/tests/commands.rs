@@ -65,7 +65,16 @@ fn what_makes_no_sense_exits_with_2_and_says_what_would() {
 #[test]
 fn without_a_daemon_every_command_that_needs_one_exits_with_3_and_says_how_to_start_it() {
     let home = Home::new();
-    for line in ["ps", "offers", "show 0xabcd", "stop 0xabcd", "dispute 0xabcd", "receipts", "run -- true"] {
+    for line in [
+        "ps",
+        "offers",
+        "show 0xabcd",
+        "stop 0xabcd",
+        "dispute 0xabcd",
+        "receipts",
+        "run -- true",
+        "wallet approvals --revoke all",
+    ] {
         let (code, out, said) = home.run(line);
         assert_eq!((code, out.as_str()), (3, ""), "{line}: {said}");
         assert!(said.starts_with("error: no daemon listens on") && said.contains("node --role"), "{line}: {said}");

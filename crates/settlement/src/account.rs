@@ -1,5 +1,6 @@
 //! The escrow as one account uses it: every operation of a rental, each sent once however often it is asked for.
 
+mod approvals;
 mod batch;
 
 use crate::{
@@ -24,6 +25,7 @@ use market::{
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
+pub use approvals::Allowance;
 pub use batch::{ClosingOutcome, MAX_BATCH, ToClose};
 
 /// How a deposit gets into the escrow, and who sends it.

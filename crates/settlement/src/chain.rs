@@ -236,7 +236,16 @@ impl Chain {
 
     /// How much of a token the escrow may take from an account.
     pub async fn allowance(&self, token: Address, owner: Address) -> Result<U256, SettlementError> {
-        let spender = self.config().escrow;
+        self.allowance_of(token, owner, self.config().escrow).await
+    }
+
+    /// How much of a token a spender may take from an account.
+    pub async fn allowance_of(
+        &self,
+        token: Address,
+        owner: Address,
+        spender: Address,
+    ) -> Result<U256, SettlementError> {
         let question = async |p| Erc20::new(token, p).allowance(owner, spender).call().await;
         self.endpoints().read("an allowance", question).await
     }

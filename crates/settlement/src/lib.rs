@@ -27,7 +27,7 @@ mod sender;
 mod transactions;
 mod wallet;
 
-pub use account::{ClosingOutcome, EscrowAccount, MAX_BATCH, Path, ToClose};
+pub use account::{Allowance, ClosingOutcome, EscrowAccount, MAX_BATCH, Path, ToClose};
 pub use bindings::{EscrowRevert, Revert};
 pub use chain::{Chain, Fees, GAS_TO_CLOSE, Head, OnChainRental};
 pub use config::{ChainConfig, escrow_address, escrow_code_hash};
@@ -40,6 +40,7 @@ pub use rpc::{ChainHealth, EndpointHealth, EndpointState};
 pub use sender::{SenderHealth, TransactionSender};
 pub use transactions::{
     Call, Confirmed, MAX_HISTORY, Purpose, TABLES, TransactionRecord, TransactionState, forget_oldest,
+    recorded_spenders,
 };
 pub use wallet::{Keystore, Passphrase, Wallet};
 

@@ -19,7 +19,7 @@ use crate::{
 use actor::{Actor, Submission};
 use alloy::{eips::BlockId, primitives::Address};
 pub use health::SenderHealth;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -95,6 +95,11 @@ impl TransactionSender {
     /// The record of what was sent for a purpose.
     pub async fn record(&self, purpose: &Purpose) -> Result<Option<TransactionRecord>, SettlementError> {
         Ok(self.ledger.find(purpose).await?)
+    }
+
+    /// The tokens and spenders of the approvals that it has sent.
+    pub async fn recorded_spenders(&self) -> Result<BTreeSet<(Address, Address)>, SettlementError> {
+        Ok(self.ledger.recorded_spenders().await?)
     }
 
     /// What is on its way and not final: at most as many as the account may have under way.

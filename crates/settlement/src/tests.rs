@@ -1,5 +1,6 @@
 //! Settlement against a real chain: each test starts its own development chain on a free port.
 
+mod approvals;
 mod batches;
 mod follower;
 mod funding;

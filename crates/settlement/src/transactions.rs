@@ -4,7 +4,10 @@ use crate::{bindings::Revert, error::SettlementError};
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use market::{id::RentalId, money::Amount};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, slice};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, slice,
+};
 use store::{Json, Store, StoreError, Table, TableDef};
 
 /// The tables of this crate, for `Store::open`.
@@ -61,6 +64,27 @@ pub fn forget_oldest(store: &Store) -> Result<usize, StoreError> {
         TransactionState::Pending => None,
         _ => Some(record.attempts.last().map_or(0, |attempt| attempt.made_at)),
     })
+}
+
+/// The tokens and spenders of the approvals that an account has sent, as far back as they are kept.
+pub async fn recorded_spenders(
+    store: &Store,
+    chain: u64,
+    account: Address,
+) -> Result<BTreeSet<(Address, Address)>, StoreError> {
+    let key = move |text: &str| (chain, account, text.to_owned());
+    store
+        .run(move |store| {
+            let mut found = BTreeSet::new();
+            // all keys that begin with the word, and a blank after it
+            for row in store.scan::<Transactions>(key("approve ")..key("approve!"))? {
+                if let Purpose::Approve { token, spender, .. } = row?.1.0.purpose {
+                    found.insert((token, spender));
+                }
+            }
+            Ok(found)
+        })
+        .await
 }
 
 /// What a transaction is for. The same purpose is served by one transaction, however often it is asked for.
@@ -338,6 +362,11 @@ impl Ledger {
                 batch.commit_sync()
             })
             .await
+    }
+
+    /// See [`recorded_spenders`].
+    pub(crate) async fn recorded_spenders(&self) -> Result<BTreeSet<(Address, Address)>, StoreError> {
+        recorded_spenders(&self.store, self.chain, self.account).await
     }
 
     /// Everything that is not final, by nonce.

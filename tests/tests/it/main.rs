@@ -2,6 +2,7 @@
 //! root, the programs of this build (`devnet/build`) and what `devnet/install` installs.
 
 mod adoption;
+mod approvals;
 mod batches;
 mod devnet_itself;
 mod disputes;

@@ -83,6 +83,12 @@ impl Control for Fake {
     fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>> {
         self.answer(format!("receipts {prefix}"), vec![receipt()])
     }
+    fn approvals(&self) -> BoxFuture<'_, Result<Vec<Approval>, ApiError>> {
+        self.answer("approvals", vec![approval()])
+    }
+    fn revoke(&self, wanted: Revocation) -> BoxFuture<'_, Result<Revoked, ApiError>> {
+        self.answer(format!("revoke {} on {}", wanted.spender, wanted.chain), revoked())
+    }
     fn wallets(&self) -> BoxFuture<'_, Result<Vec<WalletView>, ApiError>> {
         let balances =
             vec![Balance { chain: "devnet".into(), token: token(), amount: units(5), shown: "0.000005 tUSD".into() }];
@@ -96,6 +102,23 @@ fn units(n: u128) -> Amount {
 
 fn token() -> Token {
     Token { chain: 31_337, address: Address::repeat_byte(3), symbol: "tUSD".into(), decimals: 6 }
+}
+
+fn approval() -> Approval {
+    Approval {
+        wallet: "wallet".into(),
+        account: Address::repeat_byte(1),
+        chain: "devnet".into(),
+        token: token(),
+        spender: Address::repeat_byte(4),
+        spender_name: "escrow".into(),
+        amount: alloy_primitives::U256::MAX,
+        shown: "unlimited".into(),
+    }
+}
+
+fn revoked() -> Revoked {
+    Revoked { tx: alloy_primitives::B256::repeat_byte(5), block: 6, gas_used: 7, cost: "0.1 ETH".into() }
 }
 
 fn info() -> NodeInfo {
@@ -324,6 +347,10 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     let receipts = client.receipts("0xabab").await.unwrap();
     assert_eq!(receipts[0].id, receipt().id);
     assert_eq!(client.wallets().await.unwrap()[0].balances[0].amount, units(5));
+    assert_eq!(client.approvals().await.unwrap(), [approval()]);
+    let decimal = alloy_primitives::U256::MAX.to_string();
+    assert_eq!(json(&approval())["amount"], decimal, "amounts are decimal text");
+    assert_eq!(client.revoke(&approval().revocation()).await.unwrap(), revoked());
 
     let asked = [
         "node",
@@ -337,6 +364,8 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
         "dispute 0xabcd data",
         "receipts 0xabab",
         "wallets",
+        "approvals",
+        &format!("revoke {} on devnet", Address::repeat_byte(4)),
     ];
     assert_eq!(daemon.asked(), asked);
 }
@@ -478,6 +507,7 @@ async fn the_description_lists_every_route_and_no_other() {
     listed.sort();
     let served = [
         "get /openapi.json",
+        "get /v1/approvals",
         "get /v1/node",
         "get /v1/offers",
         "get /v1/receipts",
@@ -487,6 +517,7 @@ async fn the_description_lists_every_route_and_no_other() {
         "get /v1/rentals/{id}/evidence",
         "get /v1/runs/{run}/events",
         "get /v1/wallets",
+        "post /v1/approvals/revoke",
         "post /v1/rentals/{id}/dispute",
         "post /v1/rentals/{id}/stop",
         "post /v1/runs",

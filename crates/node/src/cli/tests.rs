@@ -67,6 +67,12 @@ fn every_command_is_read_with_its_options() {
     let new = parse("wallet new spare").unwrap().command;
     assert!(matches!(new, Some(Command::Wallet(Wallet::New { name })) if name == "spare"));
     assert!(matches!(parse("wallet show").unwrap().command, Some(Command::Wallet(Wallet::Show))));
+    let revoke = parse("wallet approvals --revoke tUSD").unwrap().command;
+    assert!(
+        matches!(revoke, Some(Command::Wallet(Wallet::Approvals(Approvals { revoke: Some(token) }))) if token == "tUSD")
+    );
+    let list = parse("wallet approvals").unwrap().command;
+    assert!(matches!(list, Some(Command::Wallet(Wallet::Approvals(Approvals { revoke: None })))));
     assert!(matches!(parse("wallet balance").unwrap().command, Some(Command::Wallet(Wallet::Balance))));
 }
 

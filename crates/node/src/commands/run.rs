@@ -207,8 +207,8 @@ mod tests {
         evidence::Evidence,
         server::Server,
         types::{
-            Dispute, DisputeRequest, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunStarted,
-            WalletView,
+            Approval, Dispute, DisputeRequest, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
+            Revocation, Revoked, Role, RunStarted, WalletView,
         },
     };
     use clap::Parser;
@@ -292,6 +292,12 @@ mod tests {
             unasked()
         }
         fn wallets(&self) -> BoxFuture<'_, Result<Vec<WalletView>, ApiError>> {
+            unasked()
+        }
+        fn approvals(&self) -> BoxFuture<'_, Result<Vec<Approval>, ApiError>> {
+            unasked()
+        }
+        fn revoke(&self, _: Revocation) -> BoxFuture<'_, Result<Revoked, ApiError>> {
             unasked()
         }
     }

@@ -1,6 +1,8 @@
 //! `node wallet`: keys and what they hold. Making and listing keys needs no daemon; balances come from the daemon or, without one,
 //! from the chains directly.
 
+mod approvals;
+
 use super::Context;
 use crate::{
     cli,
@@ -11,7 +13,7 @@ use crate::{
 };
 use api::types::{ApiError, Balance, ErrorKind, WalletView};
 use market::money::{Amount, Token};
-use settlement::{Chain, Keystore, SettlementError};
+use settlement::{Chain, ChainConfig, Keystore, SettlementError};
 
 pub(super) async fn wallet(context: &Context, args: cli::Wallet) -> Result<(), ApiError> {
     match args {
@@ -32,6 +34,7 @@ pub(super) async fn wallet(context: &Context, args: cli::Wallet) -> Result<(), A
             let wallets = if wallets.is_empty() { from_chains(context).await? } else { wallets };
             context.output.result(&wallets, |output| balances(output, &wallets))
         }
+        cli::Wallet::Approvals(args) => approvals::approvals(context, args).await,
     }
 }
 
@@ -65,13 +68,18 @@ async fn keys(context: &Context, config: &Config) -> Result<Vec<WalletView>, Api
     Ok(wallets)
 }
 
-async fn from_chains(context: &Context) -> Result<Vec<WalletView>, ApiError> {
-    let config = context.config()?;
+fn configured_chains(context: &Context, config: &Config) -> Result<Vec<ChainConfig>, ApiError> {
     let chains = config.chains()?;
     if chains.is_empty() {
         let next = format!("add a [[chain]] section to {}", context.dir.config().display());
         return Err(ApiError::new(ErrorKind::Chain, "no chain is configured", next));
     }
+    Ok(chains)
+}
+
+async fn from_chains(context: &Context) -> Result<Vec<WalletView>, ApiError> {
+    let config = context.config()?;
+    let chains = configured_chains(context, &config)?;
     let mut wallets = keys(context, &config).await?;
     let _waiting = Waiting::begin("asking the chains");
     for chain in chains {
