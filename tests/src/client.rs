@@ -71,6 +71,14 @@ impl Client {
         Ok(self.child.try_wait()?.is_some())
     }
 
+    /// Presses Ctrl-C.
+    pub async fn interrupt(&self) -> Result<()> {
+        let pid = self.child.id().context("the client has ended")?.to_string();
+        let sent = tokio::process::Command::new("kill").args(["-INT", &pid]).status().await?;
+        ensure!(sent.success(), "kill failed");
+        Ok(())
+    }
+
     /// Waits for its end.
     pub async fn ended(mut self, limit: Duration) -> Result<Finished> {
         let status = tokio::time::timeout(limit, self.child.wait()).await;

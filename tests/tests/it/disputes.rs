@@ -100,9 +100,11 @@ async fn an_arbiter_splits_what_a_provider_that_went_away_did_not_close() -> Res
         devnet.signal("provider-1", Signal::KILL)?;
 
         let dispute = ["dispute", &name, "--reason", "not-served", "--out", text(&file)?];
+        let left = Client::start(renter, dispute)?;
+        eventually("the stop on chain", async || Ok(left.printed().contains("may rule from").then_some(()))).await?;
+        left.interrupt().await?;
+        failed_with(&left.ended(OUTCOME).await?, 130, &["the daemon goes on", "node dispute"])?;
         let following = Client::start(renter, dispute)?;
-        eventually("the stop on chain", async || Ok(following.printed().contains("may rule from").then_some(())))
-            .await?;
         let mut again = dispute.to_vec();
         again.push("--no-wait");
         let standing: Value = renter.json(&again).await?;
