@@ -78,11 +78,11 @@ impl EscrowAccount {
         let no_gas = |way: Way, value: U256| SettlementError::InsufficientGas {
             account: self.sender.address(),
             have: coin,
-            need: fees.cost(way.gas()) + value,
+            need: fees.cost(way.gas_limit()) + value,
             purpose: Box::new(Purpose::Other("opening a rental".to_owned())),
         };
         if token.is_zero() {
-            let affordable = coin >= fees.cost(Way::Coin.gas()) + wide(deposit);
+            let affordable = coin >= fees.cost(Way::Coin.gas_limit()) + wide(deposit);
             return match payer.is_own() {
                 true if affordable => Ok(Path::Own(Way::Coin)),
                 true => Err(no_gas(Way::Coin, wide(deposit))),
@@ -90,7 +90,7 @@ impl EscrowAccount {
             };
         }
         let ways = Means::of(chain, token, payer.address()).await?.ways(payer, deposit);
-        let affordable = |way: &&Way| coin >= fees.cost(way.gas());
+        let affordable = |way: &&Way| coin >= fees.cost(way.gas_limit());
         if let Some(way) = ways.iter().find(affordable) {
             return Ok(Path::Own(*way));
         }

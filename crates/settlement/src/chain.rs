@@ -22,8 +22,9 @@ use market::{
 };
 use std::{fmt, sync::Arc};
 
-/// About what closing takes.
-pub const GAS_TO_CLOSE: u64 = 75_000;
+/// The gas that a closing must bring. It uses a sixth of it: the escrow keeps back what two payouts may burn, so that nobody can starve one
+/// of them.
+pub const GAS_TO_CLOSE: u64 = 400_000;
 
 /// A chain that has been checked. Cheap to clone.
 #[derive(Clone)]

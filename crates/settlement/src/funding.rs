@@ -60,6 +60,11 @@ impl Way {
         }
     }
 
+    /// What an account must be able to pay for: a transaction asks for a quarter more than it is likely to use.
+    pub(crate) const fn gas_limit(self) -> u64 {
+        self.gas() + self.gas() / 4
+    }
+
     /// Whether a signature of the renter is all that it needs of it, so that anybody can send it.
     pub const fn can_be_mandated(self) -> bool {
         matches!(self, Self::Permit2 | Self::Authorization)

@@ -5,11 +5,12 @@ mod archives;
 
 use crate::identity::{ESCROW, NOW, PEER_KEY, address, provider_peer, renter_peer, sign};
 use agent::protocol::{Command, Exit, Failure, FailureKind, Frame, JobState, Record, Reply, Request, Stream};
-use alloy_primitives::{Address, B256, keccak256};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use futures::executor::block_on;
 use market::{
     class::GpuClass,
     id::{DeviceId, RentalId},
+    mandate::{Funding, Mandate},
     money::{Amount, Rate, Token},
     offer::{Binding, Discount, GpuGroup, Hardware, Isolation, Offer, Price, ProviderAd, Verification},
     quote::{Quote, SignedQuote},
@@ -20,7 +21,7 @@ use market::{
 };
 use network::{ad, write_message};
 use std::{convert::Infallible, sync::LazyLock};
-use wire::{MAX_OFFERS_RESPONSE_BYTES, QuoteAsk, ad_to_proto, encode, proto};
+use wire::{CarryAsk, MAX_OFFERS_RESPONSE_BYTES, QuoteAsk, ad_to_proto, encode, proto};
 
 /// The inputs of one target.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
@@ -218,9 +219,13 @@ fn ask() -> QuoteAsk {
 }
 
 fn voucher(id: RentalId) -> proto::Voucher {
+    wire::voucher_to_proto(&signed_voucher(id))
+}
+
+fn signed_voucher(id: RentalId) -> SignedVoucher {
     let cumulative = Amount::new(6_944).expect("small");
     let signature = sign(&ESCROW.digest(&SignedVoucher::statement(id, cumulative)));
-    wire::voucher_to_proto(&SignedVoucher { id, cumulative, signature })
+    SignedVoucher { id, cumulative, signature }
 }
 
 fn ack(id: RentalId) -> proto::Ack {
@@ -254,11 +259,18 @@ fn rental() -> Vec<Vec<u8>> {
     let id = quote.id();
     let body = ask().to_body();
     let signature = sign(&ask().digest(&body, &renter_peer(), &provider_peer())).as_bytes().to_vec();
+    let stop = sign(&ESCROW.digest(&signed::Stop { id: id.0, reason: 1 }));
+    let authorization = Funding::Authorization { signature: signature.clone().into() };
+    let (nonce, deadline) = (U256::from(7), 1_800_000_000);
+    let permit2 = Funding::Permit2 { nonce, deadline, signature: signature.clone().into() };
     let requests = [
         Asked::Quote(proto::QuoteRequest { body: body.clone(), signature }),
         Asked::Status(proto::StatusRequest { id: id.0.to_vec() }),
         Asked::Voucher(voucher(id)),
         Asked::Finish(proto::FinishRequest { voucher: Some(voucher(id)), id: id.0.to_vec() }),
+        Asked::Mandate(wire::mandate_to_proto(id, &mandate(id, authorization))),
+        Asked::Mandate(wire::mandate_to_proto(id, &mandate(id, permit2))),
+        Asked::Carry(wire::carry_to_proto(&CarryAsk { escrow: ESCROW, id, block: 7, reason: 1, signature: stop })),
     ]
     .map(|request| proto::RentalRequest { request: Some(request) });
     let ready = sign(&ESCROW.digest(&signed::Ready { id: id.0, at: NOW.0 }));
@@ -277,6 +289,8 @@ fn rental() -> Vec<Vec<u8>> {
         Answered::Status(status),
         Answered::Ack(ack(id)),
         Answered::Final(wire::final_to_proto(&SignedRelease { id, cumulative, signature })),
+        Answered::Mandated(proto::Mandated { id: id.0.to_vec() }),
+        Answered::Carried(proto::Carried { id: id.0.to_vec() }),
     ]
     .map(|response| proto::RentalResponse { response: Some(response) });
     let mut inputs = vec![
@@ -290,6 +304,11 @@ fn rental() -> Vec<Vec<u8>> {
     inputs.extend(requests.iter().map(|request| chosen(0, &frames(std::slice::from_ref(request)))));
     inputs.extend(responses.iter().map(|response| chosen(1, &frames(std::slice::from_ref(response)))));
     inputs
+}
+
+fn mandate(id: RentalId, funding: Funding) -> Mandate {
+    let advance = signed_voucher(id);
+    Mandate { deposit: advance.cumulative, funding, advance }
 }
 
 fn session() -> Vec<Vec<u8>> {
