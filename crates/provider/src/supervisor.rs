@@ -122,6 +122,8 @@ struct Live {
     sessions: CancellationToken,
     /// A sandbox is being made.
     preparing: bool,
+    /// The chain is being asked whether a mandate would go through.
+    trying: bool,
     /// A mandated opening is under way, or rests until this moment.
     opening: Option<Option<UnixMillis>>,
     /// A closing is under way or waits for company, or rests until this moment.
@@ -142,6 +144,7 @@ impl Live {
             keeper,
             sessions,
             preparing: false,
+            trying: false,
             opening: None,
             closing: None,
             closes_alone: false,

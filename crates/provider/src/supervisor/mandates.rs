@@ -26,16 +26,15 @@ const HOUR: u64 = 3_600_000;
 pub(super) struct Favours(VecDeque<UnixMillis>);
 
 impl Favours {
-    /// Takes one of `most` in an hour, if there is one left.
-    fn take(&mut self, most: u32, now: UnixMillis) -> bool {
-        while self.0.front().is_some_and(|first| now.since(*first) >= HOUR) {
-            self.0.pop_front();
-        }
-        let left = self.0.len() < most as usize;
-        if left {
-            self.0.push_back(now);
-        }
-        left
+    /// Whether fewer than `most` were sent in the last hour.
+    fn are_left(&self, most: u32, now: UnixMillis) -> bool {
+        self.0.iter().filter(|sent| now.since(**sent) < HOUR).count() < most as usize
+    }
+
+    /// One more is sent.
+    fn count(&mut self, now: UnixMillis) {
+        self.0.retain(|sent| now.since(*sent) < HOUR);
+        self.0.push_back(now);
     }
 }
 
@@ -57,14 +56,20 @@ impl Supervisor {
             reply.send(mandated(id));
             return None;
         }
+        if live.trying {
+            return Some((Refusal::new(RefusalCode::RateLimited, "the mandate before this one is being tried"), reply));
+        }
         let quote = live.rental.quote.clone();
         let Some(account) = self.settling(&live.rental).map(|settling| settling.account.clone()) else {
             return Some((Refusal::new(RefusalCode::Settlement, "that escrow is not served here"), reply));
         };
-        if !self.favours.take(self.config.mandates_per_hour, UnixMillis::now()) {
+        if !self.favours.are_left(self.config.mandates_per_hour, UnixMillis::now()) {
             let most = self.config.mandates_per_hour;
             let detail = format!("at most {most} rentals an hour are opened for others; open it yourself");
             return Some((Refusal::new(RefusalCode::RateLimited, detail), reply));
+        }
+        if let Some(live) = self.live.get_mut(&id) {
+            live.trying = true;
         }
         let trying = async move {
             let result = account.check_mandate(&quote, &mandate).await;
@@ -90,6 +95,9 @@ impl Supervisor {
         reply: Reply,
         result: Result<(), SettlementError>,
     ) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.trying = false;
+        }
         let taken = match result {
             Ok(()) => self.input(id, Input::Mandated(mandate), UnixMillis::now()).await.map_err(step_refusal),
             Err(error @ SettlementError::Reverted { .. }) => {
@@ -100,6 +108,7 @@ impl Supervisor {
         match taken {
             Ok(()) => {
                 crash_point("provider", "mandate", "taken");
+                self.favours.count(UnixMillis::now());
                 reply.send(mandated(id));
             }
             Err(refusal) => {
@@ -153,9 +162,13 @@ mod tests {
     #[test]
     fn an_hour_holds_so_many_favours_and_not_one_more() {
         let mut favours = Favours::default();
-        assert!(favours.take(2, UnixMillis(0)) && favours.take(2, UnixMillis(1_000)));
-        assert!(!favours.take(2, UnixMillis(HOUR - 1)));
-        assert!(favours.take(2, UnixMillis(HOUR)), "the first is an hour old");
-        assert!(!favours.take(2, UnixMillis(HOUR)) && !Favours::default().take(0, UnixMillis(0)));
+        assert!(!favours.are_left(0, UnixMillis(0)));
+        favours.count(UnixMillis(0));
+        assert!(favours.are_left(2, UnixMillis(1_000)));
+        favours.count(UnixMillis(1_000));
+        assert!(!favours.are_left(2, UnixMillis(HOUR - 1)));
+        assert!(favours.are_left(2, UnixMillis(HOUR)), "the first is an hour old");
+        favours.count(UnixMillis(HOUR));
+        assert_eq!(favours.0.len(), 2, "what is over is forgotten");
     }
 }
