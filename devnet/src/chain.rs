@@ -178,6 +178,12 @@ impl Chain {
         Ok(self)
     }
 
+    /// Takes the dollar without signatures for the test dollar.
+    pub(crate) async fn use_plain_token(&mut self) -> Result<()> {
+        self.token = deploy::deploy_plain_dollar(&self.rpc.parse()?, &self.helper().await?).await?;
+        Ok(())
+    }
+
     /// A fresh account with coin for gas.
     async fn helper(&self) -> Result<Wallet> {
         let wallet = Wallet::random();

@@ -42,6 +42,7 @@ pub struct Builder {
     directory: Option<PathBuf>,
     keep: bool,
     endpoint: bool,
+    plain_token: bool,
     steps: Steps,
 }
 
@@ -95,6 +96,12 @@ impl Builder {
         self
     }
 
+    /// Has everybody pay in a dollar that takes no signatures: each opening needs an approval before it, and coin for the gas.
+    pub fn plain_token(mut self) -> Self {
+        self.plain_token = true;
+        self
+    }
+
     /// Says each step on the terminal.
     pub fn say_steps(mut self) -> Self {
         self.steps = Steps::spoken();
@@ -103,7 +110,7 @@ impl Builder {
 
     /// Starts it all and waits until every node is ready. When something fails, what was started is stopped.
     pub async fn start(self) -> Result<Devnet> {
-        let Self { nodes: specs, directory, keep, endpoint, steps } = self;
+        let Self { nodes: specs, directory, keep, endpoint, plain_token, steps } = self;
         let id = format!("{:08x}", rand::rng().random::<u32>());
         let dir = directory.unwrap_or_else(|| std::env::temp_dir().join(format!("gpulease-{id}")));
         std::fs::DirBuilder::new()
@@ -118,9 +125,12 @@ impl Builder {
         // From here on whatever ends this function drops the warden, and that stops everything that was started.
         let mut warden = Warden::start(&programs.devnet, &dir.join("logs/warden.log"))?;
         let step = steps.begin("starting a chain");
-        let chain = Chain::start(&mut warden, &programs.root, &dir.join("logs"), free_port()?)
+        let mut chain = Chain::start(&mut warden, &programs.root, &dir.join("logs"), free_port()?)
             .await
             .with_context(|| format!("no chain (logs are in {})", dir.join("logs").display()))?;
+        if plain_token {
+            chain.use_plain_token().await?;
+        }
         step.done(format!("chain {CHAIN_ID} at {}, a block every second", chain.rpc));
         steps.note(format!("escrow {}, code hash {}", chain.escrow, chain.escrow_code_hash));
         steps.note(format!("test dollar {TOKEN_SYMBOL} {}", chain.token));

@@ -27,7 +27,9 @@ async fn a_search_that_nothing_meets_and_one_that_makes_no_sense_say_so() -> Res
 #[tokio::test]
 async fn too_little_money_or_gas_is_told_before_anything_is_spent() -> Result<()> {
     story(async {
+        // a token that takes signatures would let in whoever has no coin
         let devnet = Devnet::builder()
+            .plain_token()
             .providers(1)
             .node(NodeSpec::renter("no-dollars").dollars("0.0005"))
             .node(NodeSpec::renter("no-coin").coin("0"))

@@ -47,7 +47,9 @@ impl Ground {
     pub(crate) async fn start() -> Result<Self> {
         let slots = [SlotSpec { count: 2, ..SlotSpec::default() }];
         let provider = NodeSpec::provider("provider-1").increment_millis(10_000).slots(slots);
-        let devnet = Devnet::builder().mortal_endpoint().indexers(1).node(provider).renters(2).start().await?;
+        // with approvals, which are one more thing to die at
+        let devnet =
+            Devnet::builder().plain_token().mortal_endpoint().indexers(1).node(provider).renters(2).start().await?;
         offers_arrive(&devnet, devnet.node("renter-1")?).await?;
         let files = tempfile::tempdir()?;
         fs::create_dir(files.path().join("in"))?;
