@@ -73,8 +73,11 @@ impl EscrowAccount {
     /// How a deposit would be paid in, at the least cost that this account can bear; or what it lacks.
     pub async fn path(&self, token: Address, deposit: Amount) -> Result<Path, SettlementError> {
         let (chain, payer) = (self.sender.chain(), &self.payer);
-        self.check_balance(token, deposit).await?;
-        let (coin, fees) = (chain.coin_balance(self.sender.address()).await?, chain.fees().await?);
+        let ((), coin, fees) = tokio::try_join!(
+            self.check_balance(token, deposit),
+            chain.coin_balance(self.sender.address()),
+            chain.fees(),
+        )?;
         let no_gas = |way: Way, value: U256| SettlementError::InsufficientGas {
             account: self.sender.address(),
             have: coin,

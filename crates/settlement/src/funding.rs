@@ -97,18 +97,24 @@ pub(crate) struct Means {
 impl Means {
     /// Asks the token.
     pub(crate) async fn of(chain: &Chain, token: Address, owner: Address) -> Result<Self, SettlementError> {
-        let allowance = chain.allowance(token, owner).await?;
-        let given = chain.view(token, Erc20::allowanceCall { owner, spender: PERMIT2 }).await?.unwrap_or_default();
-        let permit2 = if given.is_zero() || chain.code(PERMIT2).await?.is_empty() { U256::ZERO } else { given };
-        let domain = token_domain(chain, token).await?;
+        let (allowance, given, domain) = tokio::try_join!(
+            chain.allowance(token, owner),
+            chain.view(token, Erc20::allowanceCall { owner, spender: PERMIT2 }),
+            token_domain(chain, token),
+        )?;
+        let permit2 = match given {
+            Some(given) if !given.is_zero() && !chain.code(PERMIT2).await?.is_empty() => given,
+            _ => U256::ZERO,
+        };
         let (mut permit_nonce, mut authorizations) = (None, false);
         if domain.is_some() {
-            let named = chain.view(token, FundedToken::PERMIT_TYPEHASHCall {}).await?;
-            if named.is_none_or(|named| named == PERMIT_TYPEHASH) {
-                permit_nonce = chain.view(token, FundedToken::noncesCall { owner }).await?;
-            }
-            let unused = FundedToken::authorizationStateCall { authorizer: owner, nonce: B256::ZERO };
-            authorizations = chain.view(token, unused).await?.is_some();
+            let (named, nonce, unused) = tokio::try_join!(
+                chain.view(token, FundedToken::PERMIT_TYPEHASHCall {}),
+                chain.view(token, FundedToken::noncesCall { owner }),
+                chain.view(token, FundedToken::authorizationStateCall { authorizer: owner, nonce: B256::ZERO }),
+            )?;
+            permit_nonce = nonce.filter(|_| named.is_none_or(|named| named == PERMIT_TYPEHASH));
+            authorizations = unused.is_some();
         }
         Ok(Self { allowance, permit2, permit_nonce, authorizations, domain })
     }
@@ -130,9 +136,12 @@ impl Means {
 
 /// The domain in which a token's signatures count, if it is one of its own.
 async fn token_domain(chain: &Chain, token: Address) -> Result<Option<B256>, SettlementError> {
-    let Some(claimed) = chain.view(token, FundedToken::DOMAIN_SEPARATORCall {}).await? else { return Ok(None) };
-    let Some(name) = chain.view(token, FundedToken::nameCall {}).await? else { return Ok(None) };
-    let version = chain.view(token, FundedToken::versionCall {}).await?;
+    let (claimed, name, version) = tokio::try_join!(
+        chain.view(token, FundedToken::DOMAIN_SEPARATORCall {}),
+        chain.view(token, FundedToken::nameCall {}),
+        chain.view(token, FundedToken::versionCall {}),
+    )?;
+    let Some((claimed, name)) = claimed.zip(name) else { return Ok(None) };
     let versions = version.map_or_else(|| VERSIONS.map(str::to_owned).to_vec(), |version| vec![version]);
     let chain_id = U256::from(chain.config().chain_id);
     let text = |text: &str| Some(Cow::Owned(text.to_owned()));
