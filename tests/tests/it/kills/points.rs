@@ -38,6 +38,7 @@ pub(crate) const PROVIDER: &[Death] = &[
     (Line("provider.opened.stepped"), Done),
     (Line("provider.opened.written"), Done),
     (Line("provider.opened.acted"), Done),
+    // these come by the chain's blocks, on a busy machine also while the quote is asked for
     (Line("provider.cursor.advancing:5"), Either),
     (Line("provider.cursor.advanced:8"), Either),
     (Line("provider.sandbox.creating"), Done),
