@@ -4,7 +4,7 @@
 //! simulation. The modules read from the ground up:
 //!
 //! - [`id`], [`money`], [`time`]: the small words everything else is said in
-//! - [`class`], [`offer`], [`query`], [`book`]: what providers advertise and how renters find it
+//! - [`class`], [`offer`], [`standing`], [`query`], [`book`]: what providers advertise, what is known of them, and how renters find it
 //! - [`signed`], [`quote`], [`terms`]: what both sides sign, and what each signature binds
 //! - [`meter`]: seconds served, money owed, and when a sandbox must be frozen
 //! - [`rental`]: the two state machines, one for each side of a rental
@@ -23,5 +23,6 @@ pub mod quote;
 pub mod refusal;
 pub mod rental;
 pub mod signed;
+pub mod standing;
 pub mod terms;
 pub mod time;
