@@ -4,6 +4,7 @@ use crate::{
     codec::ProstCodec,
     error::StartError,
     gossip::{self, Gossip, Topics},
+    protocol::{self, Protocol, Rental, Search, Sync},
     session,
 };
 use libp2p::{
@@ -18,23 +19,19 @@ use libp2p::{
 };
 use market::class::GpuClass;
 use std::{sync::Arc, time::Duration};
-use wire::{MAX_MESSAGE_BYTES, MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES, proto};
+use wire::{MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES, proto};
 
 /// What identify calls this family of protocols.
 pub(crate) const IDENTIFY: &str = "gpulease/1";
 /// The protocol by which advertisements are fetched.
 pub(crate) const OFFERS: StreamProtocol = StreamProtocol::new("/gpulease/offers/1");
-/// The protocol between renter and provider.
-pub(crate) const RENTAL: StreamProtocol = StreamProtocol::new("/gpulease/rental/1");
 /// The protocol by which peers find each other's addresses.
 pub(crate) const ROUTING: StreamProtocol = StreamProtocol::new("/gpulease/kad/1");
 
 /// Advertisements are held in memory: whoever has not answered by then will not.
 const OFFERS_WAIT: Duration = Duration::from_secs(10);
-/// A provider may look at the chain before it answers, or even send a transaction.
-pub(crate) const RENTAL_WAIT: Duration = Duration::from_secs(30);
-/// Requests in both directions at once on one connection.
-const MAX_CONCURRENT_REQUESTS: usize = 128;
+/// Questions about offers in both directions at once on one connection.
+const MAX_CONCURRENT_QUESTIONS: usize = 128;
 /// Looking for a peer's addresses must end before the person who wants them gives up.
 const ROUTING_WAIT: Duration = Duration::from_secs(10);
 
@@ -48,7 +45,9 @@ const MAX_INCOMING: u32 = 1_500;
 const MAX_PER_PEER: u32 = 4;
 
 pub(crate) type Offers = request_response::Behaviour<ProstCodec<proto::OffersRequest, proto::OffersResponse>>;
-pub(crate) type Rental = request_response::Behaviour<ProstCodec<proto::RentalRequest, proto::RentalResponse>>;
+/// The behaviour of a protocol of questions and answers.
+pub(crate) type Exchange<P> =
+    request_response::Behaviour<ProstCodec<<P as Protocol>::Request, <P as Protocol>::Response>>;
 
 /// The order of the fields matters: each is asked in turn about a new connection, and one that is over the limits must be turned away
 /// before another protocol has begun to keep state for it.
@@ -60,7 +59,9 @@ pub(crate) struct Behaviour {
     pub(crate) routing: kad::Behaviour<MemoryStore>,
     pub(crate) gossip: Gossip,
     pub(crate) offers: Offers,
-    pub(crate) rental: Rental,
+    pub(crate) rental: Exchange<Rental>,
+    pub(crate) search: Exchange<Search>,
+    pub(crate) sync: Exchange<Sync>,
     pub(crate) session: session::Behaviour,
 }
 
@@ -70,6 +71,7 @@ impl Behaviour {
         listens: bool,
         topics: &Topics,
         interests: &[GpuClass],
+        indexes: bool,
         sessions: Arc<session::Shared>,
     ) -> Result<Self, StartError> {
         let limits = ConnectionLimits::default()
@@ -78,11 +80,6 @@ impl Behaviour {
             .with_max_established_incoming(Some(MAX_INCOMING))
             .with_max_established(Some(MAX_ESTABLISHED))
             .with_max_established_per_peer(Some(MAX_PER_PEER));
-        let requests = |wait| {
-            request_response::Config::default()
-                .with_request_timeout(wait)
-                .with_max_concurrent_streams(MAX_CONCURRENT_REQUESTS)
-        };
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
             identify: identify::Behaviour::new(
@@ -96,13 +93,13 @@ impl Behaviour {
             offers: Offers::with_codec(
                 ProstCodec::new(MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES),
                 [(OFFERS, ProtocolSupport::Full)],
-                requests(OFFERS_WAIT),
+                request_response::Config::default()
+                    .with_request_timeout(OFFERS_WAIT)
+                    .with_max_concurrent_streams(MAX_CONCURRENT_QUESTIONS),
             ),
-            rental: Rental::with_codec(
-                ProstCodec::new(MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES),
-                [(RENTAL, ProtocolSupport::Full)],
-                requests(RENTAL_WAIT),
-            ),
+            rental: protocol::exchange::<Rental>(true),
+            search: protocol::exchange::<Search>(indexes),
+            sync: protocol::exchange::<Sync>(indexes),
             session: session::Behaviour::new(sessions),
         })
     }

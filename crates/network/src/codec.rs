@@ -1,4 +1,4 @@
-//! The codec of the two request protocols. A message that is too long or unreadable is not an error of the stream here but a value, so
+//! The codec of the request protocols. A message that is too long or unreadable is not an error of the stream here but a value, so
 //! that the other side can be told what was wrong with it and the connection lives on.
 
 use crate::frame::{FrameError, read_message, write_message};

@@ -20,6 +20,8 @@ pub struct Config {
     pub network: String,
     /// Which classes of machine this node wants to know about.
     pub classes: Interest,
+    /// Whether this node is an indexer: it then says to everyone it meets that it answers searches and compares its book with others'.
+    pub indexes: bool,
     /// How long an advertisement of this node lives, in milliseconds; it is renewed after about a third of that.
     pub ad_lifetime: u64,
     /// Where advertisements are kept beyond the life of the process.
@@ -36,6 +38,7 @@ impl Config {
             bootstrap: Vec::new(),
             network: network.into(),
             classes: Interest::All,
+            indexes: false,
             ad_lifetime: DEFAULT_AD_LIFETIME,
             store: None,
         }
@@ -64,6 +67,7 @@ impl fmt::Debug for Config {
             .field("bootstrap", &self.bootstrap)
             .field("network", &self.network)
             .field("classes", &self.classes)
+            .field("indexes", &self.indexes)
             .finish_non_exhaustive()
     }
 }

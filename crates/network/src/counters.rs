@@ -55,6 +55,14 @@ counters! {
     rentals_received,
     /// Rental requests that this node asked.
     rentals_sent,
+    /// Searches that were asked of this node.
+    searches_received,
+    /// Searches that this node asked.
+    searches_sent,
+    /// Frames of reconciliation that were asked of this node.
+    syncs_received,
+    /// Frames of reconciliation that this node sent.
+    syncs_sent,
     /// Session streams that peers opened here.
     sessions_received,
     /// Session streams that this node opened.
@@ -91,7 +99,7 @@ counters! {
     store_dropped,
     /// Announcements of our own that gossip would not take.
     publish_failed,
-    /// Messages, in either direction of either request protocol, that were longer than allowed.
+    /// Messages, in either direction of a request protocol, that were longer than allowed.
     messages_oversize,
     /// Messages of the request protocols, and session headers, that could not be read.
     messages_malformed,
@@ -101,6 +109,14 @@ counters! {
     rentals_queue_full,
     /// Rental requests that the provider role left without an answer.
     rentals_unanswered,
+    /// Searches turned away because the queue of the indexer role was full.
+    searches_queue_full,
+    /// Searches that the indexer role left without an answer.
+    searches_unanswered,
+    /// Frames of reconciliation turned away because the queue of the indexer role was full.
+    syncs_queue_full,
+    /// Frames of reconciliation that the indexer role left without an answer.
+    syncs_unanswered,
     /// Session streams turned away because the accept queue was full.
     sessions_queue_full,
     /// Session streams that sent no header in time, or too many at once to be answered.

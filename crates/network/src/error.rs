@@ -100,8 +100,8 @@ pub enum AskError {
     #[error("the answer cannot be read")]
     Malformed,
     /// The peer does not speak the protocol.
-    #[error("the peer does not speak the rental protocol")]
-    Unsupported,
+    #[error("the peer does not speak {0}")]
+    Unsupported(String),
     /// Too many questions are waiting already, for a connection or for the peer's answer.
     #[error("too many requests are waiting already")]
     Busy,

@@ -4,6 +4,8 @@
 use crate::{
     counters::Counters,
     error::{AskError, DialError, OpenError, PublishError, Stopped},
+    node::questions::ToRole,
+    protocol::{AskReply, IncomingOf, Protocol, Rental, Search, Sync},
     session::{IncomingSession, OpenRequest, SessionStream, Shared},
 };
 use libp2p::{Multiaddr, PeerId};
@@ -18,7 +20,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use wire::{MAX_MESSAGE_BYTES, proto};
+use wire::proto;
 
 /// What a provider wants to advertise. The network adds the peer, the sequence number and the time it ends, and renews it.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,59 +42,98 @@ pub struct Held {
     pub offers: usize,
 }
 
-/// A question of a renter that waits for this node's answer.
+/// A question of a peer that waits for this node's answer.
 #[derive(Debug)]
-pub struct IncomingRental {
+pub struct Incoming<Q, A> {
     /// Who asks, as proven by the connection.
     pub peer: PeerId,
     /// What it asks; only its encoding was checked.
-    pub request: proto::RentalRequest,
+    pub request: Q,
     /// Where the answer goes.
-    pub reply: Reply,
+    pub reply: Reply<A>,
 }
 
-/// Takes the one answer to a question. Dropped without one, the renter is told that the provider failed.
-#[derive(Debug)]
-pub struct Reply(oneshot::Sender<proto::RentalResponse>);
+/// A question of a renter to a provider.
+pub type IncomingRental = Incoming<proto::RentalRequest, proto::RentalResponse>;
+/// A search that an indexer is asked for.
+pub type IncomingSearch = Incoming<proto::SearchRequest, proto::SearchResponse>;
+/// A frame of reconciliation from another indexer.
+pub type IncomingSync = Incoming<proto::SyncRequest, proto::SyncResponse>;
 
-impl Reply {
-    pub(crate) fn new(sender: oneshot::Sender<proto::RentalResponse>) -> Self {
+/// Takes the one answer to a question. Dropped without one, whoever asked is told that the role failed.
+#[derive(Debug)]
+pub struct Reply<A = proto::RentalResponse>(oneshot::Sender<A>);
+
+impl<A> Reply<A> {
+    pub(crate) fn new(sender: oneshot::Sender<A>) -> Self {
         Self(sender)
     }
 
     /// Answers. `false` when nobody waits for it any more.
-    pub fn send(self, response: proto::RentalResponse) -> bool {
+    pub fn send(self, response: A) -> bool {
         self.0.send(response).is_ok()
+    }
+}
+
+/// A question of this node.
+#[derive(Debug)]
+pub(crate) struct Asked<P: Protocol> {
+    pub(crate) request: Box<P::Request>,
+    pub(crate) reply: AskReply<P>,
+}
+
+/// A question of this node, in whichever protocol.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Rental(Asked<Rental>),
+    Search(Asked<Search>),
+    Sync(Asked<Sync>),
+}
+
+impl Question {
+    pub(crate) fn fail(self, error: AskError) {
+        // whoever waits may have given up
+        match self {
+            Self::Rental(asked) => drop(asked.reply.send(Err(error))),
+            Self::Search(asked) => drop(asked.reply.send(Err(error))),
+            Self::Sync(asked) => drop(asked.reply.send(Err(error))),
+        }
+    }
+}
+
+/// Where a role takes the questions of a protocol.
+#[derive(Debug)]
+pub(crate) struct Desk<P: Protocol> {
+    queue: Mutex<Option<mpsc::Receiver<IncomingOf<P>>>>,
+    served: Arc<AtomicBool>,
+}
+
+impl<P: Protocol> Desk<P> {
+    /// A desk, and the way to it.
+    pub(crate) fn new() -> (Self, ToRole<P>) {
+        let (queue, questions) = mpsc::channel(P::BOUNDS.waiting);
+        let served = Arc::new(AtomicBool::new(false));
+        (Self { queue: Mutex::new(Some(questions)), served: Arc::clone(&served) }, ToRole { queue, served })
+    }
+
+    fn take(&self) -> Option<mpsc::Receiver<IncomingOf<P>>> {
+        let taken = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if taken.is_some() {
+            self.served.store(true, Ordering::Release);
+        }
+        taken
     }
 }
 
 /// What only the swarm's task can do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Dial {
-        address: Multiaddr,
-        reply: oneshot::Sender<Result<PeerId, DialError>>,
-    },
-    Publish {
-        draft: Box<AdDraft>,
-        reply: oneshot::Sender<Result<(), PublishError>>,
-    },
-    Withdraw {
-        reply: oneshot::Sender<Result<(), PublishError>>,
-    },
-    Load {
-        ads: Vec<Vec<u8>>,
-        reply: oneshot::Sender<usize>,
-    },
-    Ask {
-        peer: PeerId,
-        request: Box<proto::RentalRequest>,
-        reply: oneshot::Sender<Result<proto::RentalResponse, AskError>>,
-    },
-    Open {
-        peer: PeerId,
-        request: OpenRequest,
-    },
+    Dial { address: Multiaddr, reply: oneshot::Sender<Result<PeerId, DialError>> },
+    Publish { draft: Box<AdDraft>, reply: oneshot::Sender<Result<(), PublishError>> },
+    Withdraw { reply: oneshot::Sender<Result<(), PublishError>> },
+    Load { ads: Vec<Vec<u8>>, reply: oneshot::Sender<usize> },
+    Ask { peer: PeerId, question: Question },
+    Open { peer: PeerId, request: OpenRequest },
 }
 
 #[derive(Debug)]
@@ -104,8 +145,10 @@ pub(crate) struct Inner {
     pub(crate) listening: watch::Receiver<Vec<Multiaddr>>,
     pub(crate) connected: watch::Receiver<Vec<PeerId>>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) rentals: Mutex<Option<mpsc::Receiver<IncomingRental>>>,
-    pub(crate) rentals_served: Arc<AtomicBool>,
+    pub(crate) indexers: watch::Receiver<Vec<PeerId>>,
+    pub(crate) rentals: Desk<Rental>,
+    pub(crate) searches: Desk<Search>,
+    pub(crate) syncs: Desk<Sync>,
     pub(crate) sessions: Mutex<Option<mpsc::Receiver<IncomingSession>>>,
     pub(crate) sessions_shared: Arc<Shared>,
 }
@@ -133,6 +176,16 @@ impl Handle {
     /// Changes whenever [`Handle::connected_peers`] does.
     pub fn watch_peers(&self) -> watch::Receiver<Vec<PeerId>> {
         self.0.connected.clone()
+    }
+
+    /// The connected peers that answer searches, as they say themselves.
+    pub fn indexers(&self) -> Vec<PeerId> {
+        self.0.indexers.borrow().clone()
+    }
+
+    /// Changes whenever [`Handle::indexers`] does.
+    pub fn watch_indexers(&self) -> watch::Receiver<Vec<PeerId>> {
+        self.0.indexers.clone()
     }
 
     /// What was dropped, refused or failed at so far.
@@ -205,20 +258,46 @@ impl Handle {
 
     /// Asks a provider and waits for its answer, connecting to it first where need be.
     pub async fn ask(&self, peer: PeerId, request: proto::RentalRequest) -> Result<proto::RentalResponse, AskError> {
-        let got = request.encoded_len();
-        if got > MAX_MESSAGE_BYTES {
-            return Err(AskError::RequestTooLong { got, limit: MAX_MESSAGE_BYTES });
-        }
-        self.command(|reply| Command::Ask { peer, request: Box::new(request), reply }).await?
+        self.question::<Rental>(peer, request).await
     }
 
     /// The questions of renters. Taken once, by the provider role; before that every renter is told that nothing is rented here.
     pub fn rental_requests(&self) -> Option<mpsc::Receiver<IncomingRental>> {
-        let taken = self.0.rentals.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if taken.is_some() {
-            self.0.rentals_served.store(true, Ordering::Release);
+        Rental::desk(&self.0).take()
+    }
+
+    /// Asks an indexer for offers. Nothing in its answer was checked but the encoding.
+    pub async fn ask_search(
+        &self,
+        peer: PeerId,
+        request: proto::SearchRequest,
+    ) -> Result<proto::SearchResponse, AskError> {
+        self.question::<Search>(peer, request).await
+    }
+
+    /// The searches that are asked of this node. Taken once, by the indexer role; before that everyone is told to come back. Nobody
+    /// asks unless [`crate::Config::indexes`] was set.
+    pub fn search_requests(&self) -> Option<mpsc::Receiver<IncomingSearch>> {
+        Search::desk(&self.0).take()
+    }
+
+    /// Sends another indexer a frame of reconciliation.
+    pub async fn ask_sync(&self, peer: PeerId, request: proto::SyncRequest) -> Result<proto::SyncResponse, AskError> {
+        self.question::<Sync>(peer, request).await
+    }
+
+    /// The frames of other indexers. Taken once, by the indexer role, as with [`Handle::search_requests`].
+    pub fn sync_requests(&self) -> Option<mpsc::Receiver<IncomingSync>> {
+        Sync::desk(&self.0).take()
+    }
+
+    async fn question<P: Protocol>(&self, peer: PeerId, request: P::Request) -> Result<P::Response, AskError> {
+        let (got, limit) = (request.encoded_len(), P::BOUNDS.request_bytes);
+        if got > limit {
+            return Err(AskError::RequestTooLong { got, limit });
         }
-        taken
+        let request = Box::new(request);
+        self.command(|reply| Command::Ask { peer, question: P::question(Asked { request, reply }) }).await?
     }
 
     /// Opens a stream into a rental: connects where need be, sends the header, and waits for the provider to accept or refuse.

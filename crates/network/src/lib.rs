@@ -5,7 +5,9 @@
 //! - **Offers in public.** A provider's signed advertisement is announced by gossip and fetched by whoever wants it; a newcomer reads the
 //!   lists of the peers it connects to. Every signature is checked before anything is kept or passed on, on threads of their own.
 //!   [`Handle::publish_ad`], [`Handle::offers`], [`Handle::watch_offers`].
-//! - **Questions.** A renter asks a provider and gets an answer or a typed refusal. [`Handle::ask`], [`Handle::rental_requests`].
+//! - **Questions.** A renter asks a provider and gets an answer or a typed refusal. [`Handle::ask`], [`Handle::rental_requests`]. In the
+//!   same way anybody asks indexers for offers, and indexers compare their books: [`Handle::ask_search`], [`Handle::search_requests`],
+//!   [`Handle::ask_sync`], [`Handle::sync_requests`]; who is one, [`Handle::indexers`] says.
 //! - **Sessions.** Streams into a rental, each accepted or refused in so many words before data flows. [`Handle::open_session`],
 //!   [`Handle::session_requests`], [`SessionStream`], [`read_message`], [`write_message`].
 //! - **Being connected.** Bootstrap peers are dialled again whenever they are away; a peer that is needed is found through others.
@@ -31,6 +33,7 @@ mod gossip;
 mod handle;
 mod limit;
 mod node;
+mod protocol;
 mod session;
 mod store;
 mod verify;
@@ -39,16 +42,17 @@ pub use config::{AdStore, Config, Interest};
 pub use counters::{Counter, Counters};
 pub use error::{AskError, DialError, OpenError, PublishError, StartError, Stopped};
 pub use frame::{FrameError, read_message, write_message};
-pub use handle::{AdDraft, Handle, Held, IncomingRental, Reply};
+pub use handle::{AdDraft, Handle, Held, Incoming, IncomingRental, IncomingSearch, IncomingSync, Reply};
 pub use libp2p::{Multiaddr, PeerId, identity};
 pub use session::{IncomingSession, SessionStream};
 
 use behaviour::Behaviour;
 use futures::StreamExt;
 use gossip::Topics;
+use handle::Desk;
 use libp2p::{Swarm, SwarmBuilder, multiaddr::Protocol, noise, swarm::SwarmEvent, tcp, yamux};
 use limit::RateLimiter;
-use node::{Node, Parts, RentalQueue};
+use node::{Node, Parts};
 use std::{
     collections::HashSet,
     io,
@@ -67,8 +71,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const COMMANDS: usize = 256;
 /// Verdicts waiting for the task: the pool waits beyond that.
 const VERDICTS: usize = 256;
-/// Rental requests waiting for the provider role; further ones are refused at once.
-const RENTALS: usize = 128;
 /// Sessions waiting for the provider role; further ones are refused at once. A page of a hundred terminals opens at a time.
 const SESSIONS: usize = 256;
 /// Sessions a peer may open.
@@ -110,6 +112,7 @@ impl Network {
             !config.listen.is_empty(),
             &topics,
             &config.classes.classes(),
+            config.indexes,
             Arc::clone(&sessions_shared),
         )?;
         let mut swarm = swarm(&config, behaviour)?;
@@ -117,11 +120,12 @@ impl Network {
 
         let (commands, command_queue) = mpsc::channel(COMMANDS);
         let (verdicts, verdict_queue) = mpsc::channel(VERDICTS);
-        let (rental_queue, rentals) = mpsc::channel(RENTALS);
-        let rentals_served = Arc::new(false.into());
+        let ((rentals, to_rentals), (searches, to_searches), (syncs, to_syncs)) =
+            (Desk::new(), Desk::new(), Desk::new());
         let (changes, changes_seen) = watch::channel(0);
         let (listening, listening_seen) = watch::channel(swarm.listeners().cloned().collect());
         let (connected, connected_seen) = watch::channel(Vec::new());
+        let (indexers, indexers_seen) = watch::channel(Vec::new());
         let book = Arc::default();
         let handle = Handle(Arc::new(handle::Inner {
             local: *swarm.local_peer_id(),
@@ -130,9 +134,11 @@ impl Network {
             changes: changes_seen,
             listening: listening_seen,
             connected: connected_seen,
+            indexers: indexers_seen,
             counters: Arc::clone(&counters),
-            rentals: Mutex::new(Some(rentals)),
-            rentals_served: Arc::clone(&rentals_served),
+            rentals,
+            searches,
+            syncs,
             sessions: Mutex::new(Some(sessions)),
             sessions_shared,
         }));
@@ -148,11 +154,14 @@ impl Network {
             changes,
             listening,
             connected,
+            indexers,
             commands: command_queue,
             verdicts: verdict_queue,
             pool: verify::Pool::start(&verdicts)?,
             store,
-            rentals: RentalQueue { queue: rental_queue, served: rentals_served },
+            rentals: to_rentals,
+            searches: to_searches,
+            syncs: to_syncs,
         };
         let mut node = Node::new(&config, parts);
         early.into_iter().for_each(|event| node.on_swarm_event(event));

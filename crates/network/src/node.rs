@@ -1,12 +1,13 @@
 //! The network's one task. It owns the swarm and everything that belongs to it, and does one thing at a time: an event of the swarm, a
 //! command of a role, a verdict of the verification pool, an answer of the provider role, or what the clock says is due.
 //!
-//! `market` is about offers of others and `own_ad` about this node's, `rentals` about questions between renter and provider, `peers` about being connected.
+//! `market` is about offers of others and `own_ad` about this node's, `questions` about those between
+//! roles, `peers` about being connected.
 
 mod market;
 mod own_ad;
 mod peers;
-mod rentals;
+pub(crate) mod questions;
 
 use crate::{
     behaviour::{Behaviour, BehaviourEvent},
@@ -15,12 +16,14 @@ use crate::{
     discovery::Discovery,
     gossip::Topics,
     handle::Command,
+    protocol::{Rental, Search, Sync},
     store::StoreThread,
     verify::{Pool, Verdict},
 };
 use ::market::{book::Book, class::GpuClass};
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify, identity::Keypair, swarm::SwarmEvent};
+use questions::{Questions, ToRole};
 use std::{
     sync::{Arc, RwLock},
     time::{Duration, Instant},
@@ -30,8 +33,6 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
-
-pub(crate) use rentals::RentalQueue;
 
 /// How often the clock is looked at: retries, renewals and expiry are exact to this.
 const TICK: Duration = Duration::from_millis(250);
@@ -60,11 +61,14 @@ pub(crate) struct Parts {
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
     pub(crate) connected: watch::Sender<Vec<PeerId>>,
+    pub(crate) indexers: watch::Sender<Vec<PeerId>>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) verdicts: mpsc::Receiver<Verdict>,
     pub(crate) pool: Pool,
     pub(crate) store: Option<StoreThread>,
-    pub(crate) rentals: RentalQueue,
+    pub(crate) rentals: ToRole<Rental>,
+    pub(crate) searches: ToRole<Search>,
+    pub(crate) syncs: ToRole<Sync>,
 }
 
 /// See the module.
@@ -75,13 +79,16 @@ pub(crate) struct Node {
     counters: Arc<Counters>,
     listening: watch::Sender<Vec<Multiaddr>>,
     connected: watch::Sender<Vec<PeerId>>,
+    indexers: watch::Sender<Vec<PeerId>>,
     commands: mpsc::Receiver<Command>,
     verdicts: mpsc::Receiver<Verdict>,
     pool: Pool,
     market: market::Market,
     own_ad: own_ad::OwnAd,
     peers: peers::Peers,
-    rentals: rentals::Rentals,
+    pub(crate) rentals: Questions<Rental>,
+    pub(crate) searches: Questions<Search>,
+    pub(crate) syncs: Questions<Sync>,
 }
 
 impl Node {
@@ -98,12 +105,15 @@ impl Node {
             market: market::Market::new(parts.book, discovery, parts.changes, parts.store),
             own_ad: own_ad::OwnAd::new(config.ad_lifetime),
             peers: peers::Peers::new(&config.bootstrap),
-            rentals: rentals::Rentals::new(parts.rentals),
+            rentals: Questions::new(parts.rentals),
+            searches: Questions::new(parts.searches),
+            syncs: Questions::new(parts.syncs),
             swarm: parts.swarm,
             topics: parts.topics,
             counters: parts.counters,
             listening: parts.listening,
             connected: parts.connected,
+            indexers: parts.indexers,
             commands: parts.commands,
             verdicts: parts.verdicts,
             pool: parts.pool,
@@ -128,7 +138,9 @@ impl Node {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 Some(command) = self.commands.recv() => self.on_command(command),
                 Some(verdict) = self.verdicts.recv() => self.on_verdict(verdict),
-                Some(answer) = self.rentals.answers.next() => self.answer_rental(answer),
+                Some(answer) = self.rentals.answers.next() => self.answer(answer),
+                Some(answer) = self.searches.answers.next() => self.answer(answer),
+                Some(answer) = self.syncs.answers.next() => self.answer(answer),
                 _ = tick.tick() => self.on_tick(Instant::now()),
                 _ = pull.tick(), if self.market.has_pulls() => self.send_gets(Instant::now()),
                 () = stop => match last_words {
@@ -160,7 +172,7 @@ impl Node {
                 let _ = reply.send(self.withdraw());
             }
             Command::Load { ads, reply } => self.load(ads, reply),
-            Command::Ask { peer, request, reply } => self.reach(peer, peers::Errand::Ask { request, reply }),
+            Command::Ask { peer, question } => self.reach(peer, peers::Errand::Ask(question)),
             Command::Open { peer, request } => self.reach(peer, peers::Errand::Open(request)),
         }
     }
@@ -204,7 +216,9 @@ impl Node {
                 tracing::debug!(peer = %peer_id, "cannot keep up with gossip");
             }
             BehaviourEvent::Offers(event) => self.on_offers_event(event),
-            BehaviourEvent::Rental(event) => self.on_rental_event(event),
+            BehaviourEvent::Rental(event) => self.on_question_event::<Rental>(event),
+            BehaviourEvent::Search(event) => self.on_question_event::<Search>(event),
+            BehaviourEvent::Sync(event) => self.on_question_event::<Sync>(event),
             BehaviourEvent::Identify(identify::Event::Received { connection_id, peer_id, info }) => {
                 self.on_identified(peer_id, connection_id, info);
             }

@@ -40,6 +40,16 @@ pub const MAX_GET_PEERS: usize = 32;
 pub const MAX_LIST_PAGE: usize = 64;
 /// The largest message of `/gpulease/rental/1` and the largest frame of `/gpulease/session/1`.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// The largest request of `/gpulease/search/1`: as long a query as anybody would write, several times over.
+pub const MAX_SEARCH_REQUEST_BYTES: usize = 16 * 1024;
+/// The largest answer of `/gpulease/search/1`: 64 advertisements of full size, like a page of a list.
+pub const MAX_SEARCH_RESPONSE_BYTES: usize = MAX_OFFERS_RESPONSE_BYTES;
+/// The most rows in one answer of `/gpulease/search/1`, so that every one of them can stand in an advertisement of its own.
+pub const MAX_SEARCH_ROWS: usize = 64;
+/// The largest frame of `/gpulease/sync/1`: a round that names a few thousand advertisements.
+pub const MAX_SYNC_FRAME_BYTES: usize = 128 * 1024;
+/// The largest message of `/gpulease/sync/1`: a frame with its numbers, or a refusal.
+pub const MAX_SYNC_MESSAGE_BYTES: usize = MAX_SYNC_FRAME_BYTES + 4 * 1024;
 /// The most bytes one data frame of a session carries: half a frame, so that headers always fit.
 pub const MAX_DATA_BYTES: usize = 32 * 1024;
 /// The longest name, model, symbol or other short text.

@@ -5,6 +5,8 @@ use super::Node;
 use crate::{
     behaviour::{IDENTIFY, OFFERS, ROUTING},
     error::{AskError, DialError, OpenError},
+    handle::Question,
+    protocol::SEARCH,
     session::OpenRequest,
 };
 use libp2p::{
@@ -24,7 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
-use wire::proto;
 
 /// The first wait before a bootstrap peer is dialled again; it doubles with each failure.
 const FIRST_REDIAL: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ const MAX_LOST_PINGS: u32 = 3;
 
 /// What is to be done with a peer once it is connected.
 pub(super) enum Errand {
-    Ask { request: Box<proto::RentalRequest>, reply: oneshot::Sender<Result<proto::RentalResponse, AskError>> },
+    Ask(Question),
     Open(OpenRequest),
 }
 
@@ -53,9 +54,7 @@ impl Errand {
     fn fail(self, peer: PeerId, busy: bool) {
         // whoever waits may have given up
         match self {
-            Self::Ask { reply, .. } => {
-                drop(reply.send(Err(if busy { AskError::Busy } else { AskError::Unreachable(peer) })))
-            }
+            Self::Ask(question) => question.fail(if busy { AskError::Busy } else { AskError::Unreachable(peer) }),
             Self::Open(request) => {
                 drop(request.reply.send(Err(if busy { OpenError::Busy } else { OpenError::Unreachable })))
             }
@@ -104,6 +103,8 @@ pub(super) struct Peers {
     connections: HashMap<ConnectionId, Connection>,
     /// Peers whose list was asked for during this connection.
     listed: HashSet<PeerId>,
+    /// Connected peers that answer searches. Bounded by the connection limits.
+    indexers: HashSet<PeerId>,
     routes: HashMap<PeerId, Route>,
     /// Bounded by the limit on pending connections.
     dials: HashMap<ConnectionId, (Multiaddr, oneshot::Sender<Result<PeerId, DialError>>)>,
@@ -122,6 +123,7 @@ impl Peers {
             bootstrap: bootstrap.iter().map(entry).collect(),
             connections: HashMap::new(),
             listed: HashSet::new(),
+            indexers: HashSet::new(),
             routes: HashMap::new(),
             dials: HashMap::new(),
         }
@@ -195,10 +197,18 @@ impl Node {
             return;
         }
         self.peers.listed.remove(&peer);
+        self.note_indexer(peer, false);
         for entry in self.peers.bootstrap.iter_mut().filter(|entry| entry.peer == Some(peer)) {
             entry.next = Instant::now() + entry.pause;
         }
         self.report_connected();
+    }
+
+    fn note_indexer(&mut self, peer: PeerId, answers: bool) {
+        let changed = if answers { self.peers.indexers.insert(peer) } else { self.peers.indexers.remove(&peer) };
+        if changed {
+            self.indexers.send_replace(self.peers.indexers.iter().copied().collect());
+        }
     }
 
     fn report_connected(&self) {
@@ -236,6 +246,7 @@ impl Node {
                 self.swarm.behaviour_mut().routing.add_address(&peer, address);
             }
         }
+        self.note_indexer(peer, info.protocols.contains(&SEARCH));
         if info.protocols.contains(&OFFERS) && self.peers.listed.insert(peer) {
             self.want_list(peer);
         }
@@ -289,7 +300,7 @@ impl Node {
 
     fn run_errand(&mut self, peer: PeerId, errand: Errand) {
         match errand {
-            Errand::Ask { request, reply } => self.ask(peer, *request, reply),
+            Errand::Ask(question) => self.ask(peer, question),
             Errand::Open(request) => self.swarm.behaviour_mut().session.open(peer, request),
         }
     }

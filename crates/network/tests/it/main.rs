@@ -6,5 +6,6 @@ mod market;
 mod peers;
 mod rentals;
 mod rogue;
+mod searches;
 mod sessions;
 mod support;
