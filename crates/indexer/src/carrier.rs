@@ -30,6 +30,11 @@ const DAY: u64 = 86_400_000;
 const MAX_ASKING: usize = 16;
 /// Pause between two looks at a rental that has to be finalized: nobody is in a hurry then.
 const LOOK_PAUSE: Duration = Duration::from_secs(15);
+/// While the chain cannot be asked the pause doubles, up to this.
+const MAX_LOOK_PAUSE: Duration = Duration::from_secs(3_600);
+/// An errand is given up when this much time has passed since its rental could be finalized, in milliseconds: a chain that has been out of reach for thirty days
+/// will not come back for one rental, and anybody may still finalize it.
+const LONGEST_DELAY: u64 = 30 * DAY;
 
 /// Every errand of the last day, and those that are not done.
 pub(crate) struct Errands;
@@ -75,6 +80,8 @@ enum Done {
     Examined(Box<IncomingRental>, Result<(RentalId, Box<Errand>), Refusal>),
     /// The rental is closed.
     Closed(RentalId),
+    /// The chain was out of reach for too long.
+    GivenUp(RentalId),
 }
 
 /// Starts carrying: for those who ask, and what an earlier run has left.
@@ -96,7 +103,14 @@ impl Carrier {
                 Some(request) = requests.recv() => self.asked(request),
                 Some(done) = self.work.join_next() => match done {
                     Ok(Done::Examined(request, result)) => self.examined(*request, result).await,
-                    Ok(Done::Closed(id)) => self.closed(id).await,
+                    Ok(Done::Closed(id)) => {
+                        self.done(id).await;
+                        tracing::info!(rental = %id.short(), "an errand is done: the rental is closed");
+                    }
+                    Ok(Done::GivenUp(id)) => {
+                        self.done(id).await;
+                        tracing::error!(rental = %id.short(), "an errand is given up: its chain could not be asked for too long");
+                    }
                     Err(error) => tracing::error!(%error, "an errand died; the next start takes it up again"),
                 },
                 else => return,
@@ -172,16 +186,21 @@ impl Carrier {
             return tracing::warn!(rental = %id.short(), "its chain is not configured any more");
         };
         self.work.spawn(async move {
+            let mut pause = LOOK_PAUSE;
             while let Err(error) = errand.step(&account, id).await {
+                if UnixMillis::now() >= errand.given_up_at() {
+                    return Done::GivenUp(id);
+                }
                 tracing::warn!(rental = %id.short(), %error, "an errand goes on later");
-                tokio::time::sleep(LOOK_PAUSE).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_LOOK_PAUSE);
             }
             Done::Closed(id)
         });
     }
 
     /// It is remembered for the rest of its day, since it counts.
-    async fn closed(&mut self, id: RentalId) {
+    async fn done(&mut self, id: RentalId) {
         let now = UnixMillis::now();
         if let Some(errand) = self.errands.get_mut(&id) {
             errand.done = true;
@@ -203,11 +222,16 @@ impl Carrier {
         if let Err(error) = written.await {
             tracing::error!(rental = %id.short(), %error, "an errand that is done cannot be written");
         }
-        tracing::info!(rental = %id.short(), "an errand is done: the rental is closed");
     }
 }
 
 impl Errand {
+    /// When it is not worth a further try, by our own clock: the chain's is what cannot be asked.
+    fn given_up_at(&self) -> UnixMillis {
+        let end = u64::from(self.start) + u64::from(self.quote.max_seconds) + u64::from(self.quote.window);
+        UnixMillis(end * 1_000).plus(LONGEST_DELAY)
+    }
+
     /// Does what is due, and comes back when the rental is closed.
     async fn step(&self, account: &EscrowAccount, id: RentalId) -> Result<(), SettlementError> {
         let chain = account.sender().chain();
