@@ -270,6 +270,10 @@ pub struct GpuGroup {
     pub power_limit_watts: u32,
     /// Whether hardware counters may be read.
     pub profiling: bool,
+    /// Measured dense 16-bit matrix throughput of each, in tenths of a TFLOP/s; as good as the offer's verification.
+    pub tflops: u32,
+    /// Measured memory bandwidth of each in GB/s; likewise.
+    pub memory_gb_per_s: u32,
 }
 
 /// What a second costs, in one token on one chain.

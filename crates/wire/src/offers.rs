@@ -199,6 +199,8 @@ pub(crate) fn hardware_to_proto(hardware: &Hardware) -> proto::Hardware {
                 interconnect: g.interconnect.clone(),
                 power_limit_watts: g.power_limit_watts,
                 profiling: g.profiling,
+                tflops: g.tflops,
+                memory_gb_per_s: g.memory_gb_per_s,
             })
             .collect(),
         driver_version: hardware.driver_version.clone(),
@@ -229,6 +231,8 @@ pub(crate) fn hardware_from_proto(message: proto::Hardware) -> Result<Hardware, 
             interconnect: text("gpu.interconnect", g.interconnect)?,
             power_limit_watts: g.power_limit_watts,
             profiling: g.profiling,
+            tflops: g.tflops,
+            memory_gb_per_s: g.memory_gb_per_s,
         })
     };
     Ok(Hardware {
