@@ -3,7 +3,7 @@
 //! implementations keep by default (100).
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::LazyLock};
 
 /// The most classes the table may have. DESIGN: 100 topics is the default filter of other implementations; ratings and room for growth need the rest.
 pub const MAX_CLASSES: usize = 60;
@@ -28,17 +28,12 @@ impl GpuClass {
     /// The class of a model as NVML or a person names it, such as `NVIDIA GeForce RTX 4090`: the row with the longest name whose
     /// words stand together in the model's.
     pub fn of_model(model: &str) -> Self {
-        let words = |s: &str| -> Vec<String> {
-            s.split(|c: char| !c.is_ascii_alphanumeric())
-                .filter(|w| !w.is_empty())
-                .map(str::to_ascii_lowercase)
-                .collect()
-        };
-        let model = words(model);
-        rows()
-            .flat_map(|(name, models)| models.split(',').map(move |m| (name, words(m))))
-            .filter(|(_, row)| !row.is_empty() && model.windows(row.len()).any(|part| part == row.as_slice()))
-            .max_by_key(|(_, row)| row.concat().len())
+        let model: Vec<&str> = words(model).collect();
+        let is = |part: &[&str], row: &[&str]| part.iter().zip(row).all(|(a, b)| a.eq_ignore_ascii_case(b));
+        MODELS
+            .iter()
+            .filter(|(_, row)| model.windows(row.len()).any(|part| is(part, row)))
+            .max_by_key(|(_, row)| row.iter().map(|word| word.len()).sum::<usize>())
             .map_or(Self::OTHER, |(name, _)| Self(name))
     }
 
@@ -46,6 +41,16 @@ impl GpuClass {
     pub const fn name(self) -> &'static str {
         self.0
     }
+}
+
+/// The words of every model with its class: read once, since the class of each offer of each advertisement is looked up here.
+static MODELS: LazyLock<Vec<(&str, Vec<&str>)>> = LazyLock::new(|| {
+    let models = rows().flat_map(|(name, models)| models.split(',').map(move |model| (name, words(model).collect())));
+    models.filter(|(_, words): &(&str, Vec<&str>)| !words.is_empty()).collect()
+});
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
