@@ -5,8 +5,8 @@ use crate::{
     evidence::Evidence,
     seen::Seen,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow,
-        RentalStory, Revocation, Revoked, RunEvent, RunRequest, RunStarted, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferExplanation, OfferQuery, OfferRow,
+        Receipt, RentalRow, RentalStory, Revocation, Revoked, RunEvent, RunRequest, RunStarted, WalletView,
     },
 };
 use futures::{
@@ -61,8 +61,12 @@ impl Client {
 
     /// Searches the offers known to the daemon.
     pub async fn offers(&self, query: &OfferQuery) -> Result<Vec<OfferRow>, ApiError> {
-        let (text, order) = (encode(&query.query), encode(&query.order));
-        self.get(&format!("/v1/offers?query={text}&order={order}&limit={}", query.limit)).await
+        self.get(&format!("/v1/offers?{}", parameters(query))).await
+    }
+
+    /// Asks why such a search finds so little.
+    pub async fn explain(&self, query: &OfferQuery) -> Result<OfferExplanation, ApiError> {
+        self.get(&format!("/v1/offers/explain?{}", parameters(query))).await
     }
 
     /// Begins a run.
@@ -222,6 +226,12 @@ fn read_answer<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T
         let next = "the daemon may be of another version: restart it";
         ApiError::new(ErrorKind::Failed, format!("the daemon's answer cannot be read: {error}"), next)
     })
+}
+
+fn parameters(query: &OfferQuery) -> String {
+    let OfferQuery { query, order, limit, job, rates } = query;
+    let [query, order, job, rates] = [query, order, job, rates].map(|text| encode(text));
+    format!("query={query}&order={order}&limit={limit}&job={job}&rates={rates}")
 }
 
 /// Percent-encodes everything but RFC 3986's unreserved characters.

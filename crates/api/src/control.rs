@@ -4,8 +4,8 @@
 use crate::{
     evidence::Evidence,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
-        Revocation, Revoked, RunEvent, RunRequest, RunStarted, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt,
+        RentalRow, RentalStory, Revocation, Revoked, RunEvent, RunRequest, RunStarted, WalletView,
     },
 };
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -16,6 +16,8 @@ pub trait Control: Send + Sync + 'static {
     fn node(&self) -> BoxFuture<'_, Result<NodeInfo, ApiError>>;
     /// Searches the offers known here.
     fn offers(&self, query: OfferQuery) -> BoxFuture<'_, Result<Vec<OfferRow>, ApiError>>;
+    /// Says why such a search finds so little.
+    fn explain(&self, query: OfferQuery) -> BoxFuture<'_, Result<OfferExplanation, ApiError>>;
     /// Begins a run; it goes on without the caller.
     fn run(&self, request: RunRequest) -> BoxFuture<'_, Result<RunStarted, ApiError>>;
     /// The events of a run from number `from` on, until its last.

@@ -1,89 +1,75 @@
 //! Which offers meet a query, in which order; and how they are shown. Every daemon can be asked, whatever roles it plays, since the book
 //! of offers belongs to its network.
 
-use crate::types::{ApiError, ErrorKind, OfferQuery, OfferRow};
+use crate::types::{ApiError, ConditionRow, ErrorKind, Estimate, NearOffer, OfferExplanation, OfferQuery, OfferRow};
+pub use market::book::Match;
 use market::{
-    offer::{Offer, Price, ProviderAd},
-    query::{Candidate, Order, Query, Verdict},
+    book,
+    money::Token,
+    query::{Candidate, Job, Order, Query, QueryError, Rates},
+    signed::Escrow,
 };
-use std::sync::Arc;
+use std::fmt::Display;
 
 /// Rows that a search shows unless asked for more.
 pub const DEFAULT_LIMIT: usize = 50;
 
-/// An offer at one of its prices.
-#[derive(Clone, Debug)]
-pub struct Match {
-    /// The advertisement it stands in.
-    pub ad: Arc<ProviderAd>,
-    /// The offer.
-    pub offer: Offer,
-    /// The price.
-    pub price: Price,
-}
-
 /// A search that was understood.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Search {
     query: Query,
     order: Order,
+    job: Option<Job>,
+    limit: usize,
 }
 
 impl Search {
-    /// Reads a query and its sort keys.
-    pub fn parse(query: &str, order: &str) -> Result<Self, ApiError> {
-        let fields = || {
-            let names: Vec<_> = market::query::fields().map(|(name, _)| name).collect();
-            format!("fields are {}", names.join(", "))
+    /// Reads what a client asks for.
+    pub fn parse(asked: &OfferQuery) -> Result<Self, ApiError> {
+        let query = Query::parse(&asked.query).map_err(|error| unreadable(&error))?;
+        let job: Option<Job> = match asked.job.trim() {
+            "" => None,
+            job => Some(job.parse().map_err(|error| usage(&error, "as in --job 'tflop=1e6 gb=5e5'"))?),
         };
-        let usage = |error: market::query::QueryError| ApiError::new(ErrorKind::Usage, error.to_string(), fields());
-        Ok(Self { query: Query::parse(query).map_err(usage)?, order: Order::parse(order).map_err(usage)? })
-    }
-
-    /// What a client's query shows of these advertisements, among the prices that are `wanted`.
-    pub fn rows(
-        query: &OfferQuery,
-        ads: &[Arc<ProviderAd>],
-        wanted: impl Fn(&Price) -> bool,
-    ) -> Result<Vec<OfferRow>, ApiError> {
-        let matches = Self::parse(&query.query, &query.order)?.find(ads, wanted);
-        let limit = if query.limit == 0 { DEFAULT_LIMIT } else { query.limit };
-        Ok(matches.iter().take(limit).map(Match::row).collect())
-    }
-
-    /// The matching offers at prices that are `wanted`, best first: those with a free slot before those without.
-    pub fn find(&self, ads: &[Arc<ProviderAd>], wanted: impl Fn(&Price) -> bool) -> Vec<Match> {
-        let mut matches = Vec::new();
-        for ad in ads {
-            for offer in &ad.offers {
-                for price in offer.prices.iter().filter(|price| wanted(price)) {
-                    let candidate = Candidate { ad, offer, price };
-                    if self.query.verdict(&candidate) == Verdict::Yes {
-                        matches.push(Match { ad: Arc::clone(ad), offer: offer.clone(), price: price.clone() });
-                    }
-                }
-            }
+        let order = match (asked.order.trim(), job) {
+            ("", Some(job)) => Order::by_cost(job),
+            (order, Some(job)) => Order::parse(order).map_err(|error| unreadable(&error))?.for_job(job),
+            (order, None) => Order::parse(order).map_err(|error| unreadable(&error))?,
+        };
+        if order.lacks_job() {
+            return Err(usage(&"`cost` and `time` are those of a job", "describe it: --job 'tflop=1e6 gb=5e5'"));
         }
-        matches.sort_by(|a, b| {
-            (a.offer.free == 0)
-                .cmp(&(b.offer.free == 0))
-                .then_with(|| self.order.compare(&a.candidate(), &b.candidate()))
-        });
-        matches
-    }
-}
-
-impl Match {
-    fn candidate(&self) -> Candidate<'_> {
-        Candidate { ad: &self.ad, offer: &self.offer, price: &self.price }
+        let rates = Rates::parse(&asked.rates).map_err(|error| usage(&error, "see docs/query.md"))?;
+        let limit = if asked.limit == 0 { DEFAULT_LIMIT } else { asked.limit };
+        Ok(Self { query, order: order.with_rates(rates), job, limit })
     }
 
-    /// The offer as clients show it.
-    pub fn row(&self) -> OfferRow {
-        let (ad, offer, price) = (&self.ad, &self.offer, &self.price);
+    /// What the book is asked, among the ways of paying that are `wanted`.
+    pub fn of<'a>(&'a self, wanted: &'a dyn Fn(&Escrow, &Token) -> bool) -> book::Search<'a> {
+        book::Search { query: &self.query, order: &self.order, wanted }
+    }
+
+    /// At most so many rows.
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What was found as clients show it.
+    pub fn rows(&self, matches: &[Match]) -> Vec<OfferRow> {
+        matches.iter().map(|found| self.row(found)).collect()
+    }
+
+    /// One offer as clients show it, with the estimate for the job if one was described.
+    pub fn row(&self, found: &Match) -> OfferRow {
+        let (ad, offer, price) = (&found.ad, &found.offer, &found.price);
         let gpus: Vec<_> =
             offer.hardware.gpus.iter().map(|group| format!("{}x {}", group.count, group.model)).collect();
         let hourly = price.rate.hourly();
+        let candidate = Candidate { ad, offer, price, standing: found.standing };
+        let estimate = self.job.and_then(|job| job.seconds(&candidate)).map(|seconds| {
+            let cost = price.rate.for_seconds(seconds);
+            Estimate { seconds, cost, cost_text: price.token.show(cost) }
+        });
         OfferRow {
             provider: ad.peer.to_base58(),
             wallet: ad.binding.wallet,
@@ -91,7 +77,7 @@ impl Match {
             class: offer.class().name().to_owned(),
             hardware: offer.hardware.to_string(),
             gpu: gpus.join(" + "),
-            vram_gb: offer.hardware.gpus.iter().map(|group| group.vram_mib / 1_024).min().unwrap_or(0),
+            vram_gb: offer.hardware.gpus.iter().map(|group| group.vram_mib.div_ceil(1_024)).min().unwrap_or(0),
             cpu_millis: offer.hardware.cpu_millis,
             memory_mib: offer.hardware.memory_mib,
             disk_mib: offer.hardware.disk_mib,
@@ -106,6 +92,70 @@ impl Match {
             max_seconds: offer.max_seconds,
             arbiters: offer.arbiters.clone(),
             expires: ad.expires,
+            standing: found.standing,
+            estimate,
         }
+    }
+
+    /// An explanation as clients show it; `near` are the offers of its near misses.
+    pub fn explanation(&self, told: &book::Explanation, near: &[Option<Match>]) -> OfferExplanation {
+        let conditions = told.conditions.iter().map(|removal| ConditionRow {
+            condition: removal.condition.clone(),
+            failed: removal.failed,
+            unknown: removal.unknown,
+            alone: removal.alone,
+        });
+        let misses = told.near.iter().zip(near).filter_map(|(miss, found)| {
+            let condition = told.conditions.get(miss.condition)?.condition.clone();
+            Some(NearOffer { offer: self.row(found.as_ref()?), condition, found: miss.found.clone() })
+        });
+        OfferExplanation {
+            offers: told.offers,
+            matching: told.matching,
+            conditions: conditions.collect(),
+            near: misses.collect(),
+        }
+    }
+}
+
+fn usage(problem: &dyn Display, next: &str) -> ApiError {
+    ApiError::new(ErrorKind::Usage, problem.to_string(), next)
+}
+
+fn unreadable(error: &QueryError) -> ApiError {
+    let names = || market::query::fields().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+    match error {
+        QueryError::UnknownField { .. } => usage(error, &format!("fields are {}", names())),
+        _ => usage(error, "write conditions like 'gpu=H100 price<=2.50 region in [KR,JP]'; see docs/query.md"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(query: OfferQuery) -> ApiError {
+        let error = Search::parse(&query).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Usage);
+        error
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_what_to_do() {
+        let unknown = refused(OfferQuery { query: "prise<2".into(), ..OfferQuery::default() });
+        assert!(unknown.message.contains("did you mean `price`") && unknown.next.contains("reliability"));
+        let jobless = refused(OfferQuery { order: "cost".into(), ..OfferQuery::default() });
+        assert!(jobless.next.contains("--job"), "{}", jobless.next);
+        refused(OfferQuery { job: "fast".into(), ..OfferQuery::default() });
+        refused(OfferQuery { rates: "USDC 1".into(), ..OfferQuery::default() });
+    }
+
+    #[test]
+    fn a_described_job_is_ranked_by_its_cost() {
+        let asked = OfferQuery { job: "tflop=1e6".into(), rates: "USDC@8453 1".into(), ..OfferQuery::default() };
+        let search = Search::parse(&asked).unwrap();
+        let job = asked.job.parse().unwrap();
+        assert_eq!(search.order, Order::by_cost(job).with_rates(Rates::parse(&asked.rates).unwrap()));
+        assert_eq!(search.limit(), DEFAULT_LIMIT);
     }
 }

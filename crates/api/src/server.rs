@@ -10,9 +10,9 @@ use crate::{
     control::Control,
     evidence::{Evidence, Statement, Stop, Transaction},
     types::{
-        ApiError, Approval, Balance, Dispute, DisputeRequest, ErrorKind, JobSummary, NodeInfo, OfferQuery, OfferRow,
-        Receipt, RentalRow, RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep,
-        StoryStep, TransactionRef, WalletView,
+        ApiError, Approval, Balance, ConditionRow, Dispute, DisputeRequest, ErrorKind, Estimate, JobSummary, NearOffer,
+        NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Revocation, Revoked, Role,
+        RunEvent, RunRequest, RunStarted, RunStep, StoryStep, TransactionRef, WalletView,
     },
 };
 use axum::{
@@ -181,6 +181,7 @@ fn router(shared: Shared, limit: Duration) -> Router {
     Router::new()
         .route("/v1/node", get(node))
         .route("/v1/offers", get(offers))
+        .route("/v1/offers/explain", get(explain))
         .route("/v1/runs", post(start_run))
         .route("/v1/runs/{run}/events", get(run_events))
         .route("/v1/rentals", get(rentals))
@@ -211,6 +212,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     paths(
         node,
         offers,
+        explain,
         start_run,
         run_events,
         rentals,
@@ -229,12 +231,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         ApiError,
         Approval,
         Balance,
+        ConditionRow,
         Dispute,
         DisputeRequest,
         ErrorKind,
+        Estimate,
         Evidence,
         JobSummary,
+        NearOffer,
         NodeInfo,
+        OfferExplanation,
         OfferQuery,
         OfferRow,
         Receipt,
@@ -335,6 +341,18 @@ async fn offers(
 ) -> Answer<Vec<OfferRow>> {
     let Query(query) = query.map_err(|error| unreadable(&error))?;
     Ok(Json(shared.control.offers(query).await?))
+}
+
+/// Says why a search finds so little: what each condition removes, and which offers fail at one only.
+#[utoipa::path(get, path = "/v1/offers/explain", params(OfferQuery), responses(
+    (status = 200, body = OfferExplanation), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn explain(
+    State(shared): State<Shared>,
+    query: Result<Query<OfferQuery>, QueryRejection>,
+) -> Answer<OfferExplanation> {
+    let Query(query) = query.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.explain(query).await?))
 }
 
 /// Begins a run: rents a machine, runs a program there, brings its outputs back. It goes on without the caller.

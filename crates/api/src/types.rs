@@ -2,13 +2,16 @@
 //! decimal text of base units beside their token; ids are `0x` and 64 hex digits; moments are Unix milliseconds.
 
 mod approvals;
+mod offers;
 
 pub use approvals::{Approval, Revocation, Revoked};
+pub use offers::{ConditionRow, Estimate, NearOffer, OfferExplanation};
 
 use market::{
     dispute::{Deadlines, StopReason},
     id::RentalId,
     money::{Amount, Token},
+    standing::Standing,
     time::UnixMillis,
 };
 use serde::{Deserialize, Serialize};
@@ -55,12 +58,18 @@ pub struct OfferQuery {
     /// Conditions in the query language; empty matches everything.
     #[serde(default)]
     pub query: String,
-    /// Sort keys such as `price,-vram`; empty sorts by price.
+    /// Sort keys such as `price,-vram`; empty sorts by price, or by the cost of the job.
     #[serde(default)]
     pub order: String,
     /// At most so many rows; 0 means the default of 50.
     #[serde(default)]
     pub limit: usize,
+    /// A job whose cost is estimated, such as `tflop=1e6 gb=5e5 seconds=60`; empty for none.
+    #[serde(default)]
+    pub job: String,
+    /// What tokens are worth, one a line, such as `USDC@8453 1`; without them prices in different tokens are not compared.
+    #[serde(default)]
+    pub rates: String,
 }
 
 /// One offer at one price, ready to be shown.
@@ -115,6 +124,13 @@ pub struct OfferRow {
     /// When the advertisement ends.
     #[schema(value_type = u64)]
     pub expires: UnixMillis,
+    /// The provider's record, where one is kept.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub standing: Option<Standing>,
+    /// What the described job takes there; absent without a job, or when it cannot be told or does not fit.
+    #[serde(default)]
+    pub estimate: Option<Estimate>,
 }
 
 /// An order to rent a machine, run a program there, and bring its outputs back.

@@ -93,6 +93,18 @@ pub fn open_with(raw: &[u8], now: UnixMillis, bindings: &Bindings) -> Result<Che
     Ok(CheckedAd { raw: raw.into(), ad })
 }
 
+/// The content of an envelope that was checked when it came in; nothing is checked again.
+pub fn read(raw: &[u8]) -> Result<ProviderAd, AdFault> {
+    /// Of the signed envelope's fields the one with the content.
+    #[derive(prost::Message)]
+    struct Envelope {
+        #[prost(bytes = "vec", tag = "3")]
+        payload: Vec<u8>,
+    }
+    let envelope: Envelope = wire::decode(raw, MAX_AD_BYTES)?;
+    Ok(wire::ad_from_proto(wire::decode(&envelope.payload, MAX_AD_BYTES)?)?)
+}
+
 /// The most bindings that are remembered: one for each provider of the book, about 250 bytes each.
 const MAX_BINDINGS: usize = market::book::MAX_PROVIDERS;
 
@@ -212,7 +224,9 @@ mod tests {
     fn a_binding_that_was_checked_does_not_vouch_for_another() {
         let (key, bindings) = (Keypair::generate_ed25519(), Bindings::default());
         let honest = ad(&key);
-        assert!(open_with(&seal(&key, &honest).unwrap(), NOW, &bindings).is_ok());
+        let sealed = seal(&key, &honest).unwrap();
+        assert!(open_with(&sealed, NOW, &bindings).is_ok());
+        assert_eq!(read(&sealed).unwrap(), honest, "what was checked is read again as it was");
         assert!(open_with(&seal(&key, &honest).unwrap(), NOW, &bindings).is_ok());
 
         let mut forged = honest.clone();

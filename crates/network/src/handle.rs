@@ -2,6 +2,7 @@
 //! place for the answer; the market is read directly.
 
 use crate::{
+    ad,
     counters::Counters,
     error::{AskError, DialError, OpenError, PublishError, Stopped},
     node::questions::ToRole,
@@ -219,22 +220,24 @@ impl Handle {
         Ok(taken)
     }
 
-    /// Every live advertisement that offers something, this node's own among them.
+    /// Every live advertisement that offers something, this node's own among them, each read from its envelope: for small books and for
+    /// tests. Whoever wants some of many searches.
     pub fn offers(&self) -> Vec<Arc<ProviderAd>> {
-        let book = self.0.book.read().unwrap_or_else(PoisonError::into_inner);
-        book.live(UnixMillis::now())
-            .filter(|entry| !entry.ad.offers.is_empty())
-            .map(|entry| Arc::clone(&entry.ad))
-            .collect()
+        let raws: Vec<_> = {
+            let book = self.0.book.read().unwrap_or_else(PoisonError::into_inner);
+            let live = book.live(UnixMillis::now()).filter(|entry| entry.offers > 0);
+            live.map(|entry| Arc::clone(&entry.raw)).collect()
+        };
+        raws.iter().filter_map(|raw| ad::read(raw).ok()).map(Arc::new).collect()
     }
 
     /// How much the book holds that is still good.
     pub fn held(&self) -> Held {
         let book = self.0.book.read().unwrap_or_else(PoisonError::into_inner);
-        let live = book.live(UnixMillis::now()).filter(|entry| !entry.ad.offers.is_empty());
+        let live = book.live(UnixMillis::now()).filter(|entry| entry.offers > 0);
         live.fold(Held::default(), |held, entry| Held {
             providers: held.providers + 1,
-            offers: held.offers + entry.ad.offers.len(),
+            offers: held.offers + entry.offers,
         })
     }
 
@@ -245,10 +248,12 @@ impl Handle {
 
     /// The live advertisement of one peer.
     pub fn offers_of(&self, peer: &PeerId) -> Option<Arc<ProviderAd>> {
-        let book = self.0.book.read().unwrap_or_else(PoisonError::into_inner);
-        let entry =
-            book.get(peer).filter(|entry| entry.ad.expires > UnixMillis::now() && !entry.ad.offers.is_empty())?;
-        Some(Arc::clone(&entry.ad))
+        let raw = {
+            let book = self.0.book.read().unwrap_or_else(PoisonError::into_inner);
+            let entry = book.get(peer).filter(|entry| entry.expires > UnixMillis::now() && entry.offers > 0)?;
+            Arc::clone(&entry.raw)
+        };
+        ad::read(&raw).ok().map(Arc::new)
     }
 
     /// A number that grows with each change of [`Handle::offers`].

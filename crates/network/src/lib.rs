@@ -34,6 +34,7 @@ mod handle;
 mod limit;
 mod node;
 mod protocol;
+mod search;
 mod session;
 mod store;
 mod verify;
@@ -44,6 +45,7 @@ pub use error::{AskError, DialError, OpenError, PublishError, StartError, Stoppe
 pub use frame::{FrameError, read_message, write_message};
 pub use handle::{AdDraft, Handle, Held, Incoming, IncomingRental, IncomingSearch, IncomingSync, Reply};
 pub use libp2p::{Multiaddr, PeerId, identity};
+pub use search::Page;
 pub use session::{IncomingSession, SessionStream};
 
 use behaviour::Behaviour;

@@ -191,17 +191,30 @@ a field with a value, and all must hold; an unknown field is answered with the n
 Examples:
   node offers
   node offers 'gpu=H100 num_gpus>=4 price<=2.50' --order price,-vram
-  node offers 'region in [KR,JP] cpus>=4' --json")]
+  node offers 'region in [KR,JP] cpus>=4' --json
+  node offers 'vram>=80GB (sm=90a or sm=100f) not verified<2' --explain
+  node offers 'num_gpus>=8' --job 'tflop=1e9 gb=5e6' --rates ~/rates
+
+Every field, unit and operator: docs/query.md.")]
 pub(crate) struct Offers {
     /// Conditions that offers must meet, such as 'cpus>=4 price<=0.50'
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) query: String,
-    /// Sort keys; a minus sorts downwards
-    #[arg(long, value_name = "KEYS", default_value = "price", allow_hyphen_values = true)]
+    /// Sort keys; a minus sorts downwards. Without any by price, or by the cost of --job
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     pub(crate) order: String,
     /// At most so many rows
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) limit: u16,
+    /// Say how many offers each condition removes, and which offers fail at one only
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Estimate the cost of a job from what it needs: tflop=… (arithmetic), gb=… (memory traffic), seconds=… (the rest)
+    #[arg(long, value_name = "NEEDS", default_value = "", hide_default_value = true)]
+    pub(crate) job: String,
+    /// What tokens are worth, one a line such as `USDC@8453 1`: prices in different tokens are compared by it
+    #[arg(long, value_name = "FILE", env = "GPULEASE_RATES")]
+    pub(crate) rates: Option<PathBuf>,
 }
 
 /// `node run`

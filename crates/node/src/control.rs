@@ -13,12 +13,12 @@ use api::{
     evidence::Evidence,
     search::Search,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow,
-        RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferExplanation, OfferQuery, OfferRow,
+        Receipt, RentalRow, RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, WalletView,
     },
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
-use market::id::RentalId;
+use market::{id::RentalId, money::Token, signed::Escrow};
 use settlement::{Chain, EscrowAccount};
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -69,11 +69,21 @@ impl NodeControl {
     }
 
     /// A renter is shown what it can pay; anybody else all there is.
-    async fn search(&self, query: OfferQuery) -> Result<Vec<OfferRow>, ApiError> {
-        match &self.renter {
-            Some(renter) => renter.offers(query).await,
-            None => Search::rows(&query, &self.network.offers(), |_| true),
-        }
+    fn wanted(&self, escrow: &Escrow, token: &Token) -> bool {
+        self.renter.as_ref().is_none_or(|renter| renter.pays(escrow, token))
+    }
+
+    fn search(&self, query: &OfferQuery) -> Result<Vec<OfferRow>, ApiError> {
+        let search = Search::parse(query)?;
+        let wanted = |escrow: &Escrow, token: &Token| self.wanted(escrow, token);
+        Ok(search.rows(&self.network.search(&search.of(&wanted), None, search.limit()).matches))
+    }
+
+    fn explain_search(&self, query: &OfferQuery) -> Result<OfferExplanation, ApiError> {
+        let search = Search::parse(query)?;
+        let wanted = |escrow: &Escrow, token: &Token| self.wanted(escrow, token);
+        let (told, near) = self.network.explain(&search.of(&wanted), search.limit());
+        Ok(search.explanation(&told, &near))
     }
 
     async fn all_rentals(&self, all: bool) -> Result<Vec<RentalRow>, ApiError> {
@@ -195,7 +205,11 @@ impl Control for NodeControl {
     }
 
     fn offers(&self, query: OfferQuery) -> BoxFuture<'_, Result<Vec<OfferRow>, ApiError>> {
-        self.search(query).boxed()
+        async move { self.search(&query) }.boxed()
+    }
+
+    fn explain(&self, query: OfferQuery) -> BoxFuture<'_, Result<OfferExplanation, ApiError>> {
+        async move { self.explain_search(&query) }.boxed()
     }
 
     fn run(&self, request: RunRequest) -> BoxFuture<'_, Result<RunStarted, ApiError>> {

@@ -7,10 +7,10 @@ use api::{
     types::{ApiError, ErrorKind},
 };
 use market::{
-    money::Amount,
-    offer::Price,
+    money::{Amount, Token},
     quote::{Asked, MAX_RENTAL_SECONDS, MAX_WINDOW, MIN_WINDOW, SignedQuote},
     refusal::Refusal,
+    signed::Escrow,
     terms::{MAX_INCREMENT_MILLIS, Terms, Workload},
     time::UnixMillis,
 };
@@ -21,13 +21,13 @@ use wire::{QuoteAsk, proto};
 /// The shortest challenge window that is accepted on a real chain: six hours, so that a provider that vanished holds a deposit no longer than needed, and one that sleeps a night is not robbed (DESIGN §7).
 const MIN_CLIENT_WINDOW: u32 = 6 * 3_600;
 
-/// Whether a price is at an escrow of ours, in a token that our own configuration describes the same way: a provider cannot make up
+/// Whether an escrow is ours, and a token one that our own configuration describes the same way: a provider cannot make up
 /// decimals.
-pub(crate) fn payable(accounts: &[EscrowAccount], price: &Price) -> bool {
+pub(crate) fn payable(accounts: &[EscrowAccount], escrow: &Escrow, token: &Token) -> bool {
     accounts
         .iter()
         .map(|account| account.sender().chain())
-        .any(|chain| chain.escrow() == price.escrow && chain.config().tokens.contains(&price.token))
+        .any(|chain| chain.escrow() == *escrow && chain.config().tokens.contains(token))
 }
 
 /// A promise that is good.

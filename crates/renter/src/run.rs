@@ -14,7 +14,7 @@ use crate::{
 };
 use api::{
     search::Search,
-    types::{ApiError, ErrorKind, RunRequest, RunStep},
+    types::{ApiError, ErrorKind, OfferQuery, RunRequest, RunStep},
 };
 use market::rental::renter::Rental;
 use settlement::{EscrowAccount, Follower};
@@ -74,7 +74,8 @@ impl Plan {
         {
             return Err(usage(format!("{input} is not a folder"), "name a folder with --input"));
         }
-        let search = Search::parse(&request.query, &request.order)?;
+        let asked = OfferQuery { query: request.query.clone(), order: request.order.clone(), ..OfferQuery::default() };
+        let search = Search::parse(&asked)?;
         Ok(Self { run, search, request })
     }
 }

@@ -14,18 +14,13 @@ use crate::{
     run::{self, Context, Plan, describe},
     story,
 };
-use api::{
-    search::Search,
-    types::{
-        ApiError, ErrorKind, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Role, RunEvent, RunRequest,
-        RunStarted,
-    },
-};
+use api::types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory, Role, RunEvent, RunRequest, RunStarted};
 use futures::stream::BoxStream;
 use market::{
     id::RentalId,
-    money::Amount,
+    money::{Amount, Token},
     rental::renter::{Phase, Rental},
+    signed::Escrow,
     time::UnixMillis,
 };
 use settlement::{ChainEvent, EscrowAccount, Follower, Known};
@@ -200,9 +195,9 @@ impl Renter {
         });
     }
 
-    /// The offers that meet a query and can be paid by this node.
-    pub async fn offers(&self, query: OfferQuery) -> Result<Vec<OfferRow>, ApiError> {
-        Search::rows(&query, &self.context.parts.network.offers(), |price| payable(&self.context.parts.accounts, price))
+    /// Whether this node can pay in a token at an escrow.
+    pub fn pays(&self, escrow: &Escrow, token: &Token) -> bool {
+        payable(&self.context.parts.accounts, escrow, token)
     }
 
     /// Begins a run.

@@ -52,6 +52,9 @@ impl Control for Fake {
     fn offers(&self, query: OfferQuery) -> BoxFuture<'_, Result<Vec<OfferRow>, ApiError>> {
         self.answer(format!("offers {} {} {}", query.query, query.order, query.limit), vec![offer()])
     }
+    fn explain(&self, query: OfferQuery) -> BoxFuture<'_, Result<OfferExplanation, ApiError>> {
+        self.answer(format!("explain {} {} {}", query.query, query.job, query.rates), explanation())
+    }
     fn run(&self, request: RunRequest) -> BoxFuture<'_, Result<RunStarted, ApiError>> {
         self.answer(format!("run {:?} {}", request.argv, request.seconds), RunStarted { run: 7 })
     }
@@ -157,7 +160,15 @@ fn offer() -> OfferRow {
         max_seconds: 3_600,
         arbiters: vec![],
         expires: UnixMillis(1),
+        standing: None,
+        estimate: Some(Estimate { seconds: 60, cost: units(6_000), cost_text: "0.006 tUSD".into() }),
     }
+}
+
+fn explanation() -> OfferExplanation {
+    let condition = ConditionRow { condition: "vram>=80".into(), failed: 1, unknown: 0, alone: 1 };
+    let near = NearOffer { offer: offer(), condition: "vram>=80".into(), found: "vram is 48 GB".into() };
+    OfferExplanation { offers: 2, matching: 1, conditions: vec![condition], near: vec![near] }
 }
 
 fn rental() -> RentalRow {
@@ -331,9 +342,15 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     let daemon = Daemon::start(Fake::default()).await;
     let client = daemon.client().await;
     assert_eq!(json(&client.node().await.unwrap()), json(&info()));
-    let query =
-        OfferQuery { query: "gpu=H100 price<=2.50 region in [KR,JP]".into(), order: "price,-vram".into(), limit: 3 };
+    let query = OfferQuery {
+        query: "gpu=H100 price<=2.50 region in [KR,JP]".into(),
+        order: "price,-vram".into(),
+        limit: 3,
+        ..OfferQuery::default()
+    };
     assert_eq!(json(&client.offers(&query).await.unwrap()), json(&vec![offer()]));
+    let query = OfferQuery { job: "tflop=1e6".into(), rates: "A@1 1\nB@1 2 # & more".into(), ..query };
+    assert_eq!(json(&client.explain(&query).await.unwrap()), json(&explanation()));
     let request = RunRequest { argv: vec!["/bin/true".into(), "a b".into()], seconds: 60, ..RunRequest::default() };
     assert_eq!(client.run(&request).await.unwrap().run, 7);
     assert_eq!(json(&client.rentals(true).await.unwrap()), json(&vec![rental()]));
@@ -355,6 +372,7 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     let asked = [
         "node",
         "offers gpu=H100 price<=2.50 region in [KR,JP] price,-vram 3",
+        "explain gpu=H100 price<=2.50 region in [KR,JP] tflop=1e6 A@1 1\nB@1 2 # & more",
         "run [\"/bin/true\", \"a b\"] 60",
         "rentals true",
         "story 0xab?c",
@@ -510,6 +528,7 @@ async fn the_description_lists_every_route_and_no_other() {
         "get /v1/approvals",
         "get /v1/node",
         "get /v1/offers",
+        "get /v1/offers/explain",
         "get /v1/receipts",
         "get /v1/rentals",
         "get /v1/rentals/{id}",

@@ -28,7 +28,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 use wire::{MAX_GET_PEERS, MAX_LIST_PAGE, proto};
 
-/// How often the book is searched for what is over: everyone who reads it looks at the time too, and a full book takes milliseconds.
+/// How often the book forgets what is over: a search may find it until then.
 const EXPIRY: Duration = Duration::from_secs(1);
 /// Questions for advertisements that one peer may ask: the list of a full book, 1,563 pages, is read in a quarter of a minute.
 const OFFERS_PER_SECOND: u32 = 100;
@@ -79,7 +79,7 @@ impl Market {
     /// The sequence number of what the book holds of a peer.
     pub(super) fn held(&self, peer: &PeerId) -> Option<u64> {
         let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
-        book.get(peer).map(|entry| entry.ad.seq)
+        book.get(peer).map(|entry| entry.seq)
     }
 
     pub(super) fn close(self) -> Option<JoinHandle<()>> {
@@ -95,7 +95,7 @@ impl Market {
     pub(super) fn take(&mut self, checked: CheckedAd) -> Result<(), Stale> {
         let CheckedAd { raw, ad } = checked;
         let (peer, seq) = (ad.peer, ad.seq);
-        self.book.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&raw), ad, UnixMillis::now())?;
+        self.book.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&raw), &ad, UnixMillis::now())?;
         self.discovery.have(&peer, seq);
         if let Some(store) = &self.store {
             store.put(peer, seq, raw);
@@ -125,7 +125,7 @@ impl Market {
                 let after = if list.after.is_empty() { None } else { Some(PeerId::from_bytes(&list.after).ok()?) };
                 let limit = usize::try_from(list.limit).unwrap_or(MAX_LIST_PAGE).clamp(1, MAX_LIST_PAGE);
                 let (page, more) = book.list(class, after.as_ref(), limit, UnixMillis::now());
-                let last = page.last().filter(|_| more).map_or_else(Vec::new, |entry| entry.ad.peer.to_bytes());
+                let last = page.last().filter(|_| more).map_or_else(Vec::new, |entry| entry.peer.to_bytes());
                 Some(proto::OffersResponse { ads: page.iter().map(|entry| entry.raw.to_vec()).collect(), next: last })
             }
         }
@@ -380,7 +380,6 @@ impl Node {
         self.market.expire_at = now + EXPIRY;
         let now = UnixMillis::now();
         self.market.discovery.expire(now);
-        // looked at under the shared lock first, since nearly always nothing is over
         let over = self.market.book.write().unwrap_or_else(PoisonError::into_inner).expire(now);
         if over.is_empty() {
             return;

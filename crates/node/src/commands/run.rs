@@ -207,8 +207,8 @@ mod tests {
         evidence::Evidence,
         server::Server,
         types::{
-            Approval, Dispute, DisputeRequest, NodeInfo, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory,
-            Revocation, Revoked, Role, RunStarted, WalletView,
+            Approval, Dispute, DisputeRequest, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt, RentalRow,
+            RentalStory, Revocation, Revoked, Role, RunStarted, WalletView,
         },
     };
     use clap::Parser;
@@ -244,6 +244,9 @@ mod tests {
             unasked()
         }
         fn offers(&self, _: OfferQuery) -> BoxFuture<'_, Result<Vec<OfferRow>, ApiError>> {
+            unasked()
+        }
+        fn explain(&self, _: OfferQuery) -> BoxFuture<'_, Result<OfferExplanation, ApiError>> {
             unasked()
         }
         fn run(&self, _: RunRequest) -> BoxFuture<'_, Result<RunStarted, ApiError>> {

@@ -14,12 +14,13 @@ use api::{
 };
 use market::{
     mandate::{self, Mandate},
-    money::{Amount, parse_units},
+    money::{Amount, Token, parse_units},
     quote::SignedQuote,
     rental::renter::{Input, Rental},
-    signed::SignedVoucher,
+    signed::{Escrow, SignedVoucher},
     time::UnixMillis,
 };
+use network::Page;
 use settlement::{Chain, EscrowAccount, Follower, Known, Path, Purpose, Wallet, Way};
 use std::{path::PathBuf, time::Duration};
 use store::crash_point;
@@ -33,14 +34,14 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Finds an offer, agrees with its provider, and opens the rental.
 pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> Result<Driver, ApiError> {
-    let matches = find(context, plan).await?;
-    let candidates = matches.len();
+    let found = find(context, plan).await?;
+    let candidates = found.total.count();
     let mut last = None;
-    for chosen in matches.into_iter().take(MAX_OFFERS_ASKED) {
+    for chosen in found.matches {
         let account = context.account(&chosen.price.escrow);
         let Some((account, follower)) = account else { continue };
         let (seconds, deposit) = afford(context, plan, &chosen)?;
-        journal.push(RunStep::Matched { offer: Box::new(chosen.row()), candidates }).await;
+        journal.push(RunStep::Matched { offer: Box::new(plan.search.row(&chosen)), candidates }).await;
         // before a provider is made to hold anything
         let path = account.path(chosen.price.token.address, deposit).await.map_err(|error| chain_error(&error))?;
         let accepted = &context.config.limits.arbiters;
@@ -61,19 +62,18 @@ pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> R
 }
 
 /// The matching offers; a node that has just started waits a little for the market to reach it.
-async fn find(context: &Context, plan: &Plan) -> Result<Vec<Match>, ApiError> {
+async fn find(context: &Context, plan: &Plan) -> Result<Page, ApiError> {
     let network = &context.parts.network;
     let mut changes = network.watch_offers();
     let deadline = context.started + DISCOVERY_WAIT;
     loop {
-        let ads = network.offers();
-        let matches = plan.search.find(&ads, |price| negotiate::payable(&context.parts.accounts, price));
-        if !matches.is_empty() {
-            return Ok(matches);
+        let wanted = |escrow: &Escrow, token: &Token| negotiate::payable(&context.parts.accounts, escrow, token);
+        let found = network.search(&plan.search.of(&wanted), None, MAX_OFFERS_ASKED);
+        if !found.matches.is_empty() {
+            return Ok(found);
         }
         if !matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
-            let known: usize = ads.iter().map(|ad| ad.offers.len()).sum();
-            let message = match known {
+            let message = match network.held().offers {
                 0 => "no offers are known yet".to_owned(),
                 known => format!("none of the {known} offers known here matches `{}`", plan.request.query),
             };
