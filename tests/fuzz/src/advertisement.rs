@@ -8,22 +8,24 @@ use crate::{
 use market::{
     book::Book,
     offer::{MAX_OFFERS, Offer, ProviderAd},
-    query::{Candidate, Order, Query},
+    query::{Candidate, MAX_KEYS, Order, Query},
 };
 use network::ad;
 use std::{fmt::Write, sync::LazyLock};
 use wire::{MAX_AD_BYTES, MAX_TEXT_BYTES, ad_from_proto, ad_to_proto, decode, encode, proto};
 
 /// Asks for every field there is, so that each is computed from what a stranger wrote.
-static EVERY_FIELD: LazyLock<(Query, Order)> = LazyLock::new(|| {
-    let (mut query, mut order) = (String::new(), String::new());
+static EVERY_FIELD: LazyLock<(Query, Vec<Order>)> = LazyLock::new(|| {
+    let (mut query, mut order) = (String::new(), Vec::new());
     for (name, _) in market::query::fields() {
-        // true of everything that is known, so that no later condition is skipped
-        write!(query, "{name}!=\u{7f} ").expect("text grows");
-        write!(order, "-{name},").expect("text grows");
+        // joined so that no later condition is skipped, whatever the earlier ones say
+        let joined = if query.is_empty() { "" } else { " or " };
+        write!(query, "{joined}{name}=0 {name}!=0").expect("text grows");
+        order.push(format!("-{name}"));
     }
-    let order = Order::parse(order.trim_end_matches(',')).expect("names of fields");
-    (Query::parse(&query).expect("conditions"), order)
+    // more keys than one order may have
+    let orders = order.chunks(MAX_KEYS).map(|keys| Order::parse(&keys.join(",")).expect("names of fields"));
+    (Query::parse(&query).expect("conditions"), orders.collect())
 });
 
 /// The first byte says whether the rest is an envelope as it comes from the network, or the advertisement inside one, which is then
@@ -42,8 +44,9 @@ fn from_the_network(envelope: &[u8]) {
     assert!(envelope.len() <= MAX_AD_BYTES);
     examine(&checked.ad);
     let mut book = Book::new();
-    if book.insert(checked.raw, checked.ad, NOW).is_ok() {
+    if book.insert(checked.raw, &checked.ad, NOW).is_ok() {
         assert_eq!(book.len(), 1);
+        assert_eq!(ad::read(&book.get(&checked.ad.peer).expect("it was taken").raw), Ok(checked.ad));
     }
 }
 
@@ -81,11 +84,11 @@ fn examine_offer(ad: &ProviderAd, offer: &Offer) {
     text(&offer.name);
     text(&offer.hardware.to_string());
     offer.busy_until.iter().for_each(|at| text(&at.to_string()));
-    let (query, order) = &*EVERY_FIELD;
+    let (query, orders) = &*EVERY_FIELD;
     for price in &offer.prices {
-        let candidate = Candidate { ad, offer, price };
+        let candidate = Candidate { ad, offer, price, standing: None };
         let _ = query.verdict(&candidate);
-        assert!(order.compare(&candidate, &candidate).is_eq());
+        orders.iter().for_each(|order| assert!(order.compare(&candidate, &candidate).is_eq()));
         text(&price.token.show(price.rate.hourly()));
         assert!(price.rate.for_seconds(offer.max_seconds) <= market::money::Amount::MAX);
         assert!(price.rate.for_seconds(price.rate.seconds_for(price.min_deposit)) <= price.min_deposit);

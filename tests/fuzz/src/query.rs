@@ -1,59 +1,94 @@
-//! What people write: queries, sort keys, amounts, durations, ids. It comes from the user, but also from scripts and, through an
-//! indexer, from others.
+//! What people write: queries, sort keys, amounts, durations, ids, rates, jobs. It comes from the user, but also from scripts and, through
+//! an indexer, from others.
 
-use crate::{choice, memory::bounded, seeds};
+use crate::{choice, identity::NOW, memory::bounded, seeds};
 use alloy_primitives::B256;
 use market::{
+    book::{Book, Search},
     id::{MIN_PREFIX_DIGITS, RentalId},
     money::{MAX_DECIMALS, format_units, parse_units},
-    query::{Candidate, Order, Query, QueryError},
+    query::{Candidate, Job, MAX_QUERY_BYTES, Order, Query, QueryError, Rates, Verdict},
+    standing::Standing,
     time::parse_duration,
 };
+use std::sync::{Arc, LazyLock};
 
 /// The first byte says what the rest, if it is text, is read as.
 pub(crate) fn run(data: &[u8]) {
-    let Some((way, rest)) = choice(data, 5) else { return };
+    let Some((way, rest)) = choice(data, 7) else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
     match way {
         0 => query(text),
         1 => order(text),
         2 => amount(text),
         3 => duration(text),
+        4 => rates(text),
+        5 => job(text),
         _ => id(text),
     }
 }
 
+const STANDING: Standing =
+    Standing { completed: 3, paid_seconds: 10_800, reliability: Some(990_000), ratings: 1, rating: None };
+
+/// The candidates that queries are asked of, and a book that holds them.
+static MARKET: LazyLock<(Vec<Candidate<'static>>, Book)> = LazyLock::new(|| {
+    let ad = seeds::ad();
+    let mut book = Book::new();
+    book.insert(Arc::from([]), ad, NOW).expect("it is new");
+    book.set_standing(&ad.peer, STANDING);
+    (Candidate::all(ad, Some(STANDING)).collect(), book)
+});
+
 fn query(text: &str) {
+    let (candidates, book) = &*MARKET;
     match bounded(text.as_bytes(), |_| Query::parse(text)) {
         Ok(query) => {
-            assert_eq!(Query::parse(&format!(" {text} ")).as_ref(), Ok(&query), "blanks around it change its meaning");
-            let ad = seeds::ad();
-            let candidates: Vec<_> = ad
-                .offers
-                .iter()
-                .flat_map(|offer| offer.prices.iter().map(|price| Candidate { ad, offer, price }))
-                .collect();
-            for candidate in &candidates {
-                let verdict = query.verdict(candidate);
-                // the same conditions twice are the same question
-                let twice = Query::parse(&format!("{text} and {text}"));
-                if let Ok(twice) = twice {
-                    assert_eq!(twice.verdict(candidate), verdict);
-                }
+            if text.len() + 2 <= MAX_QUERY_BYTES {
+                assert_eq!(
+                    Query::parse(&format!(" {text} ")).as_ref(),
+                    Ok(&query),
+                    "blanks around it change its meaning"
+                );
             }
+            // the same conditions twice are the same question, and the contrary of a question has the contrary answer
+            let (twice, not) = (Query::parse(&format!("{text} and {text}")), Query::parse(&format!("not ({text})")));
+            for candidate in candidates {
+                let verdict = query.verdict(candidate);
+                twice.iter().for_each(|twice| assert_eq!(twice.verdict(candidate), verdict));
+                not.iter().for_each(|not| assert_eq!(not.verdict(candidate), contrary(verdict)));
+            }
+            // and the index finds what meets it
+            let search = Search { query: &query, order: &Order::default(), wanted: &|_, _| true };
+            let met = candidates.iter().filter(|candidate| query.verdict(candidate) == Verdict::Yes).count();
+            assert_eq!(book.search(&search, None, candidates.len()).hits.len(), met, "{text:?}");
+            let told = book.explain(&search, candidates.len());
+            assert_eq!((told.matching, told.conditions.len()), (met, query.conditions().count()));
         }
         Err(error) => shown(&error, text),
     }
 }
 
+const fn contrary(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Yes => Verdict::No,
+        Verdict::No => Verdict::Yes,
+        Verdict::Unknown => Verdict::Unknown,
+    }
+}
+
 fn order(text: &str) {
+    let (candidates, book) = &*MARKET;
     match bounded(text.as_bytes(), |_| Order::parse(text)) {
         Ok(order) => {
-            let ad = seeds::ad();
-            let (offer, other) = (&ad.offers[0], &ad.offers[1]);
-            let one = Candidate { ad, offer, price: &offer.prices[0] };
-            let two = Candidate { ad, offer: other, price: &other.prices[0] };
-            assert_eq!(order.compare(&one, &two), order.compare(&two, &one).reverse());
+            let (one, two) = (&candidates[0], &candidates[1]);
+            assert_eq!(order.compare(one, two), order.compare(two, one).reverse());
+            let search = Search { query: &Query::default(), order: &order, wanted: &|_, _| true };
+            let first = book.search(&search, None, 1);
+            let best = candidates.iter().min_by(|a, b| order.compare(a, b)).expect("there are some");
+            assert_eq!(first.hits.first().map(|hit| hit.offer), best.ad.offers.iter().position(|o| o == best.offer));
+            // the next page begins behind it
+            assert!(book.search(&search, first.next.as_ref(), 1).hits != first.hits);
         }
         Err(error) => shown(&error, text),
     }
@@ -61,11 +96,29 @@ fn order(text: &str) {
 
 /// An error points into the text, and can be told.
 fn shown(error: &QueryError, text: &str) {
-    let at = match error {
-        QueryError::UnknownField { at, .. } | QueryError::Operator { at, .. } | QueryError::Value { at, .. } => *at,
-    };
-    assert!((1..=text.chars().count() + 1).contains(&at), "{error} points outside of {text:?}");
+    assert!((1..=text.chars().count() + 1).contains(&error.at()), "{error} points outside of {text:?}");
     assert!(!error.to_string().is_empty());
+}
+
+fn rates(text: &str) {
+    if let Ok(rates) = bounded(text.as_bytes(), |_| Rates::parse(text)) {
+        let (candidates, _) = &*MARKET;
+        let order = Order::default().with_rates(rates);
+        let (one, two) = (&candidates[0], &candidates[1]);
+        assert_eq!(order.compare(one, two), order.compare(two, one).reverse());
+    }
+}
+
+fn job(text: &str) {
+    let (candidates, _) = &*MARKET;
+    match text.parse::<Job>() {
+        Ok(job) => candidates.iter().for_each(|candidate| {
+            // what fits is never longer than the offer allows
+            assert!(job.seconds(candidate).is_none_or(|seconds| seconds <= candidate.offer.max_seconds));
+            assert!(Order::by_cost(job).compare(candidate, candidate).is_eq());
+        }),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
 }
 
 fn amount(text: &str) {
