@@ -33,6 +33,12 @@ pub(super) enum Plan {
         field: usize,
         intervals: Vec<(i64, i64)>,
     },
+    /// Texts that match: by their codes where they are few, which is quick to compare, else by all that there are.
+    Code {
+        field: usize,
+        codes: Vec<u32>,
+        rows: usize,
+    },
     Codes {
         field: usize,
         accepted: Vec<bool>,
