@@ -3,9 +3,10 @@
 
 use super::{
     Candidate,
-    fields::{Cell, FIELDS, Field, ITEM_END},
+    fields::{FIELDS, Field},
     operand::{runs_on, show},
     ranges::Ranges,
+    read::{Cell, ITEM_END},
     unit::{Kind, Match},
 };
 

@@ -3,8 +3,9 @@
 //! often the cheaper run.
 
 use super::{
-    fields::{Cell, LONGEST, MEMORY_SPEED_TOTAL, PRICE, TFLOPS_TOTAL},
+    fields::{LONGEST, MEMORY_SPEED_TOTAL, PRICE, TFLOPS_TOTAL},
     order::Row,
+    read::Cell,
 };
 use std::str::FromStr;
 

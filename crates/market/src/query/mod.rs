@@ -12,6 +12,7 @@ mod order;
 mod parse;
 mod ranges;
 mod rates;
+mod read;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -25,8 +26,9 @@ pub use rates::{MAX_RATES, Rates, RatesError};
 pub(crate) use unit::Match;
 pub(crate) use {
     expr::{Condition, Expr, Test, matches_any},
-    fields::{Cell, FIELDS, FREE, OFFER, PRICE, standing_cells},
+    fields::{FIELDS, FREE, OFFER, PRICE, standing_cells},
     order::{Key, Row, is_busy, tail, token_order},
+    read::Cell,
     unit::Kind,
 };
 

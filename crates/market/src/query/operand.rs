@@ -4,8 +4,9 @@
 
 use super::{
     expr::Test,
-    fields::{Cell, FIELDS, Field, SM_CODE, VERSION_BITS, VERSION_PARTS, version},
+    fields::{FIELDS, Field, SM_CODE},
     ranges::{GREATEST, LEAST, Ranges},
+    read::{Cell, ITEM_END, VERSION_BITS, VERSION_PARTS, version},
     unit::{Kind, Match, Unit},
 };
 
@@ -232,7 +233,7 @@ pub(super) fn show(field: &Field, cell: &Cell<'_>) -> String {
             if text.is_empty() {
                 "none".to_owned()
             } else {
-                text.replace(super::fields::ITEM_END, ", ")
+                text.replace(ITEM_END, ", ")
             }
         }
         (Cell::Number(number), Kind::Flag) => (if *number == 0 { "false" } else { "true" }).to_owned(),

@@ -6,8 +6,9 @@
 
 use super::{
     Candidate, Job, QueryError, Rates,
-    fields::{Cell, FIELDS, FREE, LONGEST, MEMORY_SPEED_TOTAL, OFFER, PRICE, TFLOPS_TOTAL, find},
+    fields::{FIELDS, FREE, LONGEST, MEMORY_SPEED_TOTAL, OFFER, PRICE, TFLOPS_TOTAL, find},
     nearest_field,
+    read::Cell,
     unit::Kind,
 };
 use crate::{id::PeerId, money::Token, signed::Escrow};

@@ -30,6 +30,12 @@ fn every_command_is_read_with_its_options() {
     };
     assert_eq!((offers.query.as_str(), offers.order.as_str(), offers.limit), ("cpus>=4", "-vram", 3));
 
+    let Some(Command::Offers(offers)) = parse("offers --explain --job seconds=60 --rates r").unwrap().command else {
+        panic!("not offers")
+    };
+    assert!(offers.explain && offers.order.is_empty());
+    assert_eq!((offers.job.as_str(), offers.rates), ("seconds=60", Some("r".into())));
+
     let line =
         "run --for 1h30m --max-spend 1.50 --where cpus>=1 --input in --out o --env A=b=c --env D= -- prog --json -- x";
     let cli = parse(line).unwrap();
