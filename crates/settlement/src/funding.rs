@@ -84,7 +84,7 @@ impl Way {
 }
 
 /// What a token's contract and its ledger say about one account.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Means {
     allowance: U256,
     permit2: U256,
@@ -95,8 +95,11 @@ pub(crate) struct Means {
 }
 
 impl Means {
-    /// Asks the token.
+    /// Asks the token. The chain's own coin has no contract that could be asked: it is sent along, and nothing else will do.
     pub(crate) async fn of(chain: &Chain, token: Address, owner: Address) -> Result<Self, SettlementError> {
+        if token.is_zero() {
+            return Ok(Self::default());
+        }
         let (allowance, given, domain) = tokio::try_join!(
             chain.allowance(token, owner),
             chain.view(token, Erc20::allowanceCall { owner, spender: PERMIT2 }),
