@@ -22,6 +22,9 @@ pub const MAX_BINDING_LIFETIME: u64 = 30 * 86_400;
 /// The most offers in one advertisement: what fits 16 KiB at about 250 bytes each.
 pub const MAX_OFFERS: usize = 64;
 
+/// The most slots that are rented together: twice the largest machine with GPUs, and their names still fit one short text.
+pub const MAX_SLOTS_TOGETHER: u32 = 32;
+
 /// Everything one provider advertises. An advertisement without offers is a tombstone: the provider has left the market.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProviderAd {
@@ -186,6 +189,11 @@ impl Offer {
         }
     }
 
+    /// Whether so many slots are rented together.
+    pub fn is_split_into(&self, slots: u32) -> bool {
+        if self.splits.is_empty() { slots == 1 } else { self.splits.contains(&slots) }
+    }
+
     /// The price at one escrow in one token.
     pub fn price_in(&self, escrow: &Escrow, token: Address) -> Option<&Price> {
         self.prices.iter().find(|price| price.escrow == *escrow && price.token.address == token)
@@ -219,6 +227,20 @@ pub struct Hardware {
     pub network_up_mbit: u32,
     /// Software found on the machine, such as `docker 28.2`.
     pub software: Vec<String>,
+}
+
+impl Hardware {
+    /// What several such slots are together. The processor, the disk's speed and the network are the machine's.
+    pub fn times(&self, slots: u32) -> Self {
+        let gpus = self.gpus.iter().map(|group| GpuGroup { count: group.count.saturating_mul(slots), ..group.clone() });
+        Self {
+            gpus: gpus.collect(),
+            cpu_millis: self.cpu_millis.saturating_mul(slots),
+            memory_mib: self.memory_mib.saturating_mul(slots),
+            disk_mib: self.disk_mib.saturating_mul(slots),
+            ..self.clone()
+        }
+    }
 }
 
 impl fmt::Display for Hardware {

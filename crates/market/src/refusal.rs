@@ -35,8 +35,10 @@ pub enum RefusalCode {
     WrongState,
     /// The chain does not show the rental open: not yet, or not any more. Asked again it may be.
     NotOpen,
-    /// The provider is going out of service.
+    /// The provider is going out of service, or in maintenance; the detail says until when.
     Draining,
+    /// The provider does not serve this renter.
+    Renter,
     /// Asked too often; the detail says when to come back.
     RateLimited,
     /// The provider failed; the detail says how.
@@ -45,7 +47,7 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NoSuchSlot,
         Self::BusyUntil,
         Self::Price,
@@ -61,6 +63,7 @@ impl RefusalCode {
         Self::WrongState,
         Self::NotOpen,
         Self::Draining,
+        Self::Renter,
         Self::RateLimited,
         Self::Internal,
     ];
@@ -107,6 +110,7 @@ impl fmt::Display for RefusalCode {
             Self::WrongState => "wrong state",
             Self::NotOpen => "not open on chain",
             Self::Draining => "going out of service",
+            Self::Renter => "this renter is not served",
             Self::RateLimited => "asked too often",
             Self::Internal => "the provider failed",
         })

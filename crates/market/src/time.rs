@@ -2,7 +2,7 @@
 //! chain judges are Unix seconds of block time and never mix with the wall clock.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// A moment of the wall clock, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,6 +49,44 @@ impl fmt::Display for UnixMillis {
         write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
     }
 }
+
+impl FromStr for UnixMillis {
+    type Err = MomentError;
+
+    /// Reads RFC 3339 in UTC, with or without seconds (date-to-days arithmetic after Howard Hinnant's `days_from_civil`).
+    fn from_str(text: &str) -> Result<Self, MomentError> {
+        read_moment(text).filter(|moment| is_as_written(*moment, text)).ok_or_else(|| MomentError(text.to_owned()))
+    }
+}
+
+fn read_moment(text: &str) -> Option<UnixMillis> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(str::parse::<u64>);
+    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    let mut time = time.splitn(3, ':').map(str::parse::<u64>);
+    let (hour, minute) = (time.next()?.ok()?, time.next()?.ok()?);
+    let second = time.next().transpose().ok()?.unwrap_or_default();
+    if !(1_970..=9_999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let year = year - u64::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let days = (era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year) - 719_468;
+    Some(UnixMillis((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000))
+}
+
+/// Whether a moment is the one that was written: a 31st of February is another day.
+fn is_as_written(moment: UnixMillis, text: &str) -> bool {
+    let (shown, text) = (moment.to_string(), text.trim_end_matches('Z'));
+    shown.trim_end_matches('Z') == text || shown.strip_suffix(":00Z") == Some(text)
+}
+
+/// A moment that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a moment: write it in UTC, like 2026-12-24T18:00Z")]
+pub struct MomentError(pub String);
 
 /// Reads a duration as people write it: `90`, `90s`, `15m`, `1h`, `2d`, `1h30m`. The result is in seconds.
 pub fn parse_duration(text: &str) -> Result<u32, DurationError> {
@@ -98,6 +136,18 @@ mod tests {
         assert_eq!(UnixMillis(0).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(UnixMillis(951_782_400_000).to_string(), "2000-02-29T00:00:00Z");
         assert_eq!(UnixMillis(1_795_284_726_999).to_string(), "2026-11-21T18:12:06Z");
+    }
+
+    #[test]
+    fn a_moment_is_read_as_it_prints() {
+        for at in [0, 951_782_400_000, 1_795_284_726_000, 4_102_444_799_000] {
+            assert_eq!(UnixMillis(at).to_string().parse(), Ok(UnixMillis(at)));
+        }
+        assert_eq!("2000-02-29T00:00Z".parse(), Ok(UnixMillis(951_782_400_000)));
+        for bad in ["", "2026-02-31T00:00Z", "2026-12-24", "2026-12-24T18:00", "2026-12-24T25:00Z", "1969-01-01T00:00Z"]
+        {
+            assert!(bad.parse::<UnixMillis>().is_err(), "{bad}");
+        }
     }
 
     #[test]
