@@ -5,8 +5,9 @@ use crate::{
     evidence::Evidence,
     seen::Seen,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferExplanation, OfferQuery, OfferRow,
-        Receipt, RentalRow, RentalStory, Revocation, Revoked, RunEvent, RunRequest, RunStarted, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, NodeInfo,
+        OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked,
+        RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
     },
 };
 use futures::{
@@ -108,6 +109,13 @@ impl Client {
         self.call(Method::POST, &format!("/v1/rentals/{}/stop", encode(id)), Vec::new()).await
     }
 
+    /// Has a rental go on after its end, in one that continues it: that one, once it is open.
+    pub async fn extend(&self, id: &str, request: ExtendRequest) -> Result<RentalRow, ApiError> {
+        let body = serde_json::to_vec(&request)
+            .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.call(Method::POST, &format!("/v1/rentals/{}/extend", encode(id)), body).await
+    }
+
     /// Everything signed of a rental that the node has, named by its id or a prefix of it: a file for each side that it is on.
     pub async fn evidence(&self, id: &str) -> Result<Vec<Evidence>, ApiError> {
         self.get(&format!("/v1/rentals/{}/evidence", encode(id))).await
@@ -145,6 +153,23 @@ impl Client {
         let body = serde_json::to_vec(wanted)
             .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
         self.call(Method::POST, "/v1/approvals/revoke", body).await
+    }
+
+    /// Has the provider take no new rentals.
+    pub async fn drain(&self, request: DrainRequest) -> Result<ServiceState, ApiError> {
+        let body = serde_json::to_vec(&request)
+            .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.call(Method::POST, "/v1/service/drain", body).await
+    }
+
+    /// Has the provider take new rentals again.
+    pub async fn undrain(&self) -> Result<ServiceState, ApiError> {
+        self.call(Method::POST, "/v1/service/undrain", Vec::new()).await
+    }
+
+    /// Has the daemon read its configuration again.
+    pub async fn reload(&self) -> Result<Reloaded, ApiError> {
+        self.call(Method::POST, "/v1/service/reload", Vec::new()).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {

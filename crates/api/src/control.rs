@@ -4,8 +4,9 @@
 use crate::{
     evidence::Evidence,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt,
-        RentalRow, RentalStory, Revocation, Revoked, RunEvent, RunRequest, RunStarted, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, NodeInfo, OfferExplanation,
+        OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked, RunEvent, RunRequest,
+        RunStarted, ServiceState, WalletView,
     },
 };
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -28,6 +29,8 @@ pub trait Control: Send + Sync + 'static {
     fn story(&self, id: String) -> BoxFuture<'_, Result<Vec<RentalStory>, ApiError>>;
     /// Ends a rental, named by its id or a prefix of it, and settles it. Returns when the end is ordered, not when it is settled.
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>>;
+    /// Has a rental go on after its end, in one that continues it: that one, once it is open.
+    fn extend(&self, id: String, request: ExtendRequest) -> BoxFuture<'_, Result<RentalRow, ApiError>>;
     /// Everything signed of a rental that this node has: a file for each side that it is on, the renter's first.
     fn evidence(&self, id: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>>;
     /// How the dispute of a rental stands; an error for one that cannot be disputed, which says why.
@@ -42,4 +45,10 @@ pub trait Control: Send + Sync + 'static {
     fn approvals(&self) -> BoxFuture<'_, Result<Vec<Approval>, ApiError>>;
     /// Takes an allowance back. Returns when that is confirmed.
     fn revoke(&self, wanted: Revocation) -> BoxFuture<'_, Result<Revoked, ApiError>>;
+    /// Has the provider take no new rentals. Those that go on finish.
+    fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<ServiceState, ApiError>>;
+    /// Has the provider take new rentals again.
+    fn undrain(&self) -> BoxFuture<'_, Result<ServiceState, ApiError>>;
+    /// Reads the configuration again, and takes up what it says of prices and of whom and when to serve.
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ApiError>>;
 }

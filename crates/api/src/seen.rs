@@ -33,6 +33,7 @@ impl Seen {
             | RunStep::Ready { .. }
             | RunStep::Started
             | RunStep::Exited { .. }
+            | RunStep::Preempted { .. }
             | RunStep::Fetched { .. }
             | RunStep::Settling { .. } => {
                 let new = !self.steps.contains(&discriminant(step));
@@ -46,6 +47,7 @@ impl Seen {
             | RunStep::Refused { .. }
             | RunStep::Signing { .. }
             | RunStep::Uploading { .. }
+            | RunStep::Continued { .. }
             | RunStep::Paid { .. }
             | RunStep::Fetching { .. }
             | RunStep::Settled { .. }

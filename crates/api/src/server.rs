@@ -3,6 +3,7 @@
 //! generate the description at `/openapi.json`, so that it cannot drift from what is served.
 
 mod clients;
+mod service;
 
 pub use clients::{Bounded, Client};
 
@@ -10,9 +11,10 @@ use crate::{
     control::Control,
     evidence::{Evidence, Statement, Stop, Transaction},
     types::{
-        ApiError, Approval, Balance, ConditionRow, Dispute, DisputeRequest, ErrorKind, Estimate, JobSummary, NearOffer,
-        NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt, RentalRow, RentalStory, Revocation, Revoked, Role,
-        RunEvent, RunRequest, RunStarted, RunStep, StoryStep, TransactionRef, WalletView,
+        ApiError, Approval, Balance, ConditionRow, Dispute, DisputeRequest, DrainRequest, ErrorKind, Estimate,
+        ExtendRequest, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded,
+        RentalRow, RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep, ServiceState,
+        StoryStep, TransactionRef, WalletView,
     },
 };
 use axum::{
@@ -187,12 +189,16 @@ fn router(shared: Shared, limit: Duration) -> Router {
         .route("/v1/rentals", get(rentals))
         .route("/v1/rentals/{id}", get(story))
         .route("/v1/rentals/{id}/stop", post(stop_rental))
+        .route("/v1/rentals/{id}/extend", post(service::extend))
         .route("/v1/rentals/{id}/evidence", get(evidence))
         .route("/v1/rentals/{id}/dispute", get(dispute).post(order_dispute))
         .route("/v1/receipts", get(receipts))
         .route("/v1/wallets", get(wallets))
         .route("/v1/approvals", get(approvals))
         .route("/v1/approvals/revoke", post(revoke))
+        .route("/v1/service/drain", post(service::drain))
+        .route("/v1/service/undrain", post(service::undrain))
+        .route("/v1/service/reload", post(service::reload))
         .route("/openapi.json", get(description))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
@@ -225,6 +231,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         wallets,
         approvals,
         revoke,
+        service::drain,
+        service::undrain,
+        service::reload,
+        service::extend,
         description
     ),
     components(schemas(
@@ -234,8 +244,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         ConditionRow,
         Dispute,
         DisputeRequest,
+        DrainRequest,
         ErrorKind,
         Estimate,
+        ExtendRequest,
         Evidence,
         JobSummary,
         NearOffer,
@@ -244,6 +256,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         OfferQuery,
         OfferRow,
         Receipt,
+        Reloaded,
         RentalRow,
         RentalStory,
         Revocation,
@@ -253,6 +266,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         RunRequest,
         RunStarted,
         RunStep,
+        ServiceState,
         Statement,
         Stop,
         StoryStep,

@@ -3,9 +3,11 @@
 
 mod approvals;
 mod offers;
+mod service;
 
 pub use approvals::{Approval, Revocation, Revoked};
 pub use offers::{ConditionRow, Estimate, NearOffer, OfferExplanation};
+pub use service::{DrainRequest, ExtendRequest, Reloaded, ServiceState};
 
 use market::{
     dispute::{Deadlines, StopReason},
@@ -158,6 +160,15 @@ pub struct RunRequest {
     /// Environment variables for it.
     #[serde(default)]
     pub env: std::collections::BTreeMap<String, String>,
+    /// Whether the rental may have to give way to others, for a lower price.
+    #[serde(default)]
+    pub interruptible: bool,
+    /// What is bid for a slot-hour of an interruptible rental, as decimal text in the token; empty for the least that is taken.
+    #[serde(default)]
+    pub bid: String,
+    /// How many slots of one offer to rent together; 0 is one.
+    #[serde(default)]
+    pub slots: u32,
 }
 
 /// A run that has begun.
@@ -248,6 +259,22 @@ pub enum RunStep {
         tx: alloy_primitives::B256,
         /// Block number.
         block: u64,
+    },
+    /// The rental gives way to another: the program was told to end, and its outputs are fetched in time.
+    Preempted {
+        /// When it is over.
+        #[schema(value_type = u64)]
+        at: UnixMillis,
+        /// What it gives way to.
+        reason: String,
+    },
+    /// The run goes on in another rental, in the same sandbox: it was extended.
+    Continued {
+        /// That rental's id.
+        #[schema(value_type = String)]
+        id: RentalId,
+        /// The price of an hour from now on.
+        price_hour: String,
     },
     /// The sandbox is up and the meter runs.
     Ready {

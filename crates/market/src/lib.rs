@@ -5,7 +5,7 @@
 //!
 //! - [`id`], [`money`], [`time`]: the small words everything else is said in
 //! - [`class`], [`offer`], [`standing`], [`query`], [`book`]: what providers advertise, what is known of them, and how renters find it
-//! - [`pricing`]: what a slot costs, whom and when
+//! - [`pricing`], [`preemption`]: what a slot costs, whom and when; and when a cheap rental gives way
 //! - [`signed`], [`quote`], [`terms`]: what both sides sign, and what each signature binds
 //! - [`meter`]: seconds served, money owed, and when a sandbox must be frozen
 //! - [`rental`]: the two state machines, one for each side of a rental
@@ -19,6 +19,7 @@ pub mod mandate;
 pub mod meter;
 pub mod money;
 pub mod offer;
+pub mod preemption;
 pub mod pricing;
 pub mod query;
 pub mod quote;

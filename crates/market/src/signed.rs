@@ -51,6 +51,10 @@ sol! {
     /// keccak256 of the usage report that came with it. Signed by `providerKey`.
     #[derive(Debug, PartialEq, Eq)]
     struct Ack { bytes32 id; uint64 seq; uint96 cumulative; uint64 servedMillis; uint64 frozenMillis; bytes32 metrics; }
+    /// The rental `id` is interruptible, and is served until `at` (Unix milliseconds) and no longer; `reason` is 1 for a higher bid and 2 for
+    /// a rental on demand. Signed by `providerKey`.
+    #[derive(Debug, PartialEq, Eq)]
+    struct PreemptNotice { bytes32 id; uint64 at; uint8 reason; }
     /// The renter's session key lets one peer open sessions of the rental at one provider's peer until `expires` (Unix seconds).
     #[derive(Debug, PartialEq, Eq)]
     struct SessionGrant { bytes32 id; bytes providerPeer; bytes renterPeer; uint64 expires; }

@@ -6,7 +6,7 @@ use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use market::dispute::StopReason;
+use market::{dispute::StopReason, offer::MAX_SLOTS_TOGETHER, time::UnixMillis};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -47,6 +47,16 @@ Examples:
   node wallet show
   node wallet new spare
   node wallet approvals --revoke all";
+
+const RELOAD_HELP: &str = "\
+What a provider reads again: pricing, hours, discount, renters, maintenance, min_seconds,
+max_seconds, hold_seconds and mandates_per_hour. New quotes follow it; quotes already given and
+rentals that go on keep what was agreed. A file with a mistake changes nothing. The signal SIGHUP
+does the same, and tells the log.
+
+Examples:
+  node reload
+  node reload --json | jq .at_restart";
 
 /// Rent compute by the second, peer to peer.
 #[derive(Debug, Parser)]
@@ -99,6 +109,20 @@ pub(crate) enum Command {
     Show(Show),
     /// End a rental and settle it
     Stop(Stop),
+    /// Have a rental go on for longer
+    Extend(Extend),
+    /// Take no new rentals, and let those that go on finish
+    Drain(Drain),
+    /// Take new rentals again
+    #[command(after_help = "\
+Ends `node drain`. A maintenance window of the configuration stays.
+
+Examples:
+  node undrain")]
+    Undrain,
+    /// Have the daemon read the prices and rules of its configuration again
+    #[command(after_help = RELOAD_HELP)]
+    Reload,
     /// Stop a rental on chain and leave the rest to the arbiter that its quote names
     Dispute(Dispute),
     /// Show receipts of closed rentals, or prove them
@@ -224,10 +248,16 @@ The folder of --input becomes /job in the sandbox, where the program starts; fil
 changed there in the end come back. Ctrl-C stops the rental and waits until it is settled; a second
 one leaves at once, while the daemon goes on settling.
 
+An interruptible rental gives way to a higher bid, a tenth above its own at least, and to rentals on
+demand. The program then gets SIGTERM and the file .gpulease-notice.json in its folder; what it
+writes in the first half of the notice is brought back. The exit code is its own if it ends by then
+(143 if SIGTERM ended it), else 125.
+
 Examples:
   node run -- /bin/sh -c 'echo hello'
   node run --for 30m --max-spend 0.50 --where 'memory>=8' --input ./data --out ./out -- ./job -v
-  node run --env SEED=7 --json -- ./job")]
+  node run --env SEED=7 --json -- ./job
+  node run --interruptible --bid 0.20 -- ./resumable.sh")]
 pub(crate) struct Run {
     /// The longest the rental may last, such as 90s, 15m or 1h30m
     #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_seconds)]
@@ -241,6 +271,15 @@ pub(crate) struct Run {
     /// How to choose among them; the first is taken
     #[arg(long, value_name = "KEYS", default_value = "price", allow_hyphen_values = true)]
     pub(crate) order: String,
+    /// Rent for less, and give way to whoever pays more: the program gets SIGTERM and a notice
+    #[arg(long)]
+    pub(crate) interruptible: bool,
+    /// What to bid for a slot-hour of an interruptible rental [default: the least that is taken]
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, requires = "interruptible")]
+    pub(crate) bid: Option<String>,
+    /// How many slots of one offer to rent together, where it lets them be
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS_TOGETHER)))]
+    pub(crate) slots: u32,
     /// A folder to send along
     #[arg(long, value_name = "DIR")]
     pub(crate) input: Option<PathBuf>,
@@ -298,6 +337,41 @@ pub(crate) struct Stop {
     /// The rental's id, or at least its first four digits
     #[arg(value_parser = parse_id_prefix)]
     pub(crate) id: String,
+}
+
+/// `node extend`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Rents on in the same sandbox: a new rental continues the old one and takes over at once what is left
+of its time, at the price offered now. The old one is settled for what was served, and the program
+runs on. The command ends when the new rental is open on chain.
+
+Examples:
+  node extend 0xabcd --for 1h
+  node extend 0xabcd --for 30m --json | jq .ends_at")]
+pub(crate) struct Extend {
+    /// The rental's id, or at least its first four digits
+    #[arg(value_parser = parse_id_prefix)]
+    pub(crate) id: String,
+    /// For how long beyond its end, such as 15m or 1h30m
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_seconds)]
+    pub(crate) seconds: u32,
+}
+
+/// `node drain`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+No new quotes are given, and the offers are withdrawn; with --until they stay, as busy until then.
+Rentals that go on finish. A restart keeps to it; `node undrain` ends it.
+
+Examples:
+  node drain
+  node drain --until 2h
+  node drain --until 2026-12-24T18:00Z")]
+pub(crate) struct Drain {
+    /// When it ends by itself: a time from now, or a moment in UTC
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub(crate) until: Option<UnixMillis>,
 }
 
 /// `node dispute`
@@ -442,6 +516,12 @@ pub(crate) fn nearest<T: AsRef<str>>(text: &str, known: impl IntoIterator<Item =
     const ALIKE: f64 = 0.8;
     let scored = known.into_iter().map(|word| (strsim::jaro_winkler(word.as_ref(), text), word));
     scored.filter(|(likeness, _)| *likeness >= ALIKE).max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, word)| word)
+}
+
+/// A time from now, or a moment.
+fn parse_moment(text: &str) -> Result<UnixMillis, String> {
+    let from_now = market::time::parse_duration(text).map(|seconds| UnixMillis::now().plus(u64::from(seconds) * 1_000));
+    from_now.or_else(|_| text.parse()).map_err(|error: market::time::MomentError| format!("{error}, or like 2h"))
 }
 
 fn parse_seconds(text: &str) -> Result<u32, String> {

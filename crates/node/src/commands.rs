@@ -3,12 +3,14 @@
 mod completions;
 mod dispute;
 mod doctor;
+mod extend;
 mod init;
 mod man;
 mod offers;
 mod ps;
 mod receipts;
 mod run;
+mod service;
 mod show;
 mod stop;
 mod wallet;
@@ -97,6 +99,10 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Man(args) => man::man(context.output, &args)?,
         Command::Show(args) => show::show(&context, args).await?,
         Command::Stop(args) => stop::stop(&context, args).await?,
+        Command::Extend(args) => extend::extend(&context, args).await?,
+        Command::Drain(args) => service::drain(&context, args).await?,
+        Command::Undrain => service::undrain(&context).await?,
+        Command::Reload => service::reload(&context).await?,
         Command::Dispute(args) => return Ok(dispute::dispute(&context, args).await?),
         Command::Receipts(args) => return Ok(receipts::receipts(&context, args).await?),
     }

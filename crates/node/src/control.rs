@@ -7,14 +7,17 @@ use crate::{
     approvals,
     cli::nearest,
     commands::{chain_error, weigh},
+    config::Config,
+    datadir::DataDir,
 };
 use api::{
     control::Control,
     evidence::Evidence,
     search::Search,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, ErrorKind, NodeInfo, OfferExplanation, OfferQuery, OfferRow,
-        Receipt, RentalRow, RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, NodeInfo,
+        OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked, Role,
+        RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
     },
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
@@ -29,6 +32,7 @@ pub(crate) struct NodeControl {
     network_name: String,
     roles: Vec<Role>,
     chains: Vec<Chain>,
+    dir: DataDir,
     /// Names in the keystore, and addresses.
     pub(crate) wallets: Vec<(String, alloy_primitives::Address)>,
     /// The wallet's account on each chain.
@@ -41,9 +45,26 @@ pub(crate) struct NodeControl {
 
 impl NodeControl {
     /// A daemon without roles yet.
-    pub(crate) fn new(network: network::Handle, network_name: String, roles: Vec<Role>, chains: Vec<Chain>) -> Self {
+    pub(crate) fn new(
+        dir: DataDir,
+        network: network::Handle,
+        network_name: String,
+        roles: Vec<Role>,
+        chains: Vec<Chain>,
+    ) -> Self {
         let (wallets, accounts) = (Vec::new(), Vec::new());
-        Self { network, network_name, roles, chains, wallets, accounts, metrics: None, provider: None, renter: None }
+        Self {
+            dir,
+            network,
+            network_name,
+            roles,
+            chains,
+            wallets,
+            accounts,
+            metrics: None,
+            provider: None,
+            renter: None,
+        }
     }
 
     /// The daemon, described.
@@ -66,6 +87,19 @@ impl NodeControl {
             let next = "start it with that role too: node --role renter,…";
             ApiError::new(ErrorKind::NoDaemon, "this daemon is no renter", next)
         })
+    }
+
+    fn provider(&self) -> Result<&provider::Provider, ApiError> {
+        self.provider.as_ref().ok_or_else(|| {
+            let next = "start it with that role too: node --role provider,…";
+            ApiError::new(ErrorKind::NoDaemon, "this daemon is no provider", next)
+        })
+    }
+
+    /// Reads the configuration again, for what a provider takes up while it runs.
+    pub(crate) async fn read_again(&self) -> Result<Reloaded, ApiError> {
+        let provider = self.provider()?;
+        provider.reload(Config::load(&self.dir)?.provider).await
     }
 
     /// A renter is shown what it can pay; anybody else all there is.
@@ -258,6 +292,22 @@ impl Control for NodeControl {
 
     fn revoke(&self, wanted: Revocation) -> BoxFuture<'_, Result<Revoked, ApiError>> {
         async move { approvals::revoke(&self.accounts, &wanted).await }.boxed()
+    }
+
+    fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<ServiceState, ApiError>> {
+        async move { self.provider()?.drain(request.until).await }.boxed()
+    }
+
+    fn extend(&self, id: String, request: ExtendRequest) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
+        async move { self.renter()?.extend(id, request.seconds).await }.boxed()
+    }
+
+    fn undrain(&self) -> BoxFuture<'_, Result<ServiceState, ApiError>> {
+        async { self.provider()?.undrain().await }.boxed()
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ApiError>> {
+        self.read_again().boxed()
     }
 }
 

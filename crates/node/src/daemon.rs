@@ -59,6 +59,7 @@ pub(crate) async fn serve(context: &Context, roles: &[Role]) -> Result<(), ApiEr
     let housekeeping =
         housekeeping::run(daemon.sources.network.clone(), daemon.sources.store.clone(), cancel.child_token());
     let housekeeping = tokio::spawn(housekeeping);
+    let rereading = tokio::spawn(reload_when_told(Signals::hangup()?, daemon.control.clone()));
     let metrics = page.map(|page| tokio::spawn(page.serve(daemon.sources.clone(), cancel.child_token())));
     let control = Arc::new(daemon.control.clone());
     let api_cancel = cancel.child_token();
@@ -75,6 +76,7 @@ pub(crate) async fn serve(context: &Context, roles: &[Role]) -> Result<(), ApiEr
         fault = ended(metrics) => Err(died(&fault)),
     };
     housekeeping.abort();
+    rereading.abort();
     tracing::info!("ending; send the signal again to end at once");
     let ending = async {
         api_cancel.cancel();
@@ -125,7 +127,7 @@ impl Daemon {
             let kept = kept.map_err(|error| ErrorKind::Failed.because(&error, "see the log above"))?;
             tracing::info!(kept, "the book of an earlier run was read again");
         }
-        let mut control = NodeControl::new(network.clone(), name.clone(), roles.to_vec(), chains.clone());
+        let mut control = NodeControl::new(dir.clone(), network.clone(), name.clone(), roles.to_vec(), chains.clone());
         let mut sources = Sources {
             network: network.clone(),
             network_name: name.clone(),
@@ -417,6 +419,16 @@ fn server_error(error: ServerError) -> ApiError {
     ErrorKind::Failed.because(&error, next)
 }
 
+/// Reads the configuration again whenever the signal comes, as `node reload` does; what came of it stands in the log.
+async fn reload_when_told(mut hangup: tokio::signal::unix::Signal, control: NodeControl) {
+    while hangup.recv().await.is_some() {
+        match control.read_again().await {
+            Ok(reloaded) => tracing::info!(?reloaded, "the configuration was read again"),
+            Err(error) => tracing::error!(%error, next = error.next, "the configuration was not taken up"),
+        }
+    }
+}
+
 /// The signals that end the daemon.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -427,6 +439,11 @@ impl Signals {
     fn listen() -> Result<Self, ApiError> {
         let listen = |kind| signal(kind).map_err(|error| ErrorKind::Failed.because(&error, ""));
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// The signal by which service managers have a daemon read its configuration again.
+    fn hangup() -> Result<tokio::signal::unix::Signal, ApiError> {
+        signal(SignalKind::hangup()).map_err(|error| ErrorKind::Failed.because(&error, ""))
     }
 
     async fn next(&mut self) {

@@ -43,7 +43,8 @@ impl Progress {
     /// Takes notice of an event.
     pub(crate) fn note(&mut self, event: &RunEvent) {
         match &event.step {
-            RunStep::Quoted { id, .. } => self.rental = Some(*id),
+            RunStep::Quoted { id, .. } if !self.opened => self.rental = Some(*id),
+            RunStep::Continued { id, .. } => self.rental = Some(*id),
             RunStep::Opened { .. } => self.opened = true,
             RunStep::Exited { code, .. } => self.exit = Some(*code),
             RunStep::Settled { receipt, error } => {
@@ -153,6 +154,13 @@ impl<O: Write, E: Write> RunView<O, E> {
             RunStep::Opened { tx, block } => {
                 self.line(&good, "opened", &format!("in block {block}, tx {tx}"))?;
                 self.moving("waiting for the sandbox")
+            }
+            RunStep::Preempted { at, reason } => {
+                self.line(&bad, "preempted", &format!("by {}: it ends at {at}", printable(reason)))
+            }
+            RunStep::Continued { id, price_hour } => {
+                let id = style.bold(&id.short());
+                self.line(&good, "goes on", &format!("as rental {id} · {price_hour}/h"))
             }
             RunStep::Ready { at } => self.line(&good, "ready", &format!("the meter runs since {at}")),
             RunStep::Uploading { sent, total } if sent < total => {

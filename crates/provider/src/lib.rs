@@ -18,25 +18,28 @@ mod desk;
 mod figures;
 mod inventory;
 mod keeper;
+mod maintenance;
 mod payout;
 mod records;
+mod rules;
+mod service;
 mod story;
 mod supervisor;
 
 #[cfg(test)]
 mod example;
 
-pub use config::{Config, Pricing, SlotConfig};
+pub use config::{Changes, Config, DiscountConfig, HoursConfig, Maintenance, Pricing, Renters, SlotConfig};
 pub use figures::{Counts, Standing};
 pub use payout::check_payout;
 pub use records::{MAX_HISTORY, forget_oldest, tables};
 
 use api::{
     evidence::Evidence,
-    types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory},
+    types::{ApiError, ErrorKind, Receipt, Reloaded, RentalRow, RentalStory, ServiceState},
 };
 use figures::Figures;
-use market::id::RentalId;
+use market::{id::RentalId, time::UnixMillis};
 use sandbox::Backend;
 use settlement::{EscrowAccount, SettlementError, Wallet};
 use std::sync::Arc;
@@ -155,6 +158,28 @@ impl Provider {
     /// Everything signed of a rental that this side has kept, if it is one of its own.
     pub async fn evidence(&self, id: RentalId) -> Result<Option<Evidence>, ApiError> {
         self.ask(|reply| Command::Evidence { id, reply }).await.ok_or_else(gone)
+    }
+
+    /// Takes the machine out of service, until then or until told otherwise: no new quotes, while rentals that go on finish. A restart
+    /// keeps to it.
+    pub async fn drain(&self, until: Option<UnixMillis>) -> Result<ServiceState, ApiError> {
+        let drain = Some(service::Drain { until });
+        self.ask(|reply| Command::Drain { drain, reply }).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// Takes the machine back into service.
+    pub async fn undrain(&self) -> Result<ServiceState, ApiError> {
+        self.ask(|reply| Command::Drain { drain: None, reply }).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// Takes up what `config` says of prices and of whom and when to serve. One that makes no sense changes nothing.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, ApiError> {
+        let config = Box::new(config);
+        let answer = self.ask(|reply| Command::Reload { config, reply }).await.ok_or_else(gone)?;
+        let Changes { taken, at_restart } = answer.map_err(|error| {
+            ApiError::new(ErrorKind::Usage, error.to_string(), "nothing has changed; correct [provider] and try again")
+        })?;
+        Ok(Reloaded { taken, at_restart })
     }
 
     /// Ends the rental named by a prefix of its id.

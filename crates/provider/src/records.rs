@@ -1,5 +1,6 @@
 //! What a provider keeps on disk: its rentals, as the state machines they are, and the receipts they end in.
 
+use crate::service::Drain;
 use api::types::Receipt;
 use market::{id::RentalId, rental::provider::Rental};
 use store::{Json, Store, StoreError, Table, TableDef};
@@ -20,6 +21,14 @@ impl Table for Receipts {
     type Value = Json<Receipt>;
 }
 
+/// The owner's order to be out of service, while there is one.
+pub(crate) struct Standings;
+impl Table for Standings {
+    const NAME: &'static str = "provider_standing";
+    type Key = ();
+    type Value = Json<Drain>;
+}
+
 /// Rentals that are over, and receipts, that are kept: years of them on most machines, and about as many as one answer of the control API
 /// holds. The oldest go first; whoever needs them longer saves them with `node receipts --json`.
 pub const MAX_HISTORY: usize = 10_000;
@@ -32,6 +41,6 @@ pub fn forget_oldest(store: &Store) -> Result<usize, StoreError> {
 }
 
 /// The tables that [`store::Store::open`] must know for this role.
-pub fn tables() -> [TableDef; 2] {
-    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>()]
+pub fn tables() -> [TableDef; 3] {
+    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>(), TableDef::of::<Standings>()]
 }

@@ -43,6 +43,9 @@ pub(crate) fn steps(rental: &Rental, receipt: Option<&Receipt>, now: UnixMillis)
     if let Some((at, _)) = rental.ready {
         steps.push(StoryStep::new("ready", Some(at), "the sandbox is up and the meter runs"));
     }
+    if let Some(notice) = rental.notice {
+        steps.push(StoryStep::new("preempted", Some(notice.at), format!("gives way to {}", notice.reason)));
+    }
     if let Some(voucher) = rental.voucher {
         let detail = format!("{} signed for, in {} vouchers taken", token.show(voucher.cumulative), rental.acks);
         steps.push(StoryStep::new("voucher", None, detail));

@@ -4,26 +4,32 @@
 //! input to the rental's state machine; what the machine answers is written to disk and then done. Nothing here waits for a chain or a
 //! kernel: such work runs in [`Supervisor::work`] and comes back as [`Done`].
 
+mod bids;
 mod chain;
 mod closings;
 mod commands;
+mod continuing;
 mod evidence;
 mod mandates;
 mod questions;
+mod service;
 mod streams;
 
 use crate::{
     Config, Error, Parts,
     alarm::Alarm,
+    config::Changes,
     figures::{Figures, Standing},
-    inventory::{Inventory, Occupant},
+    inventory::{Inventory, Occupant, Taken},
     keeper::Keeper,
     payout::Keys,
-    records::{Receipts, Rentals},
+    records::{Receipts, Rentals, Standings},
+    rules::Rules,
+    service::Drain,
 };
 use api::{
     evidence::Evidence,
-    types::{ApiError, Receipt, RentalRow, RentalStory},
+    types::{ApiError, Receipt, RentalRow, RentalStory, ServiceState},
 };
 use chain::Heard;
 use closings::Gathering;
@@ -33,7 +39,9 @@ use market::{
     mandate::Mandate,
     money::Amount,
     offer::{Binding, MAX_BINDING_LIFETIME},
-    quote::SignedQuote,
+    preemption::PreemptReason,
+    pricing::Holding,
+    quote::{Quote, SignedQuote},
     rental::{
         StepError,
         provider::{Effect, Input, Phase, Rental},
@@ -67,6 +75,8 @@ const MAX_ASKING: usize = 64;
 const MAX_PROCESSES: u64 = 512;
 /// Open files of one process.
 const MAX_OPEN_FILES: u64 = 1_024;
+/// How often the offers are looked at for what time alone changes, such as the hour's price.
+const OFFERS_LOOK: u64 = 1_000;
 /// How long leaving may take: the tombstone is a courtesy.
 const LEAVE_WAIT: Duration = Duration::from_secs(2);
 
@@ -104,6 +114,20 @@ pub(crate) enum Command {
         id: RentalId,
         /// The answer.
         reply: oneshot::Sender<Option<Evidence>>,
+    },
+    /// See [`crate::Provider::drain`] and [`crate::Provider::undrain`].
+    Drain {
+        /// The order, or none to be in service.
+        drain: Option<Drain>,
+        /// The answer.
+        reply: oneshot::Sender<Result<ServiceState, ApiError>>,
+    },
+    /// See [`crate::Provider::reload`].
+    Reload {
+        /// What the configuration says now.
+        config: Box<Config>,
+        /// The answer.
+        reply: oneshot::Sender<Result<Changes, Error>>,
     },
     /// See [`crate::Provider::stop`].
     Evict {
@@ -170,6 +194,10 @@ enum Done {
     Tried { id: RentalId, mandate: Box<Mandate>, reply: Reply, result: Result<(), SettlementError> },
     /// A mandated opening, for better or worse.
     Opening { id: RentalId, result: Result<(), SettlementError> },
+    /// A rental must give way.
+    SentAway { id: RentalId, reason: PreemptReason },
+    /// What a rental should continue is not there.
+    Orphaned { id: RentalId },
     /// The sandbox of a rental.
     Prepared { id: RentalId, result: Result<Arc<dyn Sandbox>, sandbox::Error> },
     /// A part-way claim: what the escrow has paid out in all.
@@ -189,14 +217,17 @@ struct Weighed {
     balance: alloy_primitives::U256,
     block: u64,
     block_time: u64,
+    /// What of the wanted it was found to hold.
+    holdings: Vec<Holding>,
 }
 
 /// A question whose renter's funds are being looked at.
 struct Asking {
     ask: QuoteAsk,
     peer: PeerId,
-    slot: String,
-    device: market::id::DeviceId,
+    taken: Taken,
+    /// The rental that gives way to it.
+    displaces: Option<RentalId>,
     reply: Reply,
 }
 
@@ -213,6 +244,8 @@ pub(crate) struct Supervisor {
     chains: Vec<Settling>,
     events: mpsc::Receiver<(usize, ChainEvent)>,
     inventory: Inventory,
+    rules: Rules,
+    drain: Option<Drain>,
     binding: Binding,
     live: HashMap<RentalId, Live>,
     asking: HashMap<u64, Asking>,
@@ -221,6 +254,7 @@ pub(crate) struct Supervisor {
     work: JoinSet<Done>,
     sessions: usize,
     advertised: Option<AdDraft>,
+    looked_at: UnixMillis,
     figures: Arc<Figures>,
 }
 
@@ -233,7 +267,9 @@ impl Supervisor {
         }
         let peer = parts.network.local_peer_id();
         let chains: Vec<_> = parts.accounts.iter().map(|account| account.sender().chain().clone()).collect();
-        let inventory = Inventory::new(&config, &chains, &peer)?;
+        let rules = Rules::new(&config, &chains)?;
+        let inventory = Inventory::new(&config, &peer)?;
+        let drain = parts.store.get::<Standings>(&())?.map(|standing| standing.0);
         let first = chains.first().ok_or_else(|| Error::Config("no [[chain]] is configured".to_owned()))?;
         let keys = Keys::new(&config, parts.wallet, parts.provider_key, &chains).await?;
         let binding = keys.bind(first.config().chain_id, &peer)?;
@@ -267,6 +303,8 @@ impl Supervisor {
             chains: settling,
             events,
             inventory,
+            rules,
+            drain,
             binding,
             live: HashMap::new(),
             asking: HashMap::new(),
@@ -275,6 +313,7 @@ impl Supervisor {
             work: JoinSet::new(),
             sessions: 0,
             advertised: None,
+            looked_at: UnixMillis(0),
             figures,
         };
         supervisor.take_over().await?;
@@ -288,7 +327,7 @@ impl Supervisor {
 
     /// Takes up the rentals that were not over, with their sandboxes.
     async fn take_over(&mut self) -> Result<(), Error> {
-        let rentals = self
+        let mut rentals = self
             .store
             .run(|store| {
                 store.scan::<Rentals>(..)?.map(|row| row.map(|(_, rental)| rental.0)).collect::<Result<Vec<_>, _>>()
@@ -299,17 +338,22 @@ impl Supervisor {
             sandboxes.insert(sandbox.id().as_str().to_owned(), sandbox);
         }
         let now = UnixMillis::now();
+        // one that continues another was quoted later
+        rentals.sort_by_key(|rental| rental.quoted_at_block);
         for rental in rentals {
             let (id, phase) = (rental.id, rental.phase);
             if phase == Phase::Closed && !self.watch_ended(&rental).await? {
                 continue;
             }
             tracing::info!(rental = %id.short(), phase = phase.name(), "taking the rental up again");
-            if rental.occupies_slot() {
+            let has_slots = self.has_slots(&rental);
+            if rental.occupies_slot() && has_slots {
                 self.inventory.assign(&rental.terms.slot, Occupant::Rental(id));
             }
             let preparing = phase == Phase::Preparing;
-            let sandbox = if rental.keeps_sandbox() { sandboxes.remove(&sandbox_name(&id)) } else { None };
+            let inherits = phase == Phase::Held && rental.terms.continues.is_some();
+            let kept = (rental.keeps_sandbox() || inherits) && has_slots;
+            let sandbox = if kept { sandboxes.remove(&sandbox_name(&rental.sandbox_owner())) } else { None };
             if let Some(settling) = self.settling(&rental) {
                 let known = Known::of(rental.opening.as_ref(), rental.closing.as_ref());
                 settling.follower.watch(id, rental.quoted_at_block, known).await?;
@@ -389,6 +433,11 @@ impl Supervisor {
             Done::Weighed { number, result } => self.weighed(number, result).await,
             Done::Tried { id, mandate, reply, result } => self.tried(id, *mandate, reply, result).await,
             Done::Opening { id, result } => self.opening_ended(id, result, now),
+            Done::SentAway { id, reason } => self.preempt(id, reason).await,
+            Done::Orphaned { id } => {
+                let why = "the rental that it continues had ended before this one was open".to_owned();
+                self.happened(id, Input::SandboxFailed(why), now).await;
+            }
             Done::Prepared { id, result } => self.prepared(id, result, now).await,
             Done::Claim { id, result } => self.claim_ended(id, result, now).await,
             Done::Closings(outcomes) => self.closings_ended(outcomes, now),
@@ -438,6 +487,10 @@ impl Supervisor {
         }
         self.close_what_is_due(now);
         self.sound_alarms(now);
+        if now.since(self.looked_at) >= OFFERS_LOOK {
+            self.looked_at = now;
+            self.advertise().await;
+        }
     }
 
     // --- the rule: step, write, act ---
@@ -489,6 +542,10 @@ impl Supervisor {
         if let Some(settling) = self.settling(&live.rental) {
             settling.follower.unwatch(id).await;
         }
+        // that of a rental which this one was to continue
+        if let Some(keeper) = &live.keeper {
+            self.destroy(Arc::clone(&keeper.sandbox));
+        }
     }
 
     async fn write(&self, rental: Rental) -> Result<(), StoreError> {
@@ -510,10 +567,15 @@ impl Supervisor {
                         live.sessions.cancel();
                         if let Some(keeper) = live.keeper.take() {
                             let sandbox = Arc::clone(&keeper.sandbox);
-                            self.destroy(sandbox);
+                            match self.successor(id) {
+                                Some(next) => self.hand_over(sandbox, next),
+                                None => self.destroy(sandbox),
+                            }
                         }
                     }
+                    self.give_way(id);
                 }
+                Effect::Notify => self.notify(id),
                 Effect::Claim => self.claim(id),
                 Effect::Close => self.close(id),
                 Effect::Receipt | Effect::Retract => {
@@ -527,6 +589,12 @@ impl Supervisor {
     }
 
     fn prepare(&mut self, id: RentalId) {
+        if self.live.get(&id).is_some_and(|live| live.rental.terms.continues.is_some()) {
+            return self.go_on(id);
+        }
+        if self.sends_away(id) {
+            return;
+        }
         let Some(live) = self.live.get_mut(&id).filter(|live| !live.preparing) else { return };
         live.preparing = true;
         let hardware = &live.rental.terms.hardware;
@@ -569,10 +637,11 @@ impl Supervisor {
 
     /// When each rental is expected to give its slot back.
     fn ends(&self) -> HashMap<RentalId, UnixMillis> {
-        let now = UnixMillis::now();
+        // one that is not open yet ends no later than if it is opened at the last moment
+        let latest = |quote: &Quote| (u64::from(quote.expiry) + u64::from(quote.max_seconds)) * 1_000;
         let end = |rental: &Rental| match rental.meter() {
             Some(meter) => meter.ends_at(),
-            None => now.plus(u64::from(rental.quote.quote.max_seconds) * 1_000),
+            None => UnixMillis(latest(&rental.quote.quote)),
         };
         let open = self.live.values().map(|live| &live.rental).filter(|rental| rental.occupies_slot());
         open.map(|rental| (rental.id, end(rental))).collect()
@@ -580,14 +649,14 @@ impl Supervisor {
 
     /// Publishes the offers as they stand, if they changed.
     async fn advertise(&mut self) {
-        let now = UnixMillis::now().seconds();
-        if self.binding.expires.saturating_sub(now) < MAX_BINDING_LIFETIME / 2 {
+        let now = UnixMillis::now();
+        if self.binding.expires.saturating_sub(now.seconds()) < MAX_BINDING_LIFETIME / 2 {
             match self.keys.bind(self.binding.chain, &self.network.local_peer_id()) {
                 Ok(binding) => self.binding = binding,
                 Err(error) => tracing::error!(%error, "the wallet's binding could not be renewed"),
             }
         }
-        let offers = self.inventory.offers(&self.ends());
+        let offers = self.inventory.offers((&self.config, &self.rules), &self.service(now), &self.ends(), now);
         let draft = AdDraft { binding: self.binding.clone(), region: self.config.region.clone(), offers };
         if self.advertised.as_ref() == Some(&draft) {
             return;

@@ -11,6 +11,7 @@
 
 mod arbiters;
 mod config;
+mod discount;
 mod driver;
 mod figures;
 mod journal;

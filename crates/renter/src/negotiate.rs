@@ -7,6 +7,7 @@ use api::{
     types::{ApiError, ErrorKind},
 };
 use market::{
+    id::RentalId,
     money::{Amount, Token},
     quote::{Asked, MAX_RENTAL_SECONDS, MAX_WINDOW, MIN_WINDOW, SignedQuote},
     refusal::Refusal,
@@ -102,15 +103,30 @@ pub(crate) fn chain_error(error: &SettlementError) -> ApiError {
     ApiError::new(kind, error.to_string(), next)
 }
 
-/// Asks the provider of `chosen` for `seconds`, ready to lock `deposit`.
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// How long, in seconds.
+    pub(crate) seconds: u32,
+    /// What it is ready to lock.
+    pub(crate) deposit: Amount,
+    /// How many slots, as one rental.
+    pub(crate) slots: u32,
+    /// Whether it may have to give way to others.
+    pub(crate) interruptible: bool,
+    /// The rental whose sandbox it keeps.
+    pub(crate) continues: Option<RentalId>,
+}
+
+/// Asks the provider of `chosen`, whose price and hardware are those of all the slots together.
 pub(crate) async fn ask(
     parts: &Parts,
     account: &EscrowAccount,
     chosen: &Match,
-    seconds: u32,
-    deposit: Amount,
+    wanted: Wanted,
     accepted: &[Address],
 ) -> Result<Promise, NoPromise> {
+    let Wanted { seconds, deposit, slots, interruptible, continues } = wanted;
     let Parts { network, network_name, .. } = parts;
     let (chain, payer) = (account.sender().chain(), account.payer());
     let arbiters = arbiters::allowed(&chosen.offer.arbiters, accepted)?;
@@ -127,9 +143,10 @@ pub(crate) async fn ask(
         rate: chosen.price.rate,
         max_seconds: seconds.saturating_add(chosen.offer.ready_seconds).min(MAX_RENTAL_SECONDS),
         deposit,
-        interruptible: false,
+        interruptible,
         workload: Workload::default(),
-        continues: None,
+        continues,
+        slots,
     };
     let body = question.to_body();
     let signature = payer.sign(chain, &question.digest(&body, &local, &provider))?;
@@ -146,7 +163,7 @@ pub(crate) async fn ask(
     };
     let terms_bytes = Bytes::from(reply.terms.clone());
     let (quote, terms) = wire::quote_from_proto(reply).map_err(|error| NoPromise::Unacceptable(error.to_string()))?;
-    check_terms(&terms, chosen, network_name, &local).map_err(NoPromise::Unacceptable)?;
+    check_terms(&terms, chosen, wanted, (network_name, &local)).map_err(NoPromise::Unacceptable)?;
     let shortest = if chain.config().devnet { MIN_WINDOW } else { MIN_CLIENT_WINDOW };
     let asked = Asked {
         escrow: question.escrow,
@@ -164,11 +181,18 @@ pub(crate) async fn ask(
         block_time: head.timestamp,
     };
     quote.check(&asked).map_err(|mismatch| NoPromise::Unacceptable(mismatch.to_string()))?;
+    // a quote may be cheaper than what was asked for, and no more can be locked than the whole rental costs
+    let deposit = deposit.min(quote.quote.full_price());
     Ok(Promise { quote, terms, terms_bytes, session, deposit, block: head.number })
 }
 
 /// What the terms must say, given what was advertised.
-fn check_terms(terms: &Terms, chosen: &Match, network_name: &str, local: &network::PeerId) -> Result<(), String> {
+fn check_terms(
+    terms: &Terms,
+    chosen: &Match,
+    wanted: Wanted,
+    (network_name, local): (&str, &network::PeerId),
+) -> Result<(), String> {
     let same = |name: &str, equal: bool| {
         if equal { Ok(()) } else { Err(format!("the terms' {name} is not what was advertised or asked for")) }
     };
@@ -183,7 +207,10 @@ fn check_terms(terms: &Terms, chosen: &Match, network_name: &str, local: &networ
         terms.increment_millis == chosen.offer.increment_millis && terms.increment_millis <= MAX_INCREMENT_MILLIS,
     )?;
     same("time to get ready", terms.ready_seconds == chosen.offer.ready_seconds)?;
-    same("workload", terms.workload == Workload::default() && terms.continues.is_none())
+    same("rental to continue", terms.continues == wanted.continues)?;
+    let notice = if wanted.interruptible { chosen.offer.notice_seconds } else { 0 };
+    same("notice", terms.notice_seconds == notice)?;
+    same("workload", terms.workload == Workload::default())
 }
 
 /// One question to a provider; its refusal becomes an error.

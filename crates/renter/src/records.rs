@@ -68,6 +68,16 @@ pub(crate) struct Job {
     pub(crate) ended: Option<Ended>,
     /// SHA-256 of the outputs, once they are here.
     pub(crate) fetched: Option<String>,
+    /// How many slots it has, as one.
+    #[serde(default = "one")]
+    pub(crate) slots: u32,
+    /// The rental in which it goes on, or will once that is open.
+    #[serde(default)]
+    pub(crate) continued_by: Option<RentalId>,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// How a program ended.
@@ -82,7 +92,10 @@ pub(crate) struct Ended {
 impl Job {
     /// The job's part of the receipt.
     pub(crate) fn summary(&self) -> JobSummary {
-        let not_ended = || "did not end".to_owned();
+        let not_ended = || match self.continued_by {
+            Some(next) => format!("went on in rental {}", next.short()),
+            None => "did not end".to_owned(),
+        };
         JobSummary {
             argv: self.argv.clone(),
             exit_code: self.ended.as_ref().map(|ended| ended.code),

@@ -1,8 +1,11 @@
 //! A run: what a person wanted the rental for. It matches and negotiates, then follows its rental: upload, start, logs, exit, outputs,
 //! finish. It can be taken up again at any point after the opening, since every step is either repeatable or remembered.
 
+mod extending;
 mod job;
 mod opening;
+
+pub(crate) use extending::extend;
 
 use crate::{
     Parts,
@@ -16,7 +19,7 @@ use api::{
     search::Search,
     types::{ApiError, ErrorKind, OfferQuery, RunRequest, RunStep},
 };
-use market::rental::renter::Rental;
+use market::{id::RentalId, offer::MAX_SLOTS_TOGETHER, rental::renter::Rental};
 use settlement::{EscrowAccount, Follower};
 use std::sync::Arc;
 use tracing::Instrument;
@@ -29,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) started: tokio::time::Instant,
     pub(crate) figures: Arc<Figures>,
     pub(crate) register: Box<dyn Fn(Driver) + Send + Sync>,
+    pub(crate) find: Box<dyn Fn(RentalId) -> Option<Driver> + Send + Sync>,
 }
 
 impl Context {
@@ -74,10 +78,38 @@ impl Plan {
         {
             return Err(usage(format!("{input} is not a folder"), "name a folder with --input"));
         }
+        if !request.bid.is_empty() && !request.interruptible {
+            return Err(usage("only interruptible rentals bid".to_owned(), "add --interruptible, or leave --bid out"));
+        }
+        if request.slots > MAX_SLOTS_TOGETHER {
+            return Err(usage(
+                format!("{} slots are never rented together", request.slots),
+                "ask for fewer with --slots",
+            ));
+        }
         let asked = OfferQuery { query: request.query.clone(), order: request.order.clone(), ..OfferQuery::default() };
-        let search = Search::parse(&asked)?;
+        // read as it was written, so that a mistake in it is pointed at; then with what else the rental needs
+        Search::parse(&asked)?;
+        let search = Search::parse(&OfferQuery { query: conditions(&request), ..asked })?;
         Ok(Self { run, search, request })
     }
+
+    /// How many slots are rented together.
+    pub(crate) fn slots(&self) -> u32 {
+        self.request.slots.max(1)
+    }
+}
+
+/// What offers must meet: what the caller says, and what its kind of rental needs.
+fn conditions(request: &RunRequest) -> String {
+    let mut all = format!("splits={}", request.slots.max(1));
+    if request.interruptible {
+        all.push_str(" interruptible=true");
+    }
+    if !request.query.trim().is_empty() {
+        all = format!("({}) {all}", request.query);
+    }
+    all
 }
 
 /// Carries a run from its beginning to its end, and says how it went.

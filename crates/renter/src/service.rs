@@ -93,7 +93,7 @@ impl Renter {
             });
             followers.push(follower);
         }
-        let register = Arc::clone(&registry);
+        let (register, found) = (Arc::clone(&registry), Arc::clone(&registry));
         let figures: Arc<Figures> = Arc::default();
         for account in &parts.accounts {
             account.sender().chain().config().tokens.iter().for_each(|token| figures.expect(token));
@@ -104,6 +104,7 @@ impl Renter {
             config,
             followers,
             started: tokio::time::Instant::now(),
+            find: Box::new(move |id| lock(&found).drivers.get(&id).cloned()),
             register: Box::new(move |driver| {
                 let drivers = &mut lock(&register).drivers;
                 drivers.retain(|_, driver| !driver.has_ended());
@@ -121,7 +122,19 @@ impl Renter {
     }
 
     async fn take_up(&self) -> Result<(), Error> {
-        for record in self.records().await? {
+        let mut runs = Vec::new();
+        let records = self.records().await?;
+        let going_on: HashMap<_, _> =
+            records.iter().map(|record| (record.rental.id, !record.rental.phase.is_over())).collect();
+        let is_on = |id: &RentalId| going_on.get(id).copied().unwrap_or_default();
+        let continued: HashMap<_, _> = records
+            .iter()
+            .filter(|record| is_on(&record.rental.id))
+            .filter_map(|record| Some((record.rental.terms.continues?, record.rental.id)))
+            .collect();
+        for mut record in records {
+            // the order to continue it may be younger than what was written of it
+            record.job.continued_by = record.job.continued_by.or(continued.get(&record.rental.id).copied());
             let rental = &record.rental;
             if rental.phase.is_over() {
                 self.complete(&record).await?;
@@ -151,12 +164,15 @@ impl Renter {
             let driver = driver::start(self.context.tools(account, follower), record)?;
             (self.context.register)(driver.clone());
             follower.watch(id, block, known).await?;
-            if over {
+            // one that continues another is led to by the run of that one, as long as that goes on
+            if over || driver.state.borrow().record.rental.terms.continues.is_some_and(|before| is_on(&before)) {
                 continue;
             }
             let (context, journal) = (Arc::clone(&self.context), self.journal(run, Journal::retold(taken_up)));
-            self.spawn(run::resume(context, driver, journal));
+            runs.push(run::resume(context, driver, journal));
         }
+        // only now, that each finds the rentals that continue its own
+        runs.into_iter().for_each(|run| self.spawn(run));
         Ok(())
     }
 
@@ -227,7 +243,9 @@ impl Renter {
             return Ok(journal.read(from));
         }
         // over before this start of the node: how it ended is on disk
-        let ended = self.records().await.map_err(store_error)?.into_iter().find(|record| record.job.run == run);
+        let records = self.records().await.map_err(store_error)?.into_iter();
+        // of several that continue each other the last tells how it ended
+        let ended = records.filter(|record| record.job.run == run).max_by_key(|record| record.rental.quoted_at_block);
         let Some(record) = ended.filter(|record| record.rental.phase.is_over()) else {
             let next = "its receipt may be in `node receipts`";
             return Err(ApiError::new(ErrorKind::Usage, format!("there is no run {run}"), next));
@@ -287,22 +305,33 @@ impl Renter {
 
     /// Ends the rental named by a prefix of its id, and settles it.
     pub async fn stop(&self, prefix: String) -> Result<RentalRow, ApiError> {
-        let usage = |message: String, next: &str| ApiError::new(ErrorKind::Usage, message, next);
-        let driver = {
-            let registry = lock(&self.registry);
-            let mut matching =
-                registry.drivers.values().filter(|driver| driver.id.matches_prefix(&prefix) && !driver.is_over());
-            match (matching.next(), matching.next()) {
-                (Some(driver), None) => driver.clone(),
-                (None, _) => return Err(usage(format!("no running rental begins with `{prefix}`"), "see `node ps`")),
-                (Some(_), Some(_)) => {
-                    return Err(usage(format!("several rentals begin with `{prefix}`"), "give more digits"));
-                }
-            }
-        };
+        let driver = self.running(&prefix)?;
         driver.finish().await;
         let record = Arc::clone(&driver.state.borrow().record);
         Ok(row(&record.rental, UnixMillis::now()))
+    }
+
+    /// Has the rental named by a prefix of its id go on for `seconds` after its end, in one that continues it: that one, once it is open.
+    pub async fn extend(&self, prefix: String, seconds: u32) -> Result<RentalRow, ApiError> {
+        let driver = self.running(&prefix)?;
+        let run = driver.state.borrow().record.job.run;
+        let journal = lock(&self.registry).runs.get(&run).cloned().unwrap_or_else(Journal::new);
+        let next = run::extend(&self.context, &driver, seconds, &journal).await?;
+        let record = Arc::clone(&next.state.borrow().record);
+        Ok(row(&record.rental, UnixMillis::now()))
+    }
+
+    /// The one rental that goes on and whose id begins with `prefix`.
+    fn running(&self, prefix: &str) -> Result<Driver, ApiError> {
+        let usage = |message: String, next: &str| ApiError::new(ErrorKind::Usage, message, next);
+        let registry = lock(&self.registry);
+        let mut matching =
+            registry.drivers.values().filter(|driver| driver.id.matches_prefix(prefix) && !driver.is_over());
+        match (matching.next(), matching.next()) {
+            (Some(driver), None) => Ok(driver.clone()),
+            (None, _) => Err(usage(format!("no running rental begins with `{prefix}`"), "see `node ps`")),
+            (Some(_), Some(_)) => Err(usage(format!("several rentals begin with `{prefix}`"), "give more digits")),
+        }
     }
 
     /// Receipts whose id begins with `prefix`, newest first.

@@ -50,6 +50,9 @@ pub(crate) fn steps(record: &Record, receipt: Option<&Receipt>, now: UnixMillis)
         steps.push(StoryStep::new("ready", Some(at), detail));
     }
     steps.extend(program(job));
+    if let Some(notice) = rental.notice {
+        steps.push(StoryStep::new("preempted", Some(notice.at), format!("gives way to {}", notice.reason)));
+    }
     if let Some(voucher) = rental.voucher {
         let (signed, acked) = (token.show(voucher.cumulative), token.show(rental.acked));
         let missed = match rental.missed_acks {
@@ -177,6 +180,8 @@ pub(crate) mod tests {
                 uploaded: None,
                 ended: None,
                 fetched: None,
+                slots: 1,
+                continued_by: None,
             },
         }
     }

@@ -15,9 +15,9 @@ pub use mandate::{mandate_from_proto, mandate_to_proto};
 pub use offers::{ad_from_proto, ad_to_proto, classes_from_proto};
 pub use rental::{
     AskedBy, QuoteAsk, ack_from_proto, ack_to_proto, final_from_proto, final_to_proto, grant_from_proto,
-    grant_to_proto, id_from_proto, peer_from_proto, quote_from_proto, quote_to_proto, ready_from_proto, ready_to_proto,
-    refusal_from_proto, refusal_to_proto, shown, terms_from_bytes, terms_to_bytes, voucher_from_proto,
-    voucher_to_proto,
+    grant_to_proto, id_from_proto, notice_from_proto, notice_to_proto, peer_from_proto, quote_from_proto,
+    quote_to_proto, ready_from_proto, ready_to_proto, refusal_from_proto, refusal_to_proto, shown, terms_from_bytes,
+    terms_to_bytes, voucher_from_proto, voucher_to_proto,
 };
 
 /// The generated messages.

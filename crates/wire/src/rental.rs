@@ -15,6 +15,7 @@ use alloy_primitives::{Address, B256, Bytes, Signature, keccak256};
 use market::{
     id::{DeviceId, PeerId, RentalId},
     money::{Amount, Rate},
+    preemption::{PreemptReason, SignedNotice},
     quote::{Quote, SignedQuote},
     refusal::{Refusal, RefusalCode},
     signed::{self, AckStatement, Escrow, SignedAck, SignedRelease, SignedVoucher, signer_of},
@@ -49,6 +50,8 @@ pub struct QuoteAsk {
     pub workload: Workload,
     /// The rental to continue.
     pub continues: Option<RentalId>,
+    /// How many slots, as one rental.
+    pub slots: u32,
 }
 
 /// By whom a request was signed, as far as its bytes tell.
@@ -81,6 +84,7 @@ impl QuoteAsk {
             interruptible: self.interruptible,
             workload: Some(workload_to_proto(&self.workload)),
             continues: self.continues.map_or_else(Vec::new, |id| id.0.to_vec()),
+            slots: if self.slots == 1 { 0 } else { self.slots },
         })
     }
 
@@ -116,6 +120,7 @@ impl QuoteAsk {
             interruptible: body.interruptible,
             workload: workload_from_proto(body.workload)?,
             continues: optional_id("continues", &body.continues)?,
+            slots: body.slots.max(1),
         };
         let digest = ask.digest(&message.body, renter_peer, provider_peer);
         let by_key = signature("signature", &message.signature).ok().and_then(|signed| signer_of(&digest, &signed));
@@ -140,7 +145,32 @@ pub fn ack_to_proto(ack: &SignedAck, phase: proto::Phase) -> proto::Ack {
         usage: usage.to_vec(),
         signature: signature.as_bytes().to_vec(),
         phase: phase.into(),
+        notice: None,
     }
+}
+
+/// Writes a notice of preemption.
+pub fn notice_to_proto(notice: &SignedNotice) -> proto::PreemptNotice {
+    proto::PreemptNotice {
+        id: notice.id.0.to_vec(),
+        at: notice.at.0,
+        reason: notice.reason.number().into(),
+        signature: notice.signature.as_bytes().to_vec(),
+    }
+}
+
+/// Reads a notice of preemption that `provider_key` must have signed at `escrow`.
+pub fn notice_from_proto(
+    message: &proto::PreemptNotice,
+    provider_key: Address,
+    escrow: &Escrow,
+) -> Result<SignedNotice, WireError> {
+    let reason =
+        PreemptReason::from_number(message.reason).ok_or_else(|| invalid("notice.reason", "no such reason"))?;
+    let (id, at) = (id_from_proto(&message.id)?, UnixMillis(message.at));
+    let statement = SignedNotice::statement(id, at, reason);
+    let signature = signed_by(provider_key, escrow.digest(&statement), &message.signature)?;
+    Ok(SignedNotice { id, at, reason, signature })
 }
 
 /// Reads an ack that `provider_key` must have signed at `escrow`.
@@ -360,6 +390,7 @@ pub fn final_to_proto(release: &SignedRelease) -> proto::Final {
         id: release.id.0.to_vec(),
         cumulative: release.cumulative.to_string(),
         signature: release.signature.as_bytes().to_vec(),
+        notice: None,
     }
 }
 
@@ -428,6 +459,7 @@ const CODES: &[(proto::RefusalCode, RefusalCode)] = &[
     (proto::RefusalCode::RateLimited, RefusalCode::RateLimited),
     (proto::RefusalCode::Internal, RefusalCode::Internal),
     (proto::RefusalCode::NotOpen, RefusalCode::NotOpen),
+    (proto::RefusalCode::Renter, RefusalCode::Renter),
 ];
 
 /// Writes a refusal; an over-long detail is cut.

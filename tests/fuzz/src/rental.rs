@@ -97,6 +97,9 @@ fn voucher(message: &proto::Voucher) {
 /// An ack as it came, and the same statement with a good signature.
 fn ack(message: &proto::Ack) {
     let _ = ack_from_proto(message, address(), &ESCROW);
+    if let Some(message) = &message.notice {
+        notice(message);
+    }
     let metrics = keccak256(&message.usage).to_vec();
     let unsigned = proto::Ack { metrics, signature: vec![0; 65], ..message.clone() };
     let (Ok(id), Ok(cumulative)) = (wire::id_from_proto(&message.id), message.cumulative.parse::<u128>()) else {
@@ -119,6 +122,12 @@ fn ack(message: &proto::Ack) {
     let _ = decode::<proto::Usage>(&message.usage, MAX_MESSAGE_BYTES);
 }
 
+fn notice(message: &proto::PreemptNotice) {
+    if let Ok(notice) = wire::notice_from_proto(message, address(), &ESCROW) {
+        assert_eq!(wire::notice_from_proto(&wire::notice_to_proto(&notice), address(), &ESCROW), Ok(notice));
+    }
+}
+
 fn mandate(message: &proto::MandateRequest) {
     if let Ok((id, mandate)) = wire::mandate_from_proto(message) {
         assert_eq!(wire::mandate_from_proto(&wire::mandate_to_proto(id, &mandate)), Ok((id, mandate)));
@@ -132,6 +141,9 @@ fn carry(message: &proto::CarryRequest) {
 }
 
 fn release(message: &proto::Final) {
+    if let Some(message) = &message.notice {
+        notice(message);
+    }
     if let Ok(release) = final_from_proto(message, address(), &ESCROW) {
         assert_eq!(final_from_proto(&wire::final_to_proto(&release), address(), &ESCROW), Ok(release));
     }

@@ -13,6 +13,7 @@ use market::{
     mandate::{Funding, Mandate},
     money::{Amount, Rate, Token},
     offer::{Binding, Discount, GpuGroup, Hardware, Isolation, Offer, Price, ProviderAd, Verification},
+    preemption::{PreemptReason, SignedNotice},
     quote::{Quote, SignedQuote},
     refusal::{Refusal, RefusalCode},
     signed::{self, AckStatement, SignedAck, SignedRelease, SignedVoucher},
@@ -217,6 +218,7 @@ fn ask() -> QuoteAsk {
         interruptible: false,
         workload: Workload::default(),
         continues: None,
+        slots: 4,
     }
 }
 
@@ -238,6 +240,12 @@ fn ack(id: RentalId) -> proto::Ack {
         AckStatement { id, seq: 3, cumulative, served_millis: 9_999, frozen_millis: 1, metrics: keccak256(&usage) };
     let signature = sign(&ESCROW.digest(&statement.statement()));
     wire::ack_to_proto(&SignedAck { statement, usage: usage.into(), signature }, proto::Phase::Serving)
+}
+
+fn notice(id: RentalId) -> proto::PreemptNotice {
+    let reason = PreemptReason::Outbid;
+    let signature = sign(&ESCROW.digest(&SignedNotice::statement(id, NOW, reason)));
+    wire::notice_to_proto(&SignedNotice { id, at: NOW, reason, signature })
 }
 
 fn refusal() -> proto::Refusal {
@@ -281,6 +289,7 @@ fn rental() -> Vec<Vec<u8>> {
         ready: Some(wire::ready_to_proto(id, NOW, &ready)),
         latest: Some(ack(id)),
         fault: Some(refusal()),
+        notice: Some(notice(id)),
     };
     let cumulative = Amount::new(6_944).expect("small");
     let signature = sign(&ESCROW.digest(&SignedRelease::statement(id, cumulative)));
@@ -289,7 +298,7 @@ fn rental() -> Vec<Vec<u8>> {
         Answered::Refusal(refusal()),
         Answered::Quote(reply.clone()),
         Answered::Status(status),
-        Answered::Ack(ack(id)),
+        Answered::Ack(proto::Ack { notice: Some(notice(id)), ..ack(id) }),
         Answered::Final(wire::final_to_proto(&SignedRelease { id, cumulative, signature })),
         Answered::Mandated(proto::Mandated { id: id.0.to_vec() }),
         Answered::Carried(proto::Carried { id: id.0.to_vec() }),

@@ -92,6 +92,18 @@ impl Control for Fake {
     fn revoke(&self, wanted: Revocation) -> BoxFuture<'_, Result<Revoked, ApiError>> {
         self.answer(format!("revoke {} on {}", wanted.spender, wanted.chain), revoked())
     }
+    fn drain(&self, request: DrainRequest) -> BoxFuture<'_, Result<ServiceState, ApiError>> {
+        self.answer(format!("drain until {:?}", request.until), service())
+    }
+    fn extend(&self, id: String, request: ExtendRequest) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
+        self.answer(format!("extend {id} by {}", request.seconds), rental())
+    }
+    fn undrain(&self) -> BoxFuture<'_, Result<ServiceState, ApiError>> {
+        self.answer("undrain", service())
+    }
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ApiError>> {
+        self.answer("reload", Reloaded { taken: vec!["pricing".into()], at_restart: vec![] })
+    }
     fn wallets(&self) -> BoxFuture<'_, Result<Vec<WalletView>, ApiError>> {
         let balances =
             vec![Balance { chain: "devnet".into(), token: token(), amount: units(5), shown: "0.000005 tUSD".into() }];
@@ -122,6 +134,10 @@ fn approval() -> Approval {
 
 fn revoked() -> Revoked {
     Revoked { tx: alloy_primitives::B256::repeat_byte(5), block: 6, gas_used: 7, cost: "0.1 ETH".into() }
+}
+
+fn service() -> ServiceState {
+    ServiceState { taking_rentals: false, until: None, rentals: 1 }
 }
 
 fn info() -> NodeInfo {
@@ -368,6 +384,12 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     let decimal = alloy_primitives::U256::MAX.to_string();
     assert_eq!(json(&approval())["amount"], decimal, "amounts are decimal text");
     assert_eq!(client.revoke(&approval().revocation()).await.unwrap(), revoked());
+    let until = Some(UnixMillis(7));
+    assert_eq!(client.drain(DrainRequest { until }).await.unwrap(), service());
+    assert_eq!(client.undrain().await.unwrap(), service());
+    assert_eq!(client.reload().await.unwrap().taken, ["pricing"]);
+    let extended = client.extend("0xabcd", ExtendRequest { seconds: 5 }).await.unwrap();
+    assert_eq!(json(&extended), json(&rental()));
 
     let asked = [
         "node",
@@ -384,6 +406,10 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
         "wallets",
         "approvals",
         &format!("revoke {} on devnet", Address::repeat_byte(4)),
+        "drain until Some(UnixMillis(7))",
+        "undrain",
+        "reload",
+        "extend 0xabcd by 5",
     ];
     assert_eq!(daemon.asked(), asked);
 }
@@ -538,8 +564,12 @@ async fn the_description_lists_every_route_and_no_other() {
         "get /v1/wallets",
         "post /v1/approvals/revoke",
         "post /v1/rentals/{id}/dispute",
+        "post /v1/rentals/{id}/extend",
         "post /v1/rentals/{id}/stop",
         "post /v1/runs",
+        "post /v1/service/drain",
+        "post /v1/service/reload",
+        "post /v1/service/undrain",
     ];
     assert_eq!(listed, served);
     for route in served {

@@ -7,6 +7,7 @@ use crate::{
     mandate::Mandate,
     meter::{Meter, Standing, Tariff, VoucherFault},
     money::Amount,
+    preemption::SignedNotice,
     quote::SignedQuote,
     refusal::{Refusal, RefusalCode},
     signed::{SignedAck, SignedVoucher},
@@ -87,6 +88,8 @@ pub enum Input {
     Finish(Option<SignedVoucher>),
     /// The renter stopped it on chain, at this block time (Unix seconds).
     StoppedOnChain(u64),
+    /// It gives way to somebody else, as this says; for one that is interruptible.
+    Preempt(SignedNotice),
     /// The owner of the machine ends it.
     Evict,
     /// Time passes.
@@ -112,6 +115,7 @@ impl Input {
             Self::ClaimFailed => "claim_failed",
             Self::Finish(_) => "finish",
             Self::StoppedOnChain(_) => "stopped_on_chain",
+            Self::Preempt(_) => "preempt",
             Self::Evict => "evict",
             Self::Tick => "tick",
             Self::Closed(_) => "closed",
@@ -131,6 +135,8 @@ pub enum Effect {
     Freeze,
     /// Let it run again.
     Thaw,
+    /// Tell the program that it will be ended, by [`Rental::notice`].
+    Notify,
     /// Remove the sandbox and everything in it.
     Destroy,
     /// Take what the voucher in [`Rental::claiming`] is good for out of the escrow, and go on.
@@ -160,6 +166,15 @@ pub struct Rental {
     pub quoted_at_block: u64,
     /// Unclaimed earnings from which on a part-way claim is worth its gas to the owner. Without it, time alone decides.
     pub worth_claiming: Option<Amount>,
+    /// The rental whose sandbox it keeps, when it continues others: the first of the row.
+    #[serde(default)]
+    pub sandbox_of: Option<RentalId>,
+    /// The rental that gives way to this one, and has its slots until then.
+    #[serde(default)]
+    pub displaces: Option<RentalId>,
+    /// That it gives way to another, and when.
+    #[serde(default)]
+    pub notice: Option<SignedNotice>,
     /// Where it stands.
     pub phase: Phase,
     /// The renter's order to open it in its name, if it does not do that itself.
@@ -216,6 +231,9 @@ impl Rental {
             terms_bytes,
             quoted_at_block,
             worth_claiming: None,
+            sandbox_of: None,
+            displaces: None,
+            notice: None,
             phase: Phase::Held,
             mandate: None,
             opening: None,
@@ -289,6 +307,16 @@ impl Rental {
         !self.slot_freed
     }
 
+    /// The rental that its sandbox was made for.
+    pub fn sandbox_owner(&self) -> RentalId {
+        self.sandbox_of.unwrap_or(self.id)
+    }
+
+    /// Whether it was agreed that it may have to give way.
+    pub const fn is_interruptible(&self) -> bool {
+        self.terms.notice_seconds > 0
+    }
+
     /// Whether its sandbox is kept: it is served, or will be again when the chain takes the opening back in.
     pub fn keeps_sandbox(&self) -> bool {
         match self.phase {
@@ -312,6 +340,7 @@ impl Rental {
             Input::ClaimFailed => Ok(self.claim_failed()),
             Input::Finish(voucher) => self.finish(voucher, now),
             Input::StoppedOnChain(time) => Ok(self.stopped_on_chain(time, now)),
+            Input::Preempt(notice) => Ok(self.preempt(notice)),
             Input::Evict => Ok(self.wind_down(now)),
             Input::Tick => Ok(self.tick(now)),
             Input::Closed(closing) => Ok(self.closed(closing, now)),
@@ -322,6 +351,7 @@ impl Rental {
     /// What to do again after a restart.
     pub fn resume(&self) -> Vec<Effect> {
         let claim = self.claiming.map(|_| Effect::Claim);
+        let notify = self.notice.map(|_| Effect::Notify);
         // one that was closed before has a receipt that does not hold any more
         let retract = self.slot_freed.then_some(Effect::Retract);
         let [first, second] = match self.phase {
@@ -329,8 +359,8 @@ impl Rental {
             Phase::Lapsed => [None, None],
             Phase::Closed => [Some(Effect::Receipt), Some(Effect::FreeSlot)],
             Phase::Preparing => [Some(Effect::Prepare), None],
-            Phase::Serving => [Some(Effect::Thaw), claim],
-            Phase::Frozen => [Some(Effect::Freeze), claim],
+            Phase::Serving => return [Effect::Thaw].into_iter().chain(claim).chain(notify).collect(),
+            Phase::Frozen => return [Effect::Freeze].into_iter().chain(claim).chain(notify).collect(),
             Phase::Closing => return retract.into_iter().chain([Effect::Destroy, Effect::Close]).collect(),
         };
         first.into_iter().chain(second).collect()
@@ -528,6 +558,16 @@ impl Rental {
         vec![Effect::Destroy, Effect::Close]
     }
 
+    /// It is served until the moment of the notice. One that ends by itself before gives way by that.
+    fn preempt(&mut self, notice: SignedNotice) -> Vec<Effect> {
+        let serves = matches!(self.phase, Phase::Serving | Phase::Frozen);
+        if !serves || !self.is_interruptible() || self.notice.is_some() {
+            return vec![];
+        }
+        self.notice = Some(notice);
+        vec![Effect::Notify]
+    }
+
     fn stopped_on_chain(&mut self, time: u64, now: UnixMillis) -> Vec<Effect> {
         self.stop_time = Some(time);
         self.wind_down(now)
@@ -553,6 +593,9 @@ impl Rental {
             } else {
                 vec![]
             };
+        }
+        if self.notice.is_some_and(|notice| notice.at <= now) {
+            return self.wind_down(now);
         }
         let Some(meter) = self.meter() else { return vec![] };
         match (self.phase, meter.standing(self.covered(), now)) {

@@ -8,6 +8,7 @@ use crate::{
     mandate::Mandate,
     meter::{Meter, Tariff},
     money::Amount,
+    preemption::SignedNotice,
     quote::SignedQuote,
     signed::{SignedRelease, SignedVoucher},
     terms::Terms,
@@ -91,6 +92,8 @@ pub enum Input {
     Signed(SignedVoucher),
     /// The provider acknowledged this total.
     Acked(Amount),
+    /// The provider has signed that the rental gives way to another.
+    Noticed(SignedNotice),
     /// A voucher stayed unanswered.
     AckMissed,
     /// The renter, or the end of its program, ends it.
@@ -124,6 +127,7 @@ impl Input {
             Self::Ready(..) => "ready",
             Self::Signed(_) => "signed",
             Self::Acked(_) => "acked",
+            Self::Noticed(_) => "noticed",
             Self::AckMissed => "ack_missed",
             Self::Finish => "finish",
             Self::Released(_) => "released",
@@ -199,6 +203,9 @@ pub struct Rental {
     pub ahead_millis: u64,
     /// The highest voucher signed.
     pub voucher: Option<SignedVoucher>,
+    /// That it gives way to another, and when.
+    #[serde(default)]
+    pub notice: Option<SignedNotice>,
     /// The highest total acknowledged.
     pub acked: Amount,
     /// Unanswered vouchers in a row.
@@ -243,6 +250,7 @@ impl Rental {
             heard_at: None,
             ahead_millis: 0,
             voucher: None,
+            notice: None,
             acked: Amount::ZERO,
             missed_acks: 0,
             missed_finishes: 0,
@@ -312,6 +320,7 @@ impl Rental {
             Input::Ready(at, signature) => Ok(self.begin(at, signature, now)),
             Input::Signed(voucher) => Ok(self.signed(voucher)),
             Input::Acked(total) => Ok(self.acknowledged(total, now)),
+            Input::Noticed(notice) => Ok(self.noticed(notice)),
             Input::AckMissed => Ok(self.ack_missed(now)),
             Input::Finish => self.finish(now),
             Input::Released(release) => Ok(self.released(release, now)),
@@ -422,6 +431,15 @@ impl Rental {
         self.missed_acks = 0;
         self.heard_at = self.heard_at.max(Some(now));
         self.acked = self.acked.max(total.min(self.signed_total()));
+        vec![]
+    }
+
+    /// Nothing is to be done about it here: what is served until then is paid as ever, and the program's outputs are fetched in time.
+    fn noticed(&mut self, notice: SignedNotice) -> Vec<Effect> {
+        let promised = self.terms.notice_seconds > 0 && notice.id == self.id;
+        if promised && matches!(self.phase, Phase::Waiting | Phase::Serving | Phase::Finishing) {
+            self.notice.get_or_insert(notice);
+        }
         vec![]
     }
 

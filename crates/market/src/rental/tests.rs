@@ -14,6 +14,7 @@ use crate::{
 use alloy_primitives::{Address, B256, Bytes, Signature, U256};
 
 mod disputes;
+mod preemption;
 
 const READY_SECONDS: u32 = 30;
 const START: u64 = 1_000_000;

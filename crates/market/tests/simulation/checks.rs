@@ -38,6 +38,8 @@ pub(crate) struct Tally {
     pub(crate) claims: u64,
     /// Openings by the provider, in the renter's name.
     pub(crate) mandated: u64,
+    /// Rentals that were told to give way.
+    pub(crate) preempted: u64,
 }
 
 impl Tally {
@@ -52,6 +54,7 @@ impl Tally {
             undone: self.undone + other.undone,
             claims: self.claims + other.claims,
             mandated: self.mandated + other.mandated,
+            preempted: self.preempted + other.preempted,
         }
     }
 }

@@ -8,6 +8,7 @@ use market::{
     id::{DeviceId, RentalId},
     money::{Amount, Rate, Token},
     offer::Hardware,
+    preemption::{PreemptReason, SignedNotice},
     quote::{MIN_WINDOW, Quote, SignedQuote},
     rental::provider::Rental,
     signed::{Escrow, Ready, SignedRelease, SignedVoucher},
@@ -57,6 +58,11 @@ impl Key {
         SignedRelease { id, cumulative, signature }
     }
 
+    pub(crate) fn notice(&self, id: RentalId, at: UnixMillis) -> SignedNotice {
+        let reason = PreemptReason::OnDemand;
+        SignedNotice { id, at, reason, signature: self.sign(&digest(&SignedNotice::statement(id, at, reason))) }
+    }
+
     pub(crate) fn ready(&self, id: RentalId, at: UnixMillis) -> Signature {
         self.sign(&digest(&Ready { id: id.0, at: at.0 }))
     }
@@ -101,7 +107,7 @@ pub(crate) fn promise(plan: &Plan, number: u8, expiry: u64, block: u64) -> Renta
         increment_millis: plan.increment_millis,
         ready_seconds: plan.ready_seconds,
         frozen_seconds: plan.frozen_seconds,
-        notice_seconds: 0,
+        notice_seconds: plan.notice_seconds,
         workload: Workload::default(),
         continues: None,
         salt: [number; 16],

@@ -85,7 +85,7 @@ fn no_schedule_breaks_a_promise() {
     assert!(tally.opened > count && tally.paid > count / 3 && tally.crashes > count / 2, "{tally:?}");
     assert!(tally.finalized > count / 50 && tally.reorganisations > count, "{tally:?}");
     assert!(tally.deep_reorganisations > count / 10 && tally.undone > count / 50, "{tally:?}");
-    assert!(tally.claims > count / 10 && tally.mandated > count / 10, "{tally:?}");
+    assert!(tally.claims > count / 10 && tally.mandated > count / 10 && tally.preempted > count / 10, "{tally:?}");
 }
 
 #[test]

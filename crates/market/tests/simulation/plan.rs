@@ -134,6 +134,8 @@ pub(crate) struct Plan {
     pub(crate) deep: bool,
     /// Unclaimed earnings that the provider finds worth a claim, in seconds of service.
     pub(crate) worth_claiming: Option<u64>,
+    /// The notice that interruptible rentals get; 0 where there are none.
+    pub(crate) notice_seconds: u32,
     /// Whether the renter has no coin for gas, and lets the provider open.
     pub(crate) mandated: bool,
     /// From here on messages arrive, nobody crashes, and the chain does not go back.
@@ -201,6 +203,7 @@ impl Plan {
             deep: rough && r.percent(20),
             worth_claiming: r.percent(30).then(|| r.range(1, 20)),
             mandated: r.percent(25),
+            notice_seconds: r.pick(&[0, 0, 1, 5]),
         }
     }
 

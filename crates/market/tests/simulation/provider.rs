@@ -207,7 +207,10 @@ impl Provider {
                 Effect::Freeze if s.plan.has(Bug::FreezeTooLate) => s.later(2_000, Event::LateFreeze(self.epoch, id)),
                 Effect::Freeze => self.freeze(id, true),
                 Effect::Thaw => self.freeze(id, false),
+                // nobody but its program hears of it here
+                Effect::Notify => {}
                 Effect::Destroy => {
+                    self.check_notice(s, id);
                     self.sandboxes.remove(&id);
                 }
                 Effect::Claim => self.claim(s, id)?,
@@ -226,6 +229,16 @@ impl Provider {
             self.fuse.point()?;
         }
         Ok(())
+    }
+
+    /// Whoever gives way is served until the moment that it was told, and not longer than a provider needs to look at its clock.
+    fn check_notice(&self, s: &mut Shared, id: RentalId) {
+        let Some(rental) = self.live.get(&id).map(|live| &live.rental) else { return };
+        let (Some(notice), Some(stopped)) = (rental.notice, rental.stopped_at) else { return };
+        if s.plan.is_smooth() && stopped.since(notice.at) > s.plan.provider_tick + 1_000 {
+            let late = stopped.since(notice.at);
+            s.fail(format!("{}: ended {late} ms after its notice", id.short()));
+        }
     }
 
     pub(crate) fn freeze(&mut self, id: RentalId, frozen: bool) {
@@ -389,6 +402,19 @@ impl Provider {
         let ids: Vec<_> = self.live.keys().copied().collect();
         for id in ids {
             self.happened(s, id, Input::Evict)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody else has paid for the slots: what serves gives way, and is told when.
+    pub(crate) fn preempt(&mut self, s: &mut Shared) -> Result<(), Crashed> {
+        let serving = |live: &&Live| matches!(live.rental.phase, Phase::Serving | Phase::Frozen);
+        let rentals: Vec<_> = self.live.values().filter(serving).map(|live| live.rental.clone()).collect();
+        for rental in rentals {
+            let notice = u64::from(rental.terms.notice_seconds) * 1_000;
+            let at = Self::now(s).plus(notice);
+            self.happened(s, rental.id, Input::Preempt(KEYS.provider.notice(rental.id, at)))?;
+            s.facts.tally.preempted += u64::from(rental.notice.is_none());
         }
         Ok(())
     }

@@ -45,6 +45,7 @@ pub(crate) enum Event {
     ProgramEnds(RentalId),
     SandboxMade(u32, RentalId),
     LateFreeze(u32, RentalId),
+    Preempt,
     Evict,
 }
 
@@ -192,6 +193,10 @@ impl World {
             let at = s.random.range(5_000, 120_000);
             s.later(at, Event::Evict);
         }
+        for _ in 0..if s.plan.notice_seconds > 0 { 3 } else { 0 } {
+            let at = s.random.range(5_000, 60_000);
+            s.later(at, Event::Preempt);
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -218,6 +223,7 @@ impl World {
             Event::SandboxMade(epoch, id) if provider.epoch == epoch => (Side::Provider, provider.sandbox_made(s, id)),
             Event::LateFreeze(epoch, id) if provider.epoch == epoch => return provider.freeze(id, true),
             Event::Evict if provider.up => (Side::Provider, provider.evict(s)),
+            Event::Preempt if provider.up => (Side::Provider, provider.preempt(s)),
             Event::Tick(Side::Renter, epoch) if renter.epoch == epoch => (Side::Renter, renter.tick(s)),
             Event::Poll(Side::Renter, epoch) if renter.epoch == epoch => (Side::Renter, renter.poll(s)),
             Event::Opens(epoch, id) if renter.epoch == epoch => {

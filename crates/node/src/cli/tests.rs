@@ -49,6 +49,17 @@ fn every_command_is_read_with_its_options() {
     assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
     assert!(matches!(parse("show abcd").unwrap().command, Some(Command::Show(Show { id })) if id == "abcd"));
     assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
+    let Some(Command::Extend(extend)) = parse("extend 0xabcd --for 15m").unwrap().command else { panic!("not extend") };
+    assert_eq!((extend.id.as_str(), extend.seconds), ("0xabcd", 900));
+    let moment = parse("drain --until 2000-02-29T00:00Z").unwrap().command;
+    assert!(matches!(moment, Some(Command::Drain(Drain { until: Some(UnixMillis(951_782_400_000)) }))));
+    assert!(matches!(parse("drain --until 2h").unwrap().command, Some(Command::Drain(Drain { until: Some(_) }))));
+    assert!(parse("drain --until soon").unwrap_err().to_string().contains("2026-12-24T18:00Z, or like 2h"));
+    let Some(Command::Run(bid)) = parse("run --interruptible --bid 0.2 --slots 4 -- x").unwrap().command else {
+        panic!("not run")
+    };
+    assert_eq!((bid.interruptible, bid.bid.as_deref(), bid.slots), (true, Some("0.2"), 4));
+    assert!(parse("run --bid 0.2 -- x").is_err() && parse("run --slots 33 -- x").is_err());
     let Some(Command::Dispute(dispute)) = parse("dispute 0xabcd").unwrap().command else { panic!("not dispute") };
     assert_eq!((dispute.id.as_deref(), dispute.reason), (Some("0xabcd"), StopReason::Other));
     let Some(Command::Dispute(dispute)) =

@@ -92,6 +92,9 @@ fn request(args: cli::Run) -> Result<RunRequest, ApiError> {
         working_directory: text(here)?,
         argv: args.argv,
         env: args.env.into_iter().collect::<BTreeMap<_, _>>(),
+        slots: args.slots,
+        interruptible: args.interruptible,
+        bid: args.bid.unwrap_or_default(),
     })
 }
 
@@ -207,8 +210,9 @@ mod tests {
         evidence::Evidence,
         server::Server,
         types::{
-            Approval, Dispute, DisputeRequest, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt, RentalRow,
-            RentalStory, Revocation, Revoked, Role, RunStarted, WalletView,
+            Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, NodeInfo, OfferExplanation, OfferQuery,
+            OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked, Role, RunStarted, ServiceState,
+            WalletView,
         },
     };
     use clap::Parser;
@@ -301,6 +305,18 @@ mod tests {
             unasked()
         }
         fn revoke(&self, _: Revocation) -> BoxFuture<'_, Result<Revoked, ApiError>> {
+            unasked()
+        }
+        fn drain(&self, _: DrainRequest) -> BoxFuture<'_, Result<ServiceState, ApiError>> {
+            unasked()
+        }
+        fn extend(&self, _: String, _: ExtendRequest) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
+            unasked()
+        }
+        fn undrain(&self) -> BoxFuture<'_, Result<ServiceState, ApiError>> {
+            unasked()
+        }
+        fn reload(&self) -> BoxFuture<'_, Result<Reloaded, ApiError>> {
             unasked()
         }
     }

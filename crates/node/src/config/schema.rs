@@ -34,6 +34,7 @@ enum Kind {
     Integer,
     Flag,
     Texts,
+    Integers,
 }
 
 impl Kind {
@@ -43,6 +44,7 @@ impl Kind {
             Self::Integer => "an integer",
             Self::Flag => "true or false",
             Self::Texts => "a list of texts",
+            Self::Integers => "a list of integers",
         }
     }
 
@@ -52,6 +54,7 @@ impl Kind {
                 true
             }
             (Self::Texts, Value::Array(items)) => items.iter().all(Value::is_str),
+            (Self::Integers, Value::Array(items)) => items.iter().all(Value::is_integer),
             _ => false,
         }
     }
@@ -62,12 +65,17 @@ impl Kind {
             Self::Text => Some(text.into()),
             Self::Integer => text.trim().parse().ok().map(Value::Integer),
             Self::Flag => text.trim().parse().ok().map(Value::Boolean),
-            Self::Texts => {
-                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-                Some(Value::Array(items.map(Value::from).collect()))
+            Self::Texts => Some(Value::Array(items(text).map(Value::from).collect())),
+            Self::Integers => {
+                let numbers = items(text).map(|item| item.parse().ok().map(Value::Integer));
+                numbers.collect::<Option<_>>().map(Value::Array)
             }
         }
     }
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 const fn key(name: &'static str, kind: Kind, value: &'static str, about: &'static str) -> Key {
@@ -248,6 +256,12 @@ pub(crate) const SECTIONS: &[Section] = &[
             key("cpu_millis", Kind::Integer, "1000", "Processor share of each, in thousandths of a core."),
             key("memory_mib", Kind::Integer, "1024", "Memory of each in MiB."),
             key("disk_mib", Kind::Integer, "10240", "Disk of each in MiB."),
+            key(
+                "splits",
+                Kind::Integers,
+                "[1]",
+                "How many may be rented together, as one: [1, 2] for single ones and pairs, [4, 8] for fours and eights only. Left out: one at a time.",
+            ),
         ],
     },
     Section {
@@ -264,7 +278,83 @@ pub(crate) const SECTIONS: &[Section] = &[
                 r#""0.05""#,
                 "The least deposit worth opening for: it should cover the gas of closing.",
             ),
+            key(
+                "floor",
+                Kind::Text,
+                r#""0.20""#,
+                "No hour and no discount below takes a slot-hour below this. Left out: none is too low.",
+            ),
+            key(
+                "bids_from",
+                Kind::Text,
+                r#""0.12""#,
+                "The least that is bid for a slot-hour of an interruptible rental, which gives way to a bid a tenth higher and to rentals on demand. Left out: none are taken.",
+            ),
             key("slots", Kind::Texts, r#"["cpu"]"#, "For these slots. Left out: for all."),
+            key(
+                "classes",
+                Kind::Texts,
+                r#"["cpu"]"#,
+                "For these classes of machine, such as [\"h200\"]. Left out: for all.",
+            ),
+        ],
+    },
+    Section {
+        path: "provider.hours",
+        repeated: true,
+        about: "Hours of the day with a price of their own; of several that hold at once the first counts.",
+        keys: &[
+            key("from", Kind::Text, r#""22:00""#, "When they begin, in UTC."),
+            key("to", Kind::Text, r#""06:00""#, "When they are over; the next day, if that is earlier."),
+            key("percent", Kind::Integer, "70", "What is asked then, in per cent of the price: 1 to 1000."),
+            key("slots", Kind::Texts, r#"["cpu"]"#, "For these slots. Left out: for all."),
+        ],
+    },
+    Section {
+        path: "provider.discount",
+        repeated: true,
+        about: "What some pay less. All that is said must hold; of several discounts the greatest counts, not their sum.",
+        keys: &[
+            key("percent", Kind::Integer, "10", "Off the price: 1 to 99."),
+            key("at_least", Kind::Text, r#""24h""#, "For rentals of this length or more."),
+            key(
+                "wallets",
+                Kind::Texts,
+                r#"["0x000000000000000000000000000000000000f001"]"#,
+                "For these renters, by their wallets.",
+            ),
+            key(
+                "chain",
+                Kind::Text,
+                r#""base""#,
+                "For those whose wallet holds the token below on this chain: its name above.",
+            ),
+            key(
+                "token",
+                Kind::Text,
+                r#""0x000000000000000000000000000000000000a127""#,
+                "A token's or an NFT's contract: a balance there is enough. Advertised with the offer.",
+            ),
+            key("slots", Kind::Texts, r#"["cpu"]"#, "For these slots. Left out: for all."),
+        ],
+    },
+    Section {
+        path: "provider.renters",
+        repeated: false,
+        about: "Whom to serve, by their wallets.",
+        keys: &[
+            key("allow", Kind::Texts, "[]", "Nobody but these. Empty: anybody."),
+            key("deny", Kind::Texts, "[]", "Never these."),
+        ],
+    },
+    Section {
+        path: "provider.maintenance",
+        repeated: true,
+        about: "A time in which nothing is rented out: rentals are promised up to its beginning only.",
+        keys: &[
+            key("start", Kind::Text, r#""2026-12-24T18:00Z""#, "When it begins, in UTC."),
+            key("lasts", Kind::Text, r#""2h""#, "How long it lasts."),
+            key("weekly", Kind::Flag, "false", "Whether it comes back every week."),
         ],
     },
     Section {

@@ -65,6 +65,12 @@ impl Supervisor {
             Command::Evidence { id, reply } => {
                 let _ = reply.send(self.evidence(id).await);
             }
+            Command::Drain { drain, reply } => {
+                let _ = reply.send(self.order_drain(drain).await);
+            }
+            Command::Reload { config, reply } => {
+                let _ = reply.send(self.reload(&config).await);
+            }
             Command::Evict { prefix, reply } => {
                 let _ = reply.send(self.evict(&prefix).await);
             }

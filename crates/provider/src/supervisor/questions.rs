@@ -1,10 +1,14 @@
 //! What renters ask: a quote, how it stands, a voucher taken, the end. Each answer that promises something is on disk before it leaves.
 
-use super::{Asking, Done, Live, MAX_ASKING, StepFailure, Supervisor, Weighed};
-use crate::{closing, desk, inventory::Occupant, keeper::Keeper};
+use super::{Asking, Done, Live, MAX_ASKING, StepFailure, Supervisor, Weighed, service};
+use crate::{
+    closing,
+    inventory::{Occupant, Taken},
+    keeper::Keeper,
+};
 use alloy_primitives::{Bytes, keccak256};
 use market::{
-    id::PeerId,
+    id::{PeerId, RentalId},
     quote::{Quote, SignedQuote},
     refusal::{Refusal, RefusalCode},
     rental::{
@@ -73,7 +77,8 @@ impl Supervisor {
             Ok(read) => read,
             Err(error) => return Some((Refusal::new(RefusalCode::BadRequest, error.to_string()), reply)),
         };
-        if let Err(refusal) = desk::weigh(&ask, &self.config, &self.inventory, now) {
+        // what the wallet holds is not known yet: it may be all that earns a discount
+        if let Err(refusal) = self.desk(&self.service(now)).weigh(&ask, now, |_| true) {
             return Some((refusal, reply));
         }
         if self.asking.len() >= MAX_ASKING {
@@ -88,16 +93,16 @@ impl Supervisor {
         }
         self.asked += 1;
         let number = self.asked;
-        let Some(slot) = self.inventory.take(&ask.offer, Occupant::Asking(number)) else {
-            let until = self.inventory.busy_until(&ask.offer, &self.ends());
-            let detail = until.map_or_else(|| "a renter who is about to open".to_owned(), |at| at.to_string());
-            return Some((Refusal::new(RefusalCode::BusyUntil, detail), reply));
+        let (taken, displaces) = match self.take(&ask, peer, number) {
+            Ok(taken) => taken,
+            Err(refusal) => return Some((refusal, reply)),
         };
         let Some(settling) = self.chains.iter().find(|s| s.account.sender().chain().escrow() == ask.escrow) else {
             self.inventory.free(Occupant::Asking(number));
             return Some((Refusal::new(RefusalCode::Settlement, "that escrow is not served here"), reply));
         };
         let (chain, token, wallet) = (settling.account.sender().chain().clone(), ask.token, ask.wallet);
+        let wanted = self.wanted_holdings(&ask.offer);
         self.work.spawn(async move {
             let result = async {
                 let head = chain.head().await?;
@@ -108,12 +113,30 @@ impl Supervisor {
                         chain.accepts_signature(wallet, digest, signature).await?
                     }
                 };
-                Ok(Weighed { signed, balance, block: head.number, block_time: head.timestamp })
+                let holdings = service::held_by(wallet, wanted).await;
+                Ok(Weighed { signed, balance, block: head.number, block_time: head.timestamp, holdings })
             };
             Done::Weighed { number, result: result.await }
         });
-        self.asking.insert(number, Asking { ask, peer, slot: slot.name, device: slot.device, reply });
+        self.asking.insert(number, Asking { ask, peer, taken, displaces, reply });
         None
+    }
+
+    /// Reserves the slots of a question; one that continues a rental has them already, and one that sends another away will.
+    fn take(&mut self, ask: &QuoteAsk, peer: PeerId, number: u64) -> Result<(Taken, Option<RentalId>), Refusal> {
+        if let Some(before) = ask.continues {
+            return self.continued(ask, peer, before).map(|taken| (taken, None));
+        }
+        if let Some(taken) = self.inventory.take(&ask.offer, ask.slots, Occupant::Asking(number)) {
+            return Ok((taken, None));
+        }
+        let promised = |id: RentalId| self.asking.values().any(|asking| asking.displaces == Some(id));
+        if let Some((victim, taken)) = self.victim(ask).filter(|(victim, _)| !promised(*victim)) {
+            return Ok((taken, Some(victim)));
+        }
+        let until = self.inventory.busy_until(&ask.offer, ask.slots, &self.ends());
+        let detail = until.map_or_else(|| "a renter who is about to open".to_owned(), |at| at.to_string());
+        Err(Refusal::new(RefusalCode::BusyUntil, detail))
     }
 
     /// Whether this wallet or peer already holds a quote that is not opened.
@@ -160,22 +183,31 @@ impl Supervisor {
     async fn promise(&mut self, asking: &Asking, weighed: &Weighed) -> Result<(SignedQuote, Vec<u8>), Refusal> {
         let internal = |error: &dyn std::fmt::Display| Refusal::new(RefusalCode::Internal, error.to_string());
         let ask = &asking.ask;
-        let (offer, price) = desk::weigh(ask, &self.config, &self.inventory, UnixMillis::now())?;
+        let (now, holdings) = (UnixMillis::now(), &weighed.holdings);
+        let service = self.service(now);
+        let agreed = self.desk(&service).weigh(ask, now, |holding| holdings.contains(holding))?;
+        let price = agreed.price.clone();
+        if let Some(before) = ask.continues {
+            self.continued(ask, asking.peer, before)?;
+        }
+        if asking.displaces.is_some_and(|victim| !self.still_gives_way(victim)) {
+            return Err(Refusal::new(RefusalCode::BusyUntil, "the slot that was to become free, ask again"));
+        }
         let terms = Terms {
             network: self.network_name.clone(),
             provider_peer: self.network.local_peer_id(),
             renter_peer: asking.peer,
             escrow: ask.escrow,
             token: price.token.clone(),
-            offer: offer.name.clone(),
-            slot: asking.slot.clone(),
-            hardware: offer.hardware.clone(),
+            offer: agreed.offer.name.clone(),
+            slot: asking.taken.name.clone(),
+            hardware: agreed.hardware,
             increment_millis: self.config.increment_millis,
-            ready_seconds: self.config.ready_seconds,
+            ready_seconds: self.config.ready_seconds(),
             frozen_seconds: self.config.frozen_seconds,
-            notice_seconds: 0,
+            notice_seconds: if ask.interruptible { self.config.notice_seconds } else { 0 },
             workload: ask.workload.clone(),
-            continues: None,
+            continues: ask.continues,
             salt: rand::random(),
         };
         let bytes = wire::terms_to_bytes(&terms);
@@ -186,19 +218,22 @@ impl Supervisor {
             renter: ask.wallet,
             renter_key: ask.renter_key,
             token: ask.token,
-            rate: price.rate,
+            rate: agreed.rate,
             min_deposit: price.min_deposit,
             max_seconds: ask.max_seconds,
             window: self.config.window_seconds,
             expiry: u32::try_from(expiry).map_err(|error| internal(&error))?,
             arbiter: self.config.arbiter.unwrap_or_default(),
-            device: asking.device,
+            device: asking.taken.device,
             spec: keccak256(&bytes),
         };
         let signature = self.keys.sign(&quote, &quote.id(&ask.escrow).0).map_err(|error| internal(&error))?;
         let signed = SignedQuote { escrow: ask.escrow, quote, signature };
         let mut rental = Rental::new(signed.clone(), terms, Bytes::from(bytes.clone()), weighed.block);
         rental.worth_claiming = closing::worth_claiming(price.min_deposit);
+        let before = ask.continues.and_then(|before| self.live.get(&before));
+        rental.displaces = asking.displaces;
+        rental.sandbox_of = before.map(|live| live.rental.sandbox_owner());
         let id = rental.id;
         crash_point("provider", "quote", "signed");
         self.write(rental.clone()).await.map_err(|error| internal(&error))?;
@@ -208,9 +243,11 @@ impl Supervisor {
             settling.follower.watch(id, weighed.block, Known::default()).await.map_err(|error| internal(&error))?;
         }
         self.figures.quoted();
-        self.inventory.assign(&asking.slot, Occupant::Rental(id));
+        if ask.continues.is_none() && asking.displaces.is_none() {
+            self.inventory.assign(&asking.taken.name, Occupant::Rental(id));
+        }
         self.live.insert(id, Live::new(rental, None));
-        tracing::info!(rental = %id.short(), peer = %asking.peer, slot = asking.slot, "quoted");
+        tracing::info!(rental = %id.short(), peer = %asking.peer, slot = asking.taken.name, "quoted");
         Ok((signed, bytes))
     }
 
@@ -231,6 +268,7 @@ impl Supervisor {
             ready: rental.ready.as_ref().map(|(at, signature)| wire::ready_to_proto(rental.id, *at, signature)),
             latest,
             fault: rental.fault.as_ref().map(wire::refusal_to_proto),
+            notice: rental.notice.as_ref().map(wire::notice_to_proto),
         }))
     }
 
@@ -247,7 +285,8 @@ impl Supervisor {
         let Some(live) = self.live.get_mut(&id) else {
             return Err(Refusal::new(RefusalCode::NoSuchRental, id.short()));
         };
-        let answer = wire::ack_to_proto(&ack, phase(live.rental.phase));
+        let notice = live.rental.notice.as_ref().map(wire::notice_to_proto);
+        let answer = proto::Ack { notice, ..wire::ack_to_proto(&ack, phase(live.rental.phase)) };
         // what a dispute may need: on disk with the next step, which is a voucher away
         live.rental.last_ack = Some(ack);
         Ok(proto::rental_response::Response::Ack(answer))
@@ -262,7 +301,9 @@ impl Supervisor {
         let voucher = message.voucher.as_ref().map(read_voucher).transpose()?;
         self.input(id, Input::Finish(voucher), UnixMillis::now()).await.map_err(step_refusal)?;
         let live = self.rental_of(peer, &message.id)?;
-        Ok(proto::rental_response::Response::Final(wire::final_to_proto(&self.release(&live.rental)?)))
+        let notice = live.rental.notice.as_ref().map(wire::notice_to_proto);
+        let answer = proto::Final { notice, ..wire::final_to_proto(&self.release(&live.rental)?) };
+        Ok(proto::rental_response::Response::Final(answer))
     }
 
     pub(super) fn release(&self, rental: &Rental) -> Result<SignedRelease, Refusal> {

@@ -79,7 +79,6 @@ impl Task {
     }
 
     pub(super) async fn status(&mut self, status: proto::Status) {
-        let rental = self.rental();
         if let Some(fault) = status.fault {
             let fault = wire::refusal_from_proto(fault);
             self.error = Some(ApiError::new(
@@ -89,10 +88,22 @@ impl Task {
             ));
             return self.input(Input::Finish).await;
         }
+        self.note(status.notice).await;
+        let rental = self.rental();
         let Some(ready) = status.ready else { return };
         match wire::ready_from_proto(&ready, rental.id, rental.quote.quote.provider_key, &rental.quote.escrow) {
             Ok((at, signature)) => self.input(Input::Ready(at, signature)).await,
             Err(error) => tracing::warn!(rental = %rental.id.short(), %error, "the provider's Ready is not good"),
+        }
+    }
+
+    /// Takes notice of the provider's word that the rental gives way.
+    async fn note(&mut self, notice: Option<proto::PreemptNotice>) {
+        let rental = self.rental();
+        let Some(notice) = notice.filter(|_| rental.notice.is_none()) else { return };
+        match wire::notice_from_proto(&notice, rental.quote.quote.provider_key, &rental.quote.escrow) {
+            Ok(notice) => self.input(Input::Noticed(notice)).await,
+            Err(error) => tracing::warn!(rental = %rental.id.short(), %error, "the provider's notice is not good"),
         }
     }
 
@@ -137,7 +148,9 @@ impl Task {
         let rental = self.rental();
         match answer {
             Ok(ack) => match wire::ack_from_proto(&ack, rental.quote.quote.provider_key, &rental.quote.escrow) {
-                Ok(ack) if ack.statement.id == rental.id => {
+                Ok(read) if read.statement.id == rental.id => {
+                    self.note(ack.notice).await;
+                    let ack = read;
                     let total = ack.statement.cumulative;
                     self.record.frozen_millis = self.record.frozen_millis.max(ack.statement.frozen_millis);
                     self.record.remember_ack(ack);
@@ -183,6 +196,9 @@ impl Task {
     }
 
     pub(super) async fn finished(&mut self, answer: Result<proto::Final, NoPromise>) {
+        if let Ok(message) = &answer {
+            self.note(message.notice.clone()).await;
+        }
         let rental = self.rental();
         let read = match answer {
             Ok(message) => wire::final_from_proto(&message, rental.quote.quote.provider_key, &rental.quote.escrow)

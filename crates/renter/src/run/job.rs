@@ -1,6 +1,6 @@
 //! From an opened rental to its receipt: upload, start, logs, exit, outputs.
 
-use super::Context;
+use super::{Context, extending};
 use crate::{
     driver::{self, Driver, Snapshot},
     journal::Journal,
@@ -17,12 +17,13 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::StreamExt;
 use market::{
     money::Amount,
+    preemption::SignedNotice,
     rental::renter::{Phase, Rental},
     time::UnixMillis,
 };
 use std::{
     convert::Infallible,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 use store::crash_point;
@@ -40,24 +41,48 @@ const TAR_OVERHEAD: u64 = 2;
 /// How often a transfer says how far it is: often enough for a moving bar.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
 
-/// Does the job in an opened rental and sees it settled. A job that fails still settles; its error comes last.
+/// How far the job's output was passed on: the record being read, and how much of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    record: u64,
+    bytes: usize,
+}
+
+/// Does the job in an opened rental, and in those that continue it, and sees it settled. A job that fails still settles; its error comes
+/// last.
 pub(super) async fn serve(context: &Context, mut driver: Driver, journal: &Journal) -> Result<(), ApiError> {
-    let known = outcome(&driver.state.borrow().record.job);
-    let outcome = if let Some(outcome) = known {
-        outcome
-    } else {
-        let work = work(context, driver.clone(), journal);
+    let (mut passed, told) = (Passed::default(), AtomicBool::new(false));
+    let outcome = loop {
+        let known = outcome(&driver.state.borrow().record.job);
+        if let Some(outcome) = known {
+            break outcome;
+        }
+        let work = work(context, driver.clone(), journal, (&mut passed, &told));
         let mut watched = driver.clone();
-        // a rental that ends under the job ends the job
+        // a rental that ends under the job ends the job, unless another goes on with it
         let ended = watched
             .until(|snapshot| snapshot.record.rental.stopped_at.is_some() || snapshot.record.rental.phase.is_over());
         tokio::select! {
-            outcome = work => outcome,
-            snapshot = ended => Err(ended_early(&snapshot)),
+            biased;
+            outcome = work => break outcome,
+            next = extending::continued(context, driver.clone()) => {
+                driver.finish().await;
+                let rental = next.state.borrow().record.rental.clone();
+                let (token, rate) = (&rental.terms.token, rental.quote.quote.rate);
+                let price_hour = token.show(rate.hourly());
+                journal.push(RunStep::Continued { id: rental.id, price_hour }).await;
+                driver = next;
+            }
+            snapshot = ended => break Err(ended_early(&snapshot)),
         }
     };
+    // one that was to go on with what is over now
+    let needless = driver.state.borrow().record.job.continued_by.and_then(|id| (context.find)(id));
+    if let Some(needless) = needless {
+        needless.finish().await;
+    }
     driver.finish().await;
-    settle(&mut driver, journal, outcome.err()).await
+    settle(&mut driver, journal, outcome.err(), &told).await
 }
 
 /// How the job went, once its outputs are here: nothing is left to be done for it but to pay.
@@ -75,6 +100,9 @@ pub(super) fn outcome(job: &Job) -> Option<Result<(), ApiError>> {
 
 fn ended_early(snapshot: &Snapshot) -> ApiError {
     let rental = &snapshot.record.rental;
+    if rental.notice.is_some() {
+        return given_way();
+    }
     snapshot.error.clone().unwrap_or_else(|| match rental.phase {
         Phase::Leaving if rental.disputed_at.is_some() => ApiError::new(
             ErrorKind::Failed,
@@ -90,7 +118,12 @@ fn ended_early(snapshot: &Snapshot) -> ApiError {
     })
 }
 
-async fn work(context: &Context, mut driver: Driver, journal: &Journal) -> Result<(), ApiError> {
+async fn work(
+    context: &Context,
+    mut driver: Driver,
+    journal: &Journal,
+    (passed, told): (&mut Passed, &AtomicBool),
+) -> Result<(), ApiError> {
     let snapshot = driver.until(|snapshot| snapshot.record.rental.ready.is_some()).await;
     let Some((at, _)) = snapshot.record.rental.ready else { return Err(ended_early(&snapshot)) };
     journal.push(RunStep::Ready { at }).await;
@@ -116,9 +149,10 @@ async fn work(context: &Context, mut driver: Driver, journal: &Journal) -> Resul
         let costs = report_costs(driver.clone(), journal);
         let reserve = Duration::from_millis(time_left(&record.rental));
         tokio::select! {
-            ended = follow(&guest, journal) => Some(ended?),
+            ended = follow(&guest, journal, passed) => Some(ended?),
             () = costs => None,
             () = tokio::time::sleep(reserve) => None,
+            () = preempted(driver.clone(), journal, told) => None,
         }
     };
     if let Some(ended) = &in_time {
@@ -133,7 +167,33 @@ async fn work(context: &Context, mut driver: Driver, journal: &Journal) -> Resul
     driver.remember(move |job| job.fetched = Some(hash)).await;
     crash_point("renter", "outputs", "remembered");
     let job = driver.state.borrow().record.job.clone();
+    if job.ended.is_none() && driver.state.borrow().record.rental.notice.is_some() {
+        return Err(given_way());
+    }
     outcome(&job).unwrap_or_else(|| Err(ApiError::new(ErrorKind::Failed, "the outputs could not be remembered", "")))
+}
+
+/// Waits until the outputs must be fetched because the rental gives way: the program has half of the notice to end by itself.
+async fn preempted(mut driver: Driver, journal: &Journal, told: &AtomicBool) {
+    let seen = driver.until(|seen| seen.record.rental.notice.is_some()).await;
+    let Some(notice) = seen.record.rental.notice else { return std::future::pending().await };
+    tell_notice(&notice, journal, told).await;
+    tokio::time::sleep(Duration::from_millis(notice.at.since(UnixMillis::now()) / 2)).await;
+}
+
+/// Says once that the rental gives way.
+async fn tell_notice(notice: &SignedNotice, journal: &Journal, told: &AtomicBool) {
+    if !told.swap(true, Ordering::Relaxed) {
+        journal.push(RunStep::Preempted { at: notice.at, reason: notice.reason.to_string() }).await;
+    }
+}
+
+fn given_way() -> ApiError {
+    ApiError::new(
+        ErrorKind::Failed,
+        "the rental gave way to another before the program ended",
+        "its outputs so far were fetched; run it again, bid more, or rent on demand",
+    )
 }
 
 /// Milliseconds until outputs must be fetched.
@@ -160,28 +220,26 @@ async fn upload(guest: &Guest, input: &std::path::Path, journal: &Journal) -> Re
 }
 
 /// Follows the job's output to its end, across connections that break.
-async fn follow(guest: &Guest, journal: &Journal) -> Result<Ended, ApiError> {
-    // how far we are: the record being read, and how much of it was passed on
-    let (mut record, mut passed) = (0u64, 0usize);
+async fn follow(guest: &Guest, journal: &Journal, passed: &mut Passed) -> Result<Ended, ApiError> {
     let mut failures = 0;
     loop {
-        let broken = match guest.logs(record).await {
+        let broken = match guest.logs(passed.record).await {
             Err(error) => error,
             Ok(mut events) => {
-                let mut skip = passed;
+                let mut skip = passed.bytes;
                 loop {
                     match events.next().await {
                         Some(Ok(JobEvent::Output { seq, stderr, data })) => {
                             failures = 0;
-                            if seq != record {
-                                (record, passed, skip) = (seq, 0, 0);
+                            if seq != passed.record {
+                                (*passed, skip) = (Passed { record: seq, bytes: 0 }, 0);
                             }
                             let fresh = data.get(skip.min(data.len())..).unwrap_or_default();
                             skip = skip.saturating_sub(data.len());
                             if !fresh.is_empty() {
-                                let (offset, data) = (passed as u64, BASE64_STANDARD.encode(fresh));
+                                let (offset, data) = (passed.bytes as u64, BASE64_STANDARD.encode(fresh));
                                 journal.push(RunStep::Log { stderr, seq, offset, data }).await;
-                                passed += fresh.len();
+                                passed.bytes += fresh.len();
                                 crash_point("renter", "output", "passed");
                             }
                         }
@@ -232,11 +290,20 @@ async fn fetch(guest: &Guest, record: &Record, journal: &Journal) -> Result<Stri
 }
 
 /// Waits for the chain to pay both sides.
-async fn settle(driver: &mut Driver, journal: &Journal, error: Option<ApiError>) -> Result<(), ApiError> {
+async fn settle(
+    driver: &mut Driver,
+    journal: &Journal,
+    error: Option<ApiError>,
+    told: &AtomicBool,
+) -> Result<(), ApiError> {
     // the total is final when the provider has released it, or cannot be asked any more
     let agreed = |phase: Phase| matches!(phase, Phase::Settling | Phase::Leaving) || phase.is_over();
     let snapshot = driver.until(|snapshot| agreed(snapshot.record.rental.phase)).await;
     let rental = &snapshot.record.rental;
+    // the program may have ended before the notice was heard
+    if let Some(notice) = &rental.notice {
+        tell_notice(notice, journal, told).await;
+    }
     journal.push(RunStep::Settling { total: rental.terms.token.show(rental.signed_total()) }).await;
     let snapshot = driver.until(|snapshot| snapshot.receipt.is_some()).await;
     match snapshot.receipt {

@@ -2,9 +2,10 @@
 
 use super::{Context, Plan};
 use crate::{
+    Limits, discount,
     driver::{self, Driver, Snapshot},
     journal::Journal,
-    negotiate::{self, NoPromise, Promise, chain_error},
+    negotiate::{self, NoPromise, Promise, Wanted, chain_error},
     records::{Job, Record},
 };
 use alloy_primitives::{Address, U256};
@@ -13,8 +14,10 @@ use api::{
     types::{ApiError, ErrorKind, RunStep, SignedField},
 };
 use market::{
+    id::RentalId,
     mandate::{self, Mandate},
-    money::{Amount, Token, parse_units},
+    money::{Amount, Rate, Token, parse_units},
+    offer::{Offer, Price},
     quote::SignedQuote,
     rental::renter::{Input, Rental},
     signed::{Escrow, SignedVoucher},
@@ -40,13 +43,29 @@ pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> R
     for chosen in found.matches {
         let account = context.account(&chosen.price.escrow);
         let Some((account, follower)) = account else { continue };
-        let (seconds, deposit) = afford(context, plan, &chosen)?;
+        let discount = discount::of(&context.parts.accounts, account.payer().address(), &chosen.offer).await;
+        let Some(chosen) = together(chosen, plan.slots(), discount) else { continue };
+        let Some(chosen) = at_bid(chosen, plan)? else { continue };
+        let budget = Budget { seconds: plan.request.seconds, slots: plan.slots(), most: &plan.request.max_spend };
+        let (seconds, deposit) = afford(&context.config.limits, budget, &chosen)?;
+        let wanted = Wanted {
+            seconds,
+            deposit,
+            slots: plan.slots(),
+            interruptible: plan.request.interruptible,
+            continues: None,
+        };
         journal.push(RunStep::Matched { offer: Box::new(plan.search.row(&chosen)), candidates }).await;
         // before a provider is made to hold anything
         let path = account.path(chosen.price.token.address, deposit).await.map_err(|error| chain_error(&error))?;
         let accepted = &context.config.limits.arbiters;
-        match negotiate::ask(&context.parts, account, &chosen, seconds, deposit, accepted).await {
-            Ok(promise) => return open(context, plan, account, follower, (promise, path), journal).await,
+        match negotiate::ask(&context.parts, account, &chosen, wanted, accepted).await {
+            Ok(promise) => {
+                let job = |id| job(plan, id);
+                let driver = open(context, (account, follower), (promise, path), job, journal).await?;
+                see_opened(account, &driver, journal).await?;
+                return Ok(driver);
+            }
             // money and chains do not get better with another provider
             Err(error @ NoPromise::Settlement(_)) => return Err(error.into_api(&chosen.ad.peer)),
             Err(error) => {
@@ -57,7 +76,11 @@ pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> R
         }
     }
     Err(last.unwrap_or_else(|| {
-        ApiError::new(ErrorKind::NoMatch, "no offer can be paid by this node", "configure its [[chain]] and token")
+        let message = match plan.request.interruptible {
+            true => "no offer takes this bid",
+            false => "no offer can be paid by this node",
+        };
+        ApiError::new(ErrorKind::NoMatch, message, "bid more, or configure the [[chain]] and token of the offer")
     }))
 }
 
@@ -75,6 +98,11 @@ async fn find(context: &Context, plan: &Plan) -> Result<Page, ApiError> {
         if !matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
             let message = match network.held().offers {
                 0 => "no offers are known yet".to_owned(),
+                known if plan.slots() > 1 => format!(
+                    "none of the {known} offers known here matches `{}` and rents {} slots together",
+                    plan.request.query,
+                    plan.slots()
+                ),
                 known => format!("none of the {known} offers known here matches `{}`", plan.request.query),
             };
             let peers = network.connected_peers().len();
@@ -87,8 +115,39 @@ async fn find(context: &Context, plan: &Plan) -> Result<Page, ApiError> {
     }
 }
 
+/// The offer as so many of its slots together, at the price that this renter pays for them; `None` when that is beyond all numbers.
+pub(super) fn together(chosen: Match, slots: u32, discount: u32) -> Option<Match> {
+    let rate = chosen.price.rate.less(discount).times(slots)?;
+    let hardware = chosen.offer.hardware.times(slots);
+    Some(Match { price: Price { rate, ..chosen.price }, offer: Offer { hardware, ..chosen.offer }, ..chosen })
+}
+
+/// An interruptible rental pays what it bids for all of its slots, the least that is taken unless said; `None` when the bid is below that.
+fn at_bid(chosen: Match, plan: &Plan) -> Result<Option<Match>, ApiError> {
+    let Some(floor) = chosen.price.floor.filter(|_| plan.request.interruptible) else { return Ok(Some(chosen)) };
+    let bid = match plan.request.bid.as_str() {
+        "" => Some(floor),
+        text => Rate::from_hourly(
+            parse_units(text, chosen.price.token.decimals)
+                .map_err(|error| ApiError::new(ErrorKind::Usage, format!("--bid: {error}"), "write it like 0.25"))?,
+        ),
+    };
+    let rate = bid.filter(|bid| *bid >= floor).and_then(|bid| bid.times(plan.slots()));
+    Ok(rate.map(|rate| Match { price: Price { rate, ..chosen.price.clone() }, ..chosen }))
+}
+
+/// What a rental may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget<'a> {
+    /// The time wanted, in seconds.
+    pub(super) seconds: u32,
+    pub(super) slots: u32,
+    /// The most that the caller spends, as decimal text; empty for no limit.
+    pub(super) most: &'a str,
+}
+
 /// For how long this offer can be rented within the limits, and what to lock for it.
-fn afford(context: &Context, plan: &Plan, chosen: &Match) -> Result<(u32, Amount), ApiError> {
+pub(super) fn afford(limits: &Limits, budget: Budget<'_>, chosen: &Match) -> Result<(u32, Amount), ApiError> {
     let (token, rate) = (&chosen.price.token, chosen.price.rate);
     let usage =
         |what: &str, error: market::money::MoneyError| ApiError::new(ErrorKind::Usage, format!("{what}: {error}"), "");
@@ -96,20 +155,20 @@ fn afford(context: &Context, plan: &Plan, chosen: &Match) -> Result<(u32, Amount
         "" => Ok(None),
         text => parse_units(text, token.decimals).map(Some).map_err(|error| usage(what, error)),
     };
-    if let Some(dearest) = limit("max_hourly", &context.config.limits.max_hourly)?
-        && rate.hourly() > dearest
+    if let Some(dearest) = limit("max_hourly", &limits.max_hourly)?
+        && rate.hourly().get() > dearest.get().saturating_mul(u128::from(budget.slots))
     {
         let message = format!(
-            "the cheapest match costs {} an hour, your limit is {}",
+            "the cheapest match costs {} an hour, your limit is {} for each slot",
             token.show(rate.hourly()),
             token.show(dearest)
         );
         return Err(ApiError::new(ErrorKind::NoMatch, message, "raise max_hourly in [renter.limits]"));
     }
-    let asked = limit("--max-spend", &plan.request.max_spend)?;
-    let configured = limit("max_spend_per_rental", &context.config.limits.max_spend_per_rental)?;
+    let asked = limit("--max-spend", budget.most)?;
+    let configured = limit("max_spend_per_rental", &limits.max_spend_per_rental)?;
     let most = [asked, configured].into_iter().flatten().min();
-    let seconds = plan.request.seconds.min(chosen.offer.max_seconds);
+    let seconds = budget.seconds.min(chosen.offer.max_seconds);
     let seconds = most.map_or(seconds, |most| seconds.min(rate.seconds_for(most)));
     let deposit = rate.for_seconds(seconds).max(chosen.price.min_deposit);
     let too_little = seconds < chosen.offer.min_seconds || most.is_some_and(|most| deposit > most);
@@ -126,12 +185,33 @@ fn show_coin(chain: &Chain, amount: U256) -> String {
     chain.token(Address::ZERO).show(Amount::new(amount.saturating_to()).unwrap_or(Amount::MAX))
 }
 
-async fn open(
+/// What the program of a run needs of its rental.
+fn job(plan: &Plan, id: RentalId) -> Job {
+    let request = &plan.request;
+    let out = request.out.as_ref().map_or_else(
+        || PathBuf::from(&request.working_directory).join("gpulease-out").join(id.hex8()),
+        |out| PathBuf::from(&request.working_directory).join(out),
+    );
+    Job {
+        run: plan.run,
+        argv: request.argv.clone(),
+        env: request.env.clone(),
+        input: request.input.as_ref().map(PathBuf::from),
+        out,
+        uploaded: None,
+        ended: None,
+        fetched: None,
+        slots: plan.slots(),
+        continued_by: None,
+    }
+}
+
+/// Takes a promise up: on disk first, then towards the chain. The rental is not open yet when this returns.
+pub(super) async fn open(
     context: &Context,
-    plan: &Plan,
-    account: &EscrowAccount,
-    follower: &Follower,
+    (account, follower): (&EscrowAccount, &Follower),
     (promise, path): (Promise, Path),
+    job: impl FnOnce(RentalId) -> Job,
     journal: &Journal,
 ) -> Result<Driver, ApiError> {
     let Promise { quote, terms, terms_bytes, session, deposit, block } = promise;
@@ -157,30 +237,14 @@ async fn open(
 
     let failed = |error: &dyn std::fmt::Display| ApiError::new(ErrorKind::Failed, error.to_string(), "");
     rental.step(Input::Open, UnixMillis::now()).map_err(|error| failed(&error))?;
-    let request = &plan.request;
-    let out = request.out.as_ref().map_or_else(
-        || PathBuf::from(&request.working_directory).join("gpulease-out").join(id.hex8()),
-        |out| PathBuf::from(&request.working_directory).join(out),
-    );
-    let job = Job {
-        run: plan.run,
-        argv: request.argv.clone(),
-        env: request.env.clone(),
-        input: request.input.as_ref().map(PathBuf::from),
-        out,
-        uploaded: None,
-        ended: None,
-        fetched: None,
-    };
-    let record = Record { rental, session_key: session.key(), job, frozen_millis: 0, last_ack: None, taken_up: 0 };
+    let record =
+        Record { rental, session_key: session.key(), job: job(id), frozen_millis: 0, last_ack: None, taken_up: 0 };
     crash_point("renter", "quote", "accepted");
     driver::write(&context.parts.store, record.clone()).await.map_err(|error| failed(&error))?;
     crash_point("renter", "quote", "written");
     let driver = driver::start(context.tools(account, follower), record).map_err(|error| chain_error(&error))?;
     (context.register)(driver.clone());
     follower.watch(id, block, Known::default()).await.map_err(|error| chain_error(&error))?;
-
-    see_opened(account, &driver, journal).await?;
     Ok(driver)
 }
 
