@@ -4,6 +4,7 @@
 mod adoption;
 mod approvals;
 mod batches;
+mod deals;
 mod devnet_itself;
 mod disputes;
 mod gasless;
