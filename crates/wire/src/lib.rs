@@ -9,6 +9,7 @@ mod convert;
 mod mandate;
 mod offers;
 mod rental;
+mod sync;
 
 pub use carry::{CarryAsk, carry_from_proto, carry_to_proto};
 pub use mandate::{mandate_from_proto, mandate_to_proto};
@@ -18,6 +19,11 @@ pub use rental::{
     grant_to_proto, id_from_proto, notice_from_proto, notice_to_proto, peer_from_proto, quote_from_proto,
     quote_to_proto, ready_from_proto, ready_to_proto, refusal_from_proto, refusal_to_proto, shown, terms_from_bytes,
     terms_to_bytes, voucher_from_proto, voucher_to_proto,
+};
+
+pub use sync::{
+    MAX_SYNC_IDS, SYNC_ID_BYTES, SyncAnswer, SyncAsk, sync_ads, sync_answer_from_proto, sync_answer_to_proto,
+    sync_from_proto, sync_size, sync_to_proto,
 };
 
 /// The generated messages.

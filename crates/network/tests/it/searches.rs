@@ -4,8 +4,8 @@ use crate::support::{TCP, address, beside, config, listening, start, until_conne
 use market::refusal::RefusalCode;
 use network::{AskError, Config, Handle, Interest, Network, PeerId};
 use wire::proto::{
-    SearchPage, SearchRequest, SearchResponse, SyncFrame, SyncKind, SyncRequest, SyncResponse,
-    search_response::Response, sync_response,
+    SearchPage, SearchRequest, SearchResponse, SyncFrame, SyncNext, SyncRequest, SyncResponse,
+    search_response::Response, sync_request, sync_response,
 };
 
 async fn indexer() -> Network {
@@ -71,10 +71,12 @@ async fn a_frame_of_reconciliation_reaches_the_other_indexer() {
     let mut frames = there.handle().sync_requests().unwrap();
     tokio::spawn(async move {
         let incoming = frames.recv().await.unwrap();
-        let frame = SyncFrame { frame: incoming.request.frame };
+        let Some(sync_request::Request::Next(SyncNext { frame })) = incoming.request.request else { panic!("another") };
+        let frame = SyncFrame { frame };
         incoming.reply.send(SyncResponse { response: Some(sync_response::Response::Frame(frame)) });
     });
-    let frame = SyncRequest { kind: SyncKind::Reconcile.into(), bucket: 3, frame: vec![5; 1_000] };
+    let frame = sync_request::Request::Next(SyncNext { frame: vec![5; 1_000] });
+    let frame = SyncRequest { request: Some(frame) };
     let answer = within("an answer", handle.ask_sync(there.handle().local_peer_id(), frame)).await.unwrap();
     let echoed = sync_response::Response::Frame(SyncFrame { frame: vec![5; 1_000] });
     assert_eq!(answer.response, Some(echoed));
