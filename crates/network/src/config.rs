@@ -2,7 +2,7 @@
 
 use crate::error::StartError;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use market::{class::GpuClass, offer::DEFAULT_AD_LIFETIME};
+use market::{class::GpuClass, offer::DEFAULT_AD_LIFETIME, time::UnixMillis};
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// How a node joins the network.
@@ -26,6 +26,8 @@ pub struct Config {
     pub ad_lifetime: u64,
     /// Where advertisements are kept beyond the life of the process.
     pub store: Option<Arc<dyn AdStore>>,
+    /// Who is told of every change of the book.
+    pub observer: Option<Arc<dyn BookObserver>>,
 }
 
 impl Config {
@@ -41,6 +43,7 @@ impl Config {
             indexes: false,
             ad_lifetime: DEFAULT_AD_LIFETIME,
             store: None,
+            observer: None,
         }
     }
 
@@ -102,4 +105,13 @@ pub trait AdStore: Send + Sync {
     fn put(&self, peer: &PeerId, seq: u64, raw: &[u8]);
     /// The peer's advertisement is over.
     fn remove(&self, peer: &PeerId);
+}
+
+/// Follows the book: what it holds when the network starts, and then every change, in order and without exception. Called by the network's task
+/// itself, so it must not wait for anything.
+pub trait BookObserver: Send + Sync {
+    /// The book holds this now of a peer, in place of what it held before.
+    fn put(&self, peer: &PeerId, seq: u64, expires: UnixMillis);
+    /// The book holds nothing of the peer any more.
+    fn removed(&self, peer: &PeerId);
 }

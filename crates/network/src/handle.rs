@@ -256,6 +256,12 @@ impl Handle {
         ad::read(&raw).ok().map(Arc::new)
     }
 
+    /// What the book holds of one peer, as it was signed: a withdrawal too.
+    pub fn signed_ad(&self, peer: &PeerId) -> Option<Arc<[u8]>> {
+        let book = self.0.book.read().unwrap_or_else(PoisonError::into_inner);
+        book.get(peer).map(|entry| Arc::clone(&entry.raw))
+    }
+
     /// A number that grows with each change of [`Handle::offers`].
     pub fn watch_offers(&self) -> watch::Receiver<u64> {
         self.0.changes.clone()

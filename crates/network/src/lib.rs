@@ -39,7 +39,7 @@ mod session;
 mod store;
 mod verify;
 
-pub use config::{AdStore, Config, Interest};
+pub use config::{AdStore, BookObserver, Config, Interest};
 pub use counters::{Counter, Counters};
 pub use error::{AskError, DialError, OpenError, PublishError, StartError, Stopped};
 pub use frame::{FrameError, read_message, write_message};

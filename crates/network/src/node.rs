@@ -102,7 +102,7 @@ impl Node {
         let discovery = Discovery::new(local, listed, Arc::clone(&parts.counters));
         Self {
             key: config.keypair.clone(),
-            market: market::Market::new(parts.book, discovery, parts.changes, parts.store),
+            market: market::Market::new(parts.book, discovery, parts.changes, parts.store, config.observer.clone()),
             own_ad: own_ad::OwnAd::new(config.ad_lifetime),
             peers: peers::Peers::new(&config.bootstrap),
             rentals: Questions::new(parts.rentals),

@@ -21,6 +21,8 @@ use wire::{MAX_MESSAGE_BYTES, MAX_SEARCH_REQUEST_BYTES, MAX_SEARCH_RESPONSE_BYTE
 
 /// The protocol by which indexers are asked for offers: whoever speaks it is one.
 pub(crate) const SEARCH: StreamProtocol = StreamProtocol::new("/gpulease/search/1");
+/// The protocol between indexers that compare their books.
+pub(crate) const SYNC: StreamProtocol = StreamProtocol::new("/gpulease/sync/1");
 /// Requests in both directions at once on one connection.
 const MAX_CONCURRENT_REQUESTS: usize = 128;
 
@@ -226,7 +228,7 @@ impl Protocol for Sync {
     type Request = proto::SyncRequest;
     type Response = proto::SyncResponse;
 
-    const NAME: StreamProtocol = StreamProtocol::new("/gpulease/sync/1");
+    const NAME: StreamProtocol = SYNC;
     const BOUNDS: Bounds = Bounds {
         request_bytes: MAX_SYNC_MESSAGE_BYTES,
         response_bytes: MAX_SYNC_MESSAGE_BYTES,

@@ -5,6 +5,7 @@ use crate::{
     ad::{self, AdFault, AnnouncementFault, CheckedAd},
     behaviour::Offers,
     codec::{Checked, Fault},
+    config::BookObserver,
     discovery::{Discovery, Listing, Reception},
     limit::RateLimiter,
     store::StoreThread,
@@ -49,6 +50,7 @@ pub(super) struct Market {
     discovery: Discovery,
     changes: watch::Sender<u64>,
     store: Option<StoreThread>,
+    observer: Option<Arc<dyn BookObserver>>,
     questions: HashMap<OutboundRequestId, (PeerId, Question)>,
     limiter: RateLimiter,
     expire_at: Instant,
@@ -60,12 +62,19 @@ impl Market {
         discovery: Discovery,
         changes: watch::Sender<u64>,
         store: Option<StoreThread>,
+        observer: Option<Arc<dyn BookObserver>>,
     ) -> Self {
+        if let Some(observer) = &observer {
+            // a book may be full from the start
+            let held = book.read().unwrap_or_else(PoisonError::into_inner);
+            held.live(UnixMillis::now()).for_each(|entry| observer.put(&entry.peer, entry.seq, entry.expires));
+        }
         Self {
             book,
             discovery,
             changes,
             store,
+            observer,
             questions: HashMap::new(),
             limiter: RateLimiter::new(OFFERS_PER_SECOND, OFFERS_BURST),
             expire_at: Instant::now(),
@@ -74,6 +83,11 @@ impl Market {
 
     pub(super) fn has_pulls(&self) -> bool {
         !self.discovery.is_idle()
+    }
+
+    /// Whether somebody follows the book, to reconcile it with those of others.
+    pub(super) fn is_observed(&self) -> bool {
+        self.observer.is_some()
     }
 
     /// The sequence number of what the book holds of a peer.
@@ -94,9 +108,12 @@ impl Market {
     /// Puts a checked advertisement into the book.
     pub(super) fn take(&mut self, checked: CheckedAd) -> Result<(), Stale> {
         let CheckedAd { raw, ad } = checked;
-        let (peer, seq) = (ad.peer, ad.seq);
+        let (peer, seq, expires) = (ad.peer, ad.seq, ad.expires);
         self.book.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&raw), &ad, UnixMillis::now())?;
         self.discovery.have(&peer, seq);
+        if let Some(observer) = &self.observer {
+            observer.put(&peer, seq, expires);
+        }
         if let Some(store) = &self.store {
             store.put(peer, seq, raw);
         }
@@ -383,6 +400,9 @@ impl Node {
         let over = self.market.book.write().unwrap_or_else(PoisonError::into_inner).expire(now);
         if over.is_empty() {
             return;
+        }
+        if let Some(observer) = &self.market.observer {
+            over.iter().for_each(|peer| observer.removed(peer));
         }
         if let Some(store) = &self.market.store {
             over.iter().for_each(|peer| store.remove(*peer));

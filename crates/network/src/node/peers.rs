@@ -6,7 +6,7 @@ use crate::{
     behaviour::{IDENTIFY, OFFERS, ROUTING},
     error::{AskError, DialError, OpenError},
     handle::Question,
-    protocol::SEARCH,
+    protocol::{SEARCH, SYNC},
     session::OpenRequest,
 };
 use libp2p::{
@@ -247,7 +247,9 @@ impl Node {
             }
         }
         self.note_indexer(peer, info.protocols.contains(&SEARCH));
-        if info.protocols.contains(&OFFERS) && self.peers.listed.insert(peer) {
+        // two indexers compare their books, which takes less than reading either to the end
+        let compares = self.market.is_observed() && info.protocols.contains(&SYNC);
+        if info.protocols.contains(&OFFERS) && !compares && self.peers.listed.insert(peer) {
             self.want_list(peer);
         }
     }
