@@ -6,6 +6,7 @@
 //! coin have signed to the chain: [`start`].
 
 mod carrier;
+pub mod sync;
 
 pub use carrier::{Parts, start};
 

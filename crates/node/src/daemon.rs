@@ -116,7 +116,9 @@ impl Daemon {
         let chains = if paid { connect(config).await? } else { Vec::new() };
         let store = open_store(dir).await?;
 
-        let joined = Network::start(network_config(config, roles, peer_key, &store)?, cancel.child_token()).await;
+        let ledger = Arc::new(indexer::sync::Ledger::new());
+        let joined =
+            Network::start(network_config(config, roles, peer_key, &store, &ledger)?, cancel.child_token()).await;
         let joined =
             joined.map_err(|error| ErrorKind::Failed.because(&error, "check [network] in the configuration"))?;
         let network = joined.handle();
@@ -126,6 +128,12 @@ impl Daemon {
             let kept = indexer::refill(&store, &network).await;
             let kept = kept.map_err(|error| ErrorKind::Failed.because(&error, "see the log above"))?;
             tracing::info!(kept, "the book of an earlier run was read again");
+            // after that, so as not to ask others for what is here already
+            indexer::sync::start(indexer::sync::Parts {
+                network: network.clone(),
+                ledger,
+                cancel: cancel.child_token(),
+            });
         }
         let mut control = NodeControl::new(dir.clone(), network.clone(), name.clone(), roles.to_vec(), chains.clone());
         let mut sources = Sources {
@@ -325,6 +333,7 @@ fn network_config(
     roles: &[Role],
     peer_key: libp2p_identity::Keypair,
     store: &Store,
+    ledger: &Arc<indexer::sync::Ledger>,
 ) -> Result<network::Config, ApiError> {
     let section = &config.network;
     let mut network = network::Config::new(peer_key, section.name.clone());
@@ -335,6 +344,8 @@ fn network_config(
     network.ad_lifetime = u64::from(config.provider.ad_lifetime_seconds) * 1_000;
     if roles.contains(&Role::Indexer) {
         network.store = Some(indexer::ad_store(store.clone()));
+        network.observer = Some(Arc::clone(ledger) as _);
+        network.indexes = true;
     }
     Ok(network)
 }
