@@ -17,6 +17,7 @@ mod query;
 mod rental;
 pub mod seeds;
 mod session;
+mod sync;
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "discovery", run: discovery::run },
     Target { name: "agent", run: agent_protocol::run },
     Target { name: "query", run: query::run },
+    Target { name: "sync", run: sync::run },
 ];
 
 /// The target of that name.

@@ -2,6 +2,7 @@
 //! change of a format shows when they are replayed. To them come inputs that once broke something.
 
 mod archives;
+mod comparisons;
 
 use crate::identity::{ESCROW, NOW, PEER_KEY, address, provider_peer, renter_peer, sign};
 use agent::protocol::{Command, Exit, Failure, FailureKind, Frame, JobState, Record, Reply, Request, Stream};
@@ -34,6 +35,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "discovery" => discovery(),
         "agent" => agent(),
         "query" => query(),
+        "sync" => comparisons::all(),
         _ => Vec::new(),
     }
 }

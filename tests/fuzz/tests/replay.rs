@@ -72,6 +72,11 @@ fn queries_are_replayed() {
 }
 
 #[test]
+fn comparisons_of_books_are_replayed() {
+    replay("sync");
+}
+
+#[test]
 fn every_target_has_a_small_corpus() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut folders: Vec<_> =
