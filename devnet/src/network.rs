@@ -412,6 +412,7 @@ impl Devnet {
             "roles": node.roles,
             "data_dir": node.data_dir,
             "peer": node.peer,
+            "address": node.address(),
             "wallet": node.wallet,
             "pid": self.pid(&node.name).ok(),
             "metrics": node.metrics(),
