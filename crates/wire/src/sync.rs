@@ -142,3 +142,32 @@ fn ids(field: &'static str, bytes: &[u8]) -> Result<Vec<[u8; SYNC_ID_BYTES]>, Wi
     }
     Ok(ids.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MAX_AD_BYTES, MAX_SYNC_MESSAGE_BYTES};
+
+    #[test]
+    fn an_answer_holds_as_many_advertisements_as_fit_and_says_how_far_it_got() {
+        let largest = || Some(vec![7; MAX_AD_BYTES]);
+        let answer = sync_ads([None, largest(), None].into_iter().chain((0..100).map(|_| largest())));
+        let SyncAnswer::Ads { ads, answered } = &answer else { panic!("{answer:?}") };
+        assert_eq!((ads.len(), *answered), (7, 9), "eight of 16 KiB are a little more than 128 KiB");
+        assert!(sync_answer_to_proto(answer).encoded_len() <= MAX_SYNC_MESSAGE_BYTES);
+        assert_eq!(sync_ads([None, None]), SyncAnswer::Ads { ads: Vec::new(), answered: 2 });
+    }
+
+    #[test]
+    fn frames_and_lists_have_their_bounds() {
+        let read = |ask| sync_from_proto(sync_to_proto(ask));
+        assert!(read(SyncAsk::Next(vec![0; MAX_SYNC_FRAME_BYTES])).is_ok());
+        assert!(read(SyncAsk::Next(vec![0; MAX_SYNC_FRAME_BYTES + 1])).is_err());
+        assert!(read(SyncAsk::Next(Vec::new())).is_err());
+        assert!(read(SyncAsk::Fetch(vec![[0; SYNC_ID_BYTES]; MAX_SYNC_IDS])).is_ok());
+        assert!(read(SyncAsk::Lacking(vec![[0; SYNC_ID_BYTES]; MAX_SYNC_IDS + 1])).is_err());
+        assert!(ids("ids", &[0; 33]).is_err() && ids("ids", &[]).is_err());
+        let more = SyncAnswer::Ads { ads: vec![vec![1]; 2], answered: 1 };
+        assert!(sync_answer_from_proto(sync_answer_to_proto(more)).is_err());
+    }
+}
