@@ -34,6 +34,8 @@ pub(crate) fn render(
     put(&mut config, "network", "name", network);
     put(&mut config, "network", "listen", vec![tcp, quic]);
     put(&mut config, "network", "bootstrap", bootstrap.to_vec());
+    // a development network stays on this machine
+    put(&mut config, "network", "mdns", false);
     put(&mut config, "metrics", "listen", "127.0.0.1:0");
     config.insert("chain".into(), Value::Array(vec![Value::Table(chain_table(chain))]));
     if spec.has(Role::Provider) {

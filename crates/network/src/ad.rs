@@ -188,6 +188,10 @@ pub fn open_announcement(data: &[u8], class: GpuClass, now: UnixMillis) -> Resul
     let message: proto::Announcement = wire::decode(data, MAX_ANNOUNCEMENT_BYTES).map_err(|_| Dishonest)?;
     let body: proto::AnnouncementBody = wire::decode(&message.body, MAX_ANNOUNCEMENT_BYTES).map_err(|_| Dishonest)?;
     let key = PublicKey::try_decode_protobuf(&message.public_key).map_err(|_| Dishonest)?;
+    // gossip knows a message by its bytes: if the same statement could be written in many ways, anybody could send it around for ever
+    if wire::encode(&message) != data || key.encode_protobuf() != message.public_key {
+        return Err(Dishonest);
+    }
     let peer = PeerId::from_bytes(&body.peer).map_err(|_| Dishonest)?;
     let body_hash = B256::try_from(body.body_hash.as_slice()).map_err(|_| Dishonest)?;
     if key.to_peer_id() != peer || !body.classes.iter().any(|name| name == class.name()) {
@@ -218,6 +222,27 @@ mod tests {
         let sign = |digest: &B256| wallet.sign_hash_sync(digest);
         let binding = Binding::issue(&peer, 1, wallet.address(), wallet.address(), NOW, sign).unwrap();
         ProviderAd { peer, seq: NOW.0, expires: NOW.plus(60_000), binding, region: "KR".into(), offers: Vec::new() }
+    }
+
+    #[test]
+    fn an_announcement_can_be_written_in_one_way_only() {
+        let key = Keypair::generate_ed25519();
+        let ad = ad(&key);
+        let raw = seal(&key, &ad).unwrap();
+        let data = announce(&key, &ad, &raw, &[GpuClass::CPU]).unwrap();
+        let open = |data: &[u8]| open_announcement(data, GpuClass::CPU, NOW);
+        assert!(open(&data).is_ok());
+
+        // a field that nobody knows, a field written twice, and another spelling of the key
+        let unknown = [&data[..], &[0x7a, 0x01, 0x00]].concat();
+        let mut message: proto::Announcement = wire::decode(&data, MAX_ANNOUNCEMENT_BYTES).unwrap();
+        let twice =
+            [&data[..], &wire::encode(&proto::Announcement { body: message.body.clone(), ..Default::default() })]
+                .concat();
+        message.public_key.extend([0x7a, 0x01, 0x00]);
+        for spelling in [unknown, twice, wire::encode(&message)] {
+            assert_eq!(open(&spelling), Err(AnnouncementFault::Dishonest));
+        }
     }
 
     #[test]

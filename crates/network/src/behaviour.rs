@@ -2,6 +2,7 @@
 
 use crate::{
     codec::ProstCodec,
+    config::Config,
     error::StartError,
     gossip::{self, Gossip, Topics},
     protocol::{self, Protocol, Rental, Search, Sync},
@@ -13,11 +14,10 @@ use libp2p::{
     identify,
     identity::Keypair,
     kad::{self, store::MemoryStore},
-    ping,
+    mdns, ping, rendezvous,
     request_response::{self, ProtocolSupport},
-    swarm::NetworkBehaviour,
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
-use market::class::GpuClass;
 use std::{sync::Arc, time::Duration};
 use wire::{MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES, proto};
 
@@ -34,6 +34,12 @@ const OFFERS_WAIT: Duration = Duration::from_secs(10);
 const MAX_CONCURRENT_QUESTIONS: usize = 128;
 /// Looking for a peer's addresses must end before the person who wants them gives up.
 const ROUTING_WAIT: Duration = Duration::from_secs(10);
+
+/// Registrations that a rendezvous point holds in all, each at most a kilobyte, and of one peer. Both are libp2p's own bounds; a node needs
+/// four at most.
+const MAX_REGISTRATIONS: usize = 10_000;
+/// See [`MAX_REGISTRATIONS`].
+const MAX_REGISTRATIONS_OF_PEER: usize = 8;
 
 /// Connections being made: a flood of half-open ones must not keep everyone else out.
 const MAX_PENDING: u32 = 64;
@@ -57,6 +63,9 @@ pub(crate) struct Behaviour {
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
     pub(crate) routing: kad::Behaviour<MemoryStore>,
+    pub(crate) rendezvous: Toggle<rendezvous::client::Behaviour>,
+    pub(crate) rendezvous_point: Toggle<rendezvous::server::Behaviour>,
+    pub(crate) lan: Toggle<mdns::tokio::Behaviour>,
     pub(crate) gossip: Gossip,
     pub(crate) offers: Offers,
     pub(crate) rental: Exchange<Rental>,
@@ -66,14 +75,8 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(crate) fn new(
-        key: &Keypair,
-        listens: bool,
-        topics: &Topics,
-        interests: &[GpuClass],
-        indexes: bool,
-        sessions: Arc<session::Shared>,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn new(config: &Config, topics: &Topics, sessions: Arc<session::Shared>) -> Result<Self, StartError> {
+        let key = &config.keypair;
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(MAX_PENDING))
             .with_max_pending_outgoing(Some(MAX_PENDING))
@@ -85,11 +88,16 @@ impl Behaviour {
             identify: identify::Behaviour::new(
                 identify::Config::new(IDENTIFY.to_owned(), key.public())
                     .with_agent_version(concat!("gpulease/", env!("CARGO_PKG_VERSION")).to_owned())
-                    .with_push_listen_addr_updates(true),
+                    .with_push_listen_addr_updates(true)
+                    // where others reach it elsewhere, the addresses it listens on would only cost them vain dials
+                    .with_hide_listen_addrs(!config.external.is_empty()),
             ),
             ping: ping::Behaviour::default(),
-            routing: routing(key, listens),
-            gossip: gossip::behaviour(topics, interests)?,
+            routing: routing(key, !config.listen.is_empty()),
+            rendezvous: (!config.rendezvous.is_empty()).then(|| rendezvous::client::Behaviour::new(key.clone())).into(),
+            rendezvous_point: config.serves_rendezvous.then(rendezvous_point).into(),
+            lan: config.mdns.then(|| lan(key)).flatten().into(),
+            gossip: gossip::behaviour(topics, &config.classes.classes())?,
             offers: Offers::with_codec(
                 ProstCodec::new(MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES),
                 [(OFFERS, ProtocolSupport::Full)],
@@ -98,11 +106,26 @@ impl Behaviour {
                     .with_max_concurrent_streams(MAX_CONCURRENT_QUESTIONS),
             ),
             rental: protocol::exchange::<Rental>(true),
-            search: protocol::exchange::<Search>(indexes),
-            sync: protocol::exchange::<Sync>(indexes),
+            search: protocol::exchange::<Search>(config.indexes),
+            sync: protocol::exchange::<Sync>(config.indexes),
             session: session::Behaviour::new(sessions),
         })
     }
+}
+
+fn rendezvous_point() -> rendezvous::server::Behaviour {
+    rendezvous::server::Behaviour::new(
+        rendezvous::server::Config::default()
+            .with_max_registration_total(MAX_REGISTRATIONS)
+            .with_max_registration_per_peer(MAX_REGISTRATIONS_OF_PEER),
+    )
+}
+
+/// Where the system does not say which interfaces there are, a node does without its local network.
+fn lan(key: &Keypair) -> Option<mdns::tokio::Behaviour> {
+    mdns::tokio::Behaviour::new(mdns::Config::default(), key.public().to_peer_id())
+        .inspect_err(|error| tracing::warn!(%error, "no other nodes are looked for in the local network"))
+        .ok()
 }
 
 /// Kademlia finds addresses of peers and nothing else: records are refused, and only peers that identified themselves are entered.

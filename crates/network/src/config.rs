@@ -16,6 +16,13 @@ pub struct Config {
     pub external: Vec<Multiaddr>,
     /// Peers to be connected to at all times.
     pub bootstrap: Vec<Multiaddr>,
+    /// Peers where this node makes itself known, if it can be reached, and where it finds others of its classes while it knows few. It stays
+    /// connected to them as it does to `bootstrap`.
+    pub rendezvous: Vec<Multiaddr>,
+    /// Whether others may do so here: for nodes with a public address.
+    pub serves_rendezvous: bool,
+    /// Whether nodes in the same local network are looked for, by multicast DNS.
+    pub mdns: bool,
     /// `main`, or `devnet-` and eight hex digits: nodes of different networks do not see each other's offers.
     pub network: String,
     /// Which classes of machine this node wants to know about.
@@ -38,6 +45,9 @@ impl Config {
             listen: Vec::new(),
             external: Vec::new(),
             bootstrap: Vec::new(),
+            rendezvous: Vec::new(),
+            serves_rendezvous: false,
+            mdns: false,
             network: network.into(),
             classes: Interest::All,
             indexes: false,
@@ -68,6 +78,7 @@ impl fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("external", &self.external)
             .field("bootstrap", &self.bootstrap)
+            .field("rendezvous", &self.rendezvous)
             .field("network", &self.network)
             .field("classes", &self.classes)
             .field("indexes", &self.indexes)

@@ -99,6 +99,10 @@ counters! {
     store_dropped,
     /// Announcements of our own that gossip would not take.
     publish_failed,
+    /// Messages of gossip not sent because the queue of the neighbour they were for was full.
+    gossip_dropped,
+    /// Registrations and questions that this node refused as a rendezvous point.
+    rendezvous_refused,
     /// Messages, in either direction of a request protocol, that were longer than allowed.
     messages_oversize,
     /// Messages of the request protocols, and session headers, that could not be read.

@@ -2,23 +2,35 @@
 //! announced, who is there and what came back, and does what it says.
 //!
 //! An announced advertisement is asked for first where the announcement came from, then of the provider, then of others who follow the
-//! same class; of one at a time, of each once a round, and for a bounded number of rounds, since the neighbour who passed the
-//! announcement on may itself still be fetching.
+//! same class; of one at a time unless that one is late, of each once a round, and for a bounded number of rounds.
+//!
+//! The renewal of an advertisement that is held is passed on at once. One of a provider never heard of is passed on when it is here: whoever
+//! invents providers is believed by its own neighbours only, for a few seconds, and one place in the book costs it one real advertisement.
 
 use crate::{ad::Announced, counters::Counters};
 use alloy_primitives::B256;
-use libp2p::PeerId;
-use market::{book::MAX_PROVIDERS, class::GpuClass, time::UnixMillis};
+use libp2p::{PeerId, gossipsub::MessageId};
+use market::{
+    book::MAX_PROVIDERS,
+    class::{GpuClass, MAX_CLASSES},
+    time::UnixMillis,
+};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
-use wire::{MAX_GET_PEERS, MAX_LIST_PAGE};
+use wire::MAX_GET_PEERS;
+
+mod lists;
+mod parked;
+
+pub use lists::{Listing, Lists};
+pub use parked::Parked;
 
 /// How far apart a peer's advertisements must be, in milliseconds of their sequence numbers: one that sends more often is flooding, and
 /// its surplus is not passed on. Providers themselves keep twice this distance.
-pub(crate) const MIN_SEQ_STEP: u64 = 500;
+pub const MIN_SEQ_STEP: u64 = 500;
 /// Advertisements waiting to be fetched: a minute's worth for a full indexer at the design's scale would be 20,000; one that is further
 /// behind than this catches up by the next refresh.
 const MAX_WANTED: usize = 4_096;
@@ -28,28 +40,49 @@ const MAX_ASKED: usize = 16;
 const MAX_ROUNDS: u32 = 5;
 /// The first pause: about the time a neighbour needs to fetch what it has just passed on.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// A list is read a second time after this: an advertisement that was on its way to the other side at the first reading, and that had
-/// been passed on there before gossip knew us, would otherwise be missed until its renewal. Gossip has settled after two heartbeats.
-const SECOND_READING: Duration = Duration::from_secs(3);
-/// Peers whose list is read at once.
-const MAX_LISTING: usize = 4;
-/// Peers waiting for their list to be read.
-const MAX_LISTS_WAITING: usize = 256;
-/// How often in a row a page may stay unanswered, [`PAGE_PAUSE`] apart, before the list is given up.
-const MAX_PAGE_FAILURES: u32 = 5;
-/// The pause after an unanswered page: the other side limits how fast its list is read, and is empty-handed for a few seconds at most.
-const PAGE_PAUSE: Duration = Duration::from_secs(2);
-/// Pages read of one list: a full book.
-const MAX_PAGES: usize = MAX_PROVIDERS / MAX_LIST_PAGE + 1;
+/// How long a source may take before the next one is asked as well: several round trips and the time for which it may itself wait. One that
+/// never answers costs no more than this.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Of what is wanted, the newcomers that one neighbour may have brought. An honest one has what it passes on, and is asked within a round trip.
+const MAX_NEWCOMERS: usize = 256;
+
+/// What the book knows of an announced advertisement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Novelty {
+    /// It holds that one or a newer one, or would not take it.
+    Old,
+    /// It holds an older one of the same provider.
+    Renewal,
+    /// It holds nothing of that provider.
+    Newcomer,
+}
 
 /// What is to become of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reception {
+pub enum Reception {
     /// News, or a repetition worth passing on.
     PassOn,
+    /// Passed on when what it announces is here: see [`Discovery::have`].
+    Wait,
     /// Old news or too much of it.
     Ignore,
 }
+
+/// A verified announcement and how it came.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// What it says.
+    pub announced: Announced,
+    /// From which neighbour.
+    pub announcer: PeerId,
+    /// On the topic of which class.
+    pub class: GpuClass,
+    /// What gossip calls it.
+    pub message: MessageId,
+}
+
+/// An announcement to be passed on: what gossip calls it, and from whom it came.
+pub type Waiting = (MessageId, PeerId);
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -64,68 +97,55 @@ struct Wanted {
     /// From whom the announcement came.
     announcer: PeerId,
     class: GpuClass,
+    /// Announcements that wait for it: one for each of its classes at most.
+    waiting: Vec<Waiting>,
     /// Who was asked in this round.
     tried: Vec<PeerId>,
     round: u32,
     due: Instant,
-    asked: bool,
+    /// Who was asked last and has not answered, and when.
+    asked: Option<(PeerId, Instant)>,
 }
 
-/// A list being read.
-#[derive(Debug)]
-pub(crate) struct Listing {
-    pub(crate) peer: PeerId,
-    /// What is still to be listed, the present one last; `None` is every class.
-    classes: Vec<Option<GpuClass>>,
-    pub(crate) after: Vec<u8>,
-    pages: usize,
-    failures: u32,
-    due: Instant,
-}
-
-impl Listing {
-    pub(crate) fn class(&self) -> Option<GpuClass> {
-        self.classes.last().copied().flatten()
+impl Wanted {
+    fn is_due(&self, now: Instant) -> bool {
+        self.due <= now && self.asked.is_none_or(|(_, at)| is_late(at, now))
     }
+}
+
+fn is_late(asked_at: Instant, now: Instant) -> bool {
+    asked_at + PATIENCE <= now
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Discovery {
+pub struct Discovery {
     local: PeerId,
     counters: Arc<Counters>,
-    /// What is listed of each new peer.
-    interests: Vec<Option<GpuClass>>,
     seen: HashMap<PeerId, Seen>,
     wanted: BTreeMap<PeerId, Wanted>,
-    asked: HashSet<PeerId>,
-    lists: VecDeque<Listing>,
-    listing: HashSet<PeerId>,
+    /// Who owes an answer, since when. Bounded by the connections there are: nobody is asked twice at once.
+    asked: HashMap<PeerId, Instant>,
+    /// The lists of new peers.
+    pub lists: Lists,
 }
 
 impl Discovery {
-    pub(crate) fn new(local: PeerId, interests: Vec<Option<GpuClass>>, counters: Arc<Counters>) -> Self {
+    /// Nothing is known yet. `interests` is what is listed of each new peer.
+    pub fn new(local: PeerId, interests: Vec<Option<GpuClass>>, counters: Arc<Counters>) -> Self {
         Self {
             local,
+            lists: Lists::new(interests, Arc::clone(&counters)),
             counters,
-            interests,
             seen: HashMap::new(),
             wanted: BTreeMap::new(),
-            asked: HashSet::new(),
-            lists: VecDeque::new(),
-            listing: HashSet::new(),
+            asked: HashMap::new(),
         }
     }
 
-    /// Takes note of a verified announcement. `is_news` says whether the book would take what is announced.
-    pub(crate) fn announced(
-        &mut self,
-        announced: Announced,
-        announcer: PeerId,
-        class: GpuClass,
-        is_news: bool,
-        now: Instant,
-    ) -> Reception {
+    /// Takes note of a verified announcement.
+    pub fn announced(&mut self, heard: Heard, novelty: Novelty, now: Instant) -> Reception {
+        let announced = &heard.announced;
         if announced.peer == self.local {
             return Reception::Ignore;
         }
@@ -135,52 +155,91 @@ impl Discovery {
             Some(seen) if announced.seq < seen.seq.saturating_add(MIN_SEQ_STEP) => return Reception::Ignore,
             None if self.seen.len() >= MAX_PROVIDERS => return Reception::Ignore,
             _ => {
-                let Announced { peer, seq, expires, body_hash } = announced;
+                let Announced { peer, seq, expires, body_hash } = *announced;
                 self.seen.insert(peer, Seen { seq, body_hash, expires });
             }
         }
-        if is_news {
-            self.want(announced, announcer, class, now);
+        match novelty {
+            Novelty::Old => Reception::PassOn,
+            Novelty::Renewal => {
+                self.want(heard, None, now);
+                Reception::PassOn
+            }
+            Novelty::Newcomer if self.has_too_many_of(&heard.announcer) => {
+                // forgotten, so that the same announcement may be taken up from a neighbour who brings fewer
+                self.seen.remove(&announced.peer);
+                self.counters.pulls_dropped.add();
+                Reception::Ignore
+            }
+            Novelty::Newcomer => {
+                let waiting = (heard.message.clone(), heard.announcer);
+                if self.want(heard, Some(waiting), now) { Reception::Wait } else { Reception::Ignore }
+            }
         }
-        Reception::PassOn
     }
 
-    fn want(&mut self, announced: Announced, announcer: PeerId, class: GpuClass, now: Instant) {
+    fn has_too_many_of(&self, announcer: &PeerId) -> bool {
+        let newcomers = |wanted: &&Wanted| wanted.announcer == *announcer && !wanted.waiting.is_empty();
+        self.wanted.len() >= MAX_NEWCOMERS && self.wanted.values().filter(newcomers).count() >= MAX_NEWCOMERS
+    }
+
+    /// `false` when there is no room for it.
+    fn want(&mut self, heard: Heard, waiting: Option<Waiting>, now: Instant) -> bool {
+        let Heard { announced, announcer, class, .. } = heard;
         let peer = announced.peer;
         // one that is being asked for stays so: the answer is judged by what is then wanted
-        let (known, asked) = match self.wanted.get(&peer) {
-            Some(wanted) if wanted.announced.seq >= announced.seq => return,
+        let (known, asked) = match self.wanted.get_mut(&peer) {
+            Some(wanted) if wanted.announced.seq >= announced.seq => {
+                // another class of the same advertisement
+                wanted.waiting.extend(waiting.filter(|_| wanted.waiting.len() < MAX_CLASSES));
+                return true;
+            }
             Some(wanted) => (true, wanted.asked),
-            None => (false, false),
+            None => (false, None),
         };
         if !known && self.wanted.len() >= MAX_WANTED {
-            return self.counters.pulls_dropped.add();
+            self.seen.remove(&peer);
+            self.counters.pulls_dropped.add();
+            return false;
         }
-        self.wanted.insert(peer, Wanted { announced, announcer, class, tried: Vec::new(), round: 0, due: now, asked });
+        let waiting = Vec::from_iter(waiting);
+        let wanted = Wanted { announced, announcer, class, waiting, tried: Vec::new(), round: 0, due: now, asked };
+        self.wanted.insert(peer, wanted);
+        true
     }
 
     /// Whether there is anything to fetch.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.wanted.is_empty()
     }
 
+    /// Whether something of that peer is on its way here.
+    pub fn is_fetching(&self, peer: &PeerId) -> bool {
+        self.wanted.contains_key(peer)
+    }
+
     /// Whom to ask for which advertisements now. `others` gives the connected peers that follow a class.
-    pub(crate) fn next_gets(
+    pub fn next_gets(
         &mut self,
         connected: impl Fn(&PeerId) -> bool,
         others: impl Fn(GpuClass) -> Vec<PeerId>,
         now: Instant,
     ) -> Vec<(PeerId, Vec<PeerId>)> {
         let asked = &self.asked;
+        let patient = asked.values().filter(|at| !is_late(**at, now)).count();
+        let mut followers: HashMap<GpuClass, Vec<PeerId>> = HashMap::new();
         let mut gets: BTreeMap<PeerId, Vec<PeerId>> = BTreeMap::new();
         let mut hopeless = Vec::new();
-        for (subject, wanted) in self.wanted.iter_mut().filter(|(_, wanted)| !wanted.asked && wanted.due <= now) {
-            let untried = |peer: &PeerId| connected(peer) && !wanted.tried.contains(peer);
+        for (subject, wanted) in self.wanted.iter_mut().filter(|(_, wanted)| wanted.is_due(now)) {
+            let usable = |peer: &PeerId| connected(peer) && asked.get(peer).is_none_or(|at| !is_late(*at, now));
+            let untried = |peer: &PeerId| !wanted.tried.contains(peer) && usable(peer);
             let first = [wanted.announcer, *subject].into_iter().find(untried);
-            match first.or_else(|| others(wanted.class).into_iter().find(untried)) {
-                Some(source) if asked.contains(&source) => {}
+            let any =
+                || followers.entry(wanted.class).or_insert_with(|| others(wanted.class)).iter().copied().find(untried);
+            match first.or_else(any) {
+                Some(source) if asked.contains_key(&source) => {}
                 Some(source) => {
-                    let room = gets.len() + asked.len() < MAX_ASKED;
+                    let room = gets.len() + patient < MAX_ASKED;
                     let batch = match gets.get_mut(&source) {
                         Some(batch) => batch,
                         None if room => gets.entry(source).or_default(),
@@ -188,7 +247,7 @@ impl Discovery {
                     };
                     if batch.len() < MAX_GET_PEERS {
                         batch.push(*subject);
-                        wanted.asked = true;
+                        wanted.asked = Some((source, now));
                         wanted.tried.push(source);
                     }
                 }
@@ -206,212 +265,47 @@ impl Discovery {
             self.seen.remove(&subject);
             self.counters.pulls_abandoned.add();
         }
-        self.asked.extend(gets.keys());
+        self.asked.extend(gets.keys().map(|source| (*source, now)));
         gets.into_iter().collect()
     }
 
     /// Whether an advertisement that came from outside is what was announced of its peer; so is anything newer, and anything nobody
     /// announced.
-    pub(crate) fn agrees(&self, peer: &PeerId, seq: u64, hash: impl FnOnce() -> B256) -> bool {
+    pub fn agrees(&self, peer: &PeerId, seq: u64, hash: impl FnOnce() -> B256) -> bool {
         match self.wanted.get(peer) {
             Some(wanted) if wanted.announced.seq == seq => wanted.announced.body_hash == hash(),
             _ => true,
         }
     }
 
-    /// An advertisement of `peer` is in the book.
-    pub(crate) fn have(&mut self, peer: &PeerId, seq: u64) {
-        if self.wanted.get(peer).is_some_and(|wanted| wanted.announced.seq <= seq) {
-            self.wanted.remove(peer);
+    /// An advertisement of `peer` is in the book. Returns the announcements that waited for it, and may be passed on now.
+    pub fn have(&mut self, peer: &PeerId, seq: u64) -> Vec<Waiting> {
+        match self.wanted.get(peer) {
+            Some(wanted) if wanted.announced.seq <= seq => {
+                self.wanted.remove(peer).map_or_else(Vec::new, |wanted| wanted.waiting)
+            }
+            _ => Vec::new(),
         }
     }
 
     /// A question was answered, however well. What is still wanted is asked of the next source.
-    pub(crate) fn get_done(&mut self, source: &PeerId, subjects: &[PeerId]) {
+    pub fn get_done(&mut self, source: &PeerId, subjects: &[PeerId]) {
         self.asked.remove(source);
         for subject in subjects {
-            if let Some(wanted) = self.wanted.get_mut(subject) {
-                wanted.asked = false;
+            if let Some(wanted) = self.wanted.get_mut(subject)
+                && wanted.asked.is_some_and(|(asked, _)| asked == *source)
+            {
+                wanted.asked = None;
             }
-        }
-    }
-
-    /// A new peer may know more than was ever announced to us.
-    pub(crate) fn want_list(&mut self, peer: PeerId, now: Instant) {
-        if self.interests.is_empty() || self.lists.iter().any(|listing| listing.peer == peer) {
-            return;
-        }
-        for due in [now, now + SECOND_READING] {
-            if self.lists.len() >= MAX_LISTS_WAITING {
-                return self.counters.lists_dropped.add();
-            }
-            self.lists.push_back(Listing {
-                peer,
-                classes: self.interests.clone(),
-                after: Vec::new(),
-                pages: 0,
-                failures: 0,
-                due,
-            });
-        }
-    }
-
-    /// The next list to read a page of.
-    pub(crate) fn next_list(&mut self, connected: impl Fn(&PeerId) -> bool, now: Instant) -> Option<Listing> {
-        if self.listing.len() >= MAX_LISTING {
-            return None;
-        }
-        self.lists.retain(|listing| connected(&listing.peer));
-        let at = self.lists.iter().position(|listing| listing.due <= now && !self.listing.contains(&listing.peer))?;
-        let listing = self.lists.remove(at)?;
-        self.listing.insert(listing.peer);
-        Some(listing)
-    }
-
-    /// A page was not answered; it is asked for again, a few times.
-    pub(crate) fn page_failed(&mut self, mut listing: Listing, now: Instant) {
-        self.listing.remove(&listing.peer);
-        listing.failures += 1;
-        listing.due = now + PAGE_PAUSE;
-        if listing.failures < MAX_PAGE_FAILURES {
-            self.lists.push_back(listing);
-        }
-    }
-
-    /// A page was read; `next` is where the following one begins, empty at the end.
-    pub(crate) fn page_done(&mut self, mut listing: Listing, next: Vec<u8>) {
-        self.listing.remove(&listing.peer);
-        listing.failures = 0;
-        listing.pages += 1;
-        // a next page that does not lie behind this one would go round in circles
-        let ended = next.is_empty() || next <= listing.after || listing.pages >= MAX_PAGES;
-        if ended {
-            listing.classes.pop();
-            listing.after = Vec::new();
-        } else {
-            listing.after = next;
-        }
-        if !listing.classes.is_empty() {
-            self.lists.push_front(listing);
         }
     }
 
     /// Forgets what is over.
-    pub(crate) fn expire(&mut self, now: UnixMillis) {
+    pub fn expire(&mut self, now: UnixMillis) {
         self.seen.retain(|_, seen| seen.expires > now);
-        self.wanted.retain(|_, wanted| wanted.asked || wanted.announced.expires > now);
+        self.wanted.retain(|_, wanted| wanted.asked.is_some() || wanted.announced.expires > now);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct World {
-        discovery: Discovery,
-        provider: PeerId,
-        announcer: PeerId,
-        now: Instant,
-    }
-
-    fn world() -> World {
-        let discovery = Discovery::new(PeerId::random(), vec![None], Arc::default());
-        World { discovery, provider: PeerId::random(), announcer: PeerId::random(), now: Instant::now() }
-    }
-
-    impl World {
-        fn announce(&mut self, seq: u64) -> Reception {
-            let announced = Announced {
-                peer: self.provider,
-                seq,
-                expires: UnixMillis(u64::MAX),
-                body_hash: B256::repeat_byte(seq as u8),
-            };
-            self.discovery.announced(announced, self.announcer, GpuClass::CPU, true, self.now)
-        }
-
-        fn gets(&mut self, others: &[PeerId]) -> Vec<(PeerId, Vec<PeerId>)> {
-            self.discovery.next_gets(|_| true, |_| others.to_vec(), self.now)
-        }
-    }
-
-    #[test]
-    fn each_source_is_asked_in_turn_and_never_two_at_once() {
-        let (mut w, other) = (world(), PeerId::random());
-        w.announce(1_000);
-        for source in [w.announcer, w.provider, other] {
-            assert_eq!(w.gets(&[other]), [(source, vec![w.provider])]);
-            assert_eq!(w.gets(&[other]), [], "asked while a question is open");
-            w.discovery.get_done(&source, &[w.provider]);
-        }
-        assert_eq!(w.gets(&[other]), [], "asked again without a pause");
-        assert_eq!(w.gets(&[other]), []);
-        w.now += FIRST_PAUSE;
-        assert_eq!(w.gets(&[other]).len(), 1);
-    }
-
-    #[test]
-    fn what_nobody_has_is_given_up_and_may_be_announced_again() {
-        let mut w = world();
-        w.announce(1_000);
-        for _ in 0..100 {
-            for (source, subjects) in w.gets(&[]) {
-                w.discovery.get_done(&source, &subjects);
-            }
-            w.now += FIRST_PAUSE;
-        }
-        assert!(w.discovery.is_idle());
-        assert_eq!(w.discovery.counters.pulls_abandoned.get(), 1);
-        w.announce(1_000);
-        assert!(!w.discovery.is_idle());
-    }
-
-    #[test]
-    fn a_repetition_is_passed_on_but_a_flood_and_old_news_are_not() {
-        let mut w = world();
-        assert_eq!(w.announce(10_000), Reception::PassOn);
-        assert_eq!(w.announce(10_000), Reception::PassOn);
-        assert_eq!(w.announce(9_000), Reception::Ignore);
-        assert_eq!(w.announce(10_000 + MIN_SEQ_STEP - 1), Reception::Ignore);
-        assert_eq!(w.announce(10_000 + MIN_SEQ_STEP), Reception::PassOn);
-    }
-
-    #[test]
-    fn what_is_announced_must_be_what_comes() {
-        let mut w = world();
-        w.announce(7);
-        assert!(w.discovery.agrees(&w.provider, 7, || B256::repeat_byte(7)));
-        assert!(!w.discovery.agrees(&w.provider, 7, || B256::repeat_byte(8)));
-        assert!(w.discovery.agrees(&w.provider, 8, || B256::repeat_byte(8)));
-    }
-
-    #[test]
-    fn a_list_is_read_to_its_end_even_when_the_other_side_goes_round_in_circles() {
-        let mut w = world();
-        w.discovery.want_list(w.provider, w.now);
-        let first = w.discovery.next_list(|_| true, w.now).unwrap();
-        assert!(w.discovery.next_list(|_| true, w.now).is_none());
-        w.discovery.page_done(first, vec![5]);
-        let second = w.discovery.next_list(|_| true, w.now).unwrap();
-        assert_eq!(second.after, [5]);
-        w.discovery.page_done(second, vec![5]);
-        assert!(w.discovery.next_list(|_| true, w.now).is_none());
-        assert!(w.discovery.next_list(|_| true, w.now + SECOND_READING).is_some());
-    }
-    #[test]
-    fn an_unanswered_page_is_asked_for_again_where_it_was() {
-        let mut w = world();
-        w.discovery.want_list(w.provider, w.now);
-        let mut listing = w.discovery.next_list(|_| true, w.now).unwrap();
-        w.discovery.page_done(listing, vec![5]);
-        for _ in 0..MAX_PAGE_FAILURES {
-            listing = w.discovery.next_list(|_| true, w.now).unwrap();
-            assert_eq!(listing.after, [5]);
-            w.discovery.lists.clear();
-            w.discovery.page_failed(listing, w.now);
-            assert!(w.discovery.next_list(|_| true, w.now).is_none(), "asked again without a pause");
-            w.now += PAGE_PAUSE;
-        }
-        assert!(w.discovery.next_list(|_| true, w.now).is_none());
-    }
-}
+mod tests;

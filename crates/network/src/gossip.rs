@@ -1,18 +1,21 @@
 //! How gossip is set up: one topic for each class of machine, anonymous messages (what is said is signed by the application, so a
 //! second signature would only cost), nothing passed on before it was verified, and scores that punish lies but not silence.
 
-use crate::error::StartError;
+use crate::{
+    error::StartError,
+    scoring::{self, Expected},
+};
 use alloy_primitives::Keccak256;
 use libp2p::gossipsub::{
     self, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId,
-    PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, ValidationMode, WhitelistSubscriptionFilter,
+    TopicHash, ValidationMode, WhitelistSubscriptionFilter,
 };
-use market::{class::GpuClass, offer::DEFAULT_AD_LIFETIME};
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
+use market::{
+    book::MAX_PROVIDERS,
+    class::{GpuClass, MAX_CLASSES},
+    offer::DEFAULT_AD_LIFETIME,
 };
+use std::{collections::HashMap, time::Duration};
 use wire::MAX_ANNOUNCEMENT_BYTES;
 
 pub(crate) type Gossip =
@@ -27,13 +30,20 @@ const MESSAGE_ID_BYTES: usize = 20;
 /// A message is recognised as a repetition for two refreshes of an advertisement. Older copies are expired or soon will be.
 const DUPLICATE_CACHE: Duration = Duration::from_millis(DEFAULT_AD_LIFETIME / 3 * 2);
 /// The time between two rounds of mesh upkeep; with the default history of five rounds, verification has five seconds.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Lies are forgiven after this long: a peer that was upgraded meanwhile is welcome back.
-const LIE_DECAY: Duration = Duration::from_secs(3_600);
-/// What one lie costs; the cost grows with the square of their number. One is a warning, the fourth ends all trade.
-const LIE_WEIGHT: f64 = -20.0;
-/// More peers than this at one address begin to look like one peer in many masks. GPU farms stand behind one address too, hence so many.
-const PEERS_PER_ADDRESS: f64 = 64.0;
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Neighbours in the mesh of a topic: what the large networks run with, as are the fewest and the most.
+pub const MESH: usize = 8;
+/// Fewer neighbours than this are made up for at the next heartbeat.
+pub const MESH_LOW: usize = 6;
+/// As many as this are too many, and all above [`MESH`] are given up.
+pub const MESH_HIGH: usize = 12;
+/// What the scores are derived from.
+pub const EXPECTED: Expected = Expected {
+    providers: MAX_PROVIDERS as f64 / MAX_CLASSES as f64,
+    renewal: Duration::from_millis(DEFAULT_AD_LIFETIME / 3),
+    neighbours: MESH as f64,
+    interval: HEARTBEAT,
+};
 
 /// The topic of each class on one network, both ways.
 #[derive(Clone, Debug)]
@@ -72,10 +82,9 @@ pub(crate) fn behaviour(topics: &Topics, interests: &[GpuClass]) -> Result<Gossi
         .duplicate_cache_time(DUPLICATE_CACHE)
         .heartbeat_interval(HEARTBEAT)
         .heartbeat_initial_delay(HEARTBEAT)
-        // 8, 6 and 12 neighbours in a mesh: what the large networks run with
-        .mesh_n(8)
-        .mesh_n_low(6)
-        .mesh_n_high(12)
+        .mesh_n(MESH)
+        .mesh_n_low(MESH_LOW)
+        .mesh_n_high(MESH_HIGH)
         // a provider with many classes would send to every peer it has
         .flood_publish(false);
     for topic in topics.classes.keys() {
@@ -89,7 +98,7 @@ pub(crate) fn behaviour(topics: &Topics, interests: &[GpuClass]) -> Result<Gossi
     };
     let mut gossip =
         Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter).map_err(refused)?;
-    gossip.with_peer_score(score(topics), thresholds()).map_err(refused)?;
+    gossip.with_peer_score(EXPECTED.score(topics.classes.keys()), scoring::thresholds()).map_err(refused)?;
     for class in interests {
         gossip.subscribe(&topics.of(*class)).map_err(|error| refused(error.to_string()))?;
     }
@@ -108,51 +117,6 @@ fn message_id(message: &gossipsub::Message) -> MessageId {
     hash.update([0]);
     hash.update(&message.data);
     MessageId::from(&hash.finalize()[..MESSAGE_ID_BYTES])
-}
-
-fn score(topics: &Topics) -> PeerScoreParams {
-    let topic = TopicScoreParams {
-        topic_weight: 1.0,
-        // a neighbour earns a little by staying, up to ten points after an hour and a half …
-        time_in_mesh_weight: 0.01,
-        time_in_mesh_quantum: Duration::from_secs(5),
-        time_in_mesh_cap: 1_000.0,
-        // … and by being first with news
-        first_message_deliveries_weight: 0.5,
-        first_message_deliveries_decay: gossipsub::score_parameter_decay(Duration::from_secs(600)),
-        first_message_deliveries_cap: 20.0,
-        // silence is no fault: classes may be quiet for minutes
-        mesh_message_deliveries_weight: 0.0,
-        mesh_failure_penalty_weight: 0.0,
-        invalid_message_deliveries_weight: LIE_WEIGHT,
-        invalid_message_deliveries_decay: gossipsub::score_parameter_decay(LIE_DECAY),
-        ..TopicScoreParams::default()
-    };
-    PeerScoreParams {
-        topics: topics.classes.keys().map(|hash| (hash.clone(), topic.clone())).collect(),
-        // merit in many topics must not outweigh lies in one
-        topic_score_cap: 20.0,
-        app_specific_weight: 0.0,
-        ip_colocation_factor_weight: -1.0,
-        ip_colocation_factor_threshold: PEERS_PER_ADDRESS,
-        // a development network is all on one machine
-        ip_colocation_factor_whitelist: [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into(),
-        // a few broken promises happen whenever connections are slow
-        behaviour_penalty_threshold: 6.0,
-        ..PeerScoreParams::default()
-    }
-}
-
-/// One lie costs 20, two cost 80, three 180, four 320, and merit gives back at most 20: two lies end gossip with a peer, three end
-/// publishing to it, four end listening to it.
-fn thresholds() -> PeerScoreThresholds {
-    PeerScoreThresholds {
-        gossip_threshold: -50.0,
-        publish_threshold: -150.0,
-        graylist_threshold: -250.0,
-        accept_px_threshold: 0.0,
-        opportunistic_graft_threshold: 1.0,
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@
 //!   [`Handle::ask_sync`], [`Handle::sync_requests`]; who is one, [`Handle::indexers`] says.
 //! - **Sessions.** Streams into a rental, each accepted or refused in so many words before data flows. [`Handle::open_session`],
 //!   [`Handle::session_requests`], [`SessionStream`], [`read_message`], [`write_message`].
-//! - **Being connected.** Bootstrap peers are dialled again whenever they are away; a peer that is needed is found through others.
+//! - **Being connected.** Bootstrap peers are dialled again whenever they are away; a peer that is needed is found through others; a node
+//!   that knows few finds more through rendezvous points and in its local network.
 //!
 //! Everything a stranger sends is bounded, and what is refused or dropped is counted in [`Counters`].
 //!
@@ -26,14 +27,15 @@ mod behaviour;
 mod codec;
 mod config;
 mod counters;
-mod discovery;
+pub mod discovery;
 mod error;
 mod frame;
-mod gossip;
+pub mod gossip;
 mod handle;
 mod limit;
 mod node;
 mod protocol;
+pub mod scoring;
 mod search;
 mod session;
 mod store;
@@ -109,14 +111,7 @@ impl Network {
             queue: session_queue,
             limiter: RateLimiter::new(SESSIONS_PER_SECOND, SESSIONS_BURST),
         });
-        let behaviour = Behaviour::new(
-            &config.keypair,
-            !config.listen.is_empty(),
-            &topics,
-            &config.classes.classes(),
-            config.indexes,
-            Arc::clone(&sessions_shared),
-        )?;
+        let behaviour = Behaviour::new(&config, &topics, Arc::clone(&sessions_shared))?;
         let mut swarm = swarm(&config, behaviour)?;
         let early = listen(&mut swarm, &config).await?;
 

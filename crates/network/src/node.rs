@@ -1,13 +1,15 @@
 //! The network's one task. It owns the swarm and everything that belongs to it, and does one thing at a time: an event of the swarm, a
 //! command of a role, a verdict of the verification pool, an answer of the provider role, or what the clock says is due.
 //!
-//! `market` is about offers of others and `own_ad` about this node's, `questions` about those between
-//! roles, `peers` about being connected.
+//! `market` is about offers of others, `serving` about handing them on and `own_ad` about this node's, `questions` about those between roles,
+//! `peers` about being connected and `neighbours` about finding the first to be connected to.
 
 mod market;
+mod neighbours;
 mod own_ad;
 mod peers;
 pub(crate) mod questions;
+mod serving;
 
 use crate::{
     behaviour::{Behaviour, BehaviourEvent},
@@ -36,8 +38,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the clock is looked at: retries, renewals and expiry are exact to this.
 const TICK: Duration = Duration::from_millis(250);
-/// How long announcements are collected before what they announce is fetched, in one question to each source.
-const PULL_DELAY: Duration = Duration::from_millis(50);
+/// How often announced advertisements are fetched: the first at once, and what comes meanwhile together. A source is asked one question at a
+/// time, so a busy one gets fuller questions, not more.
+const PULL_PAUSE: Duration = Duration::from_millis(10);
 /// How long the task goes on after a withdrawal, so that neighbours can hear and fetch it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -86,6 +89,7 @@ pub(crate) struct Node {
     market: market::Market,
     own_ad: own_ad::OwnAd,
     peers: peers::Peers,
+    neighbours: neighbours::Neighbours,
     pub(crate) rentals: Questions<Rental>,
     pub(crate) searches: Questions<Search>,
     pub(crate) syncs: Questions<Sync>,
@@ -104,7 +108,8 @@ impl Node {
             key: config.keypair.clone(),
             market: market::Market::new(parts.book, discovery, parts.changes, parts.store, config.observer.clone()),
             own_ad: own_ad::OwnAd::new(config.ad_lifetime),
-            peers: peers::Peers::new(&config.bootstrap),
+            peers: peers::Peers::new(config.bootstrap.iter().chain(&config.rendezvous)),
+            neighbours: neighbours::Neighbours::new(config),
             rentals: Questions::new(parts.rentals),
             searches: Questions::new(parts.searches),
             syncs: Questions::new(parts.syncs),
@@ -124,7 +129,7 @@ impl Node {
     pub(crate) async fn run(mut self, cancel: CancellationToken) -> Vec<std::thread::JoinHandle<()>> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pull = tokio::time::interval(PULL_DELAY);
+        let mut pull = tokio::time::interval(PULL_PAUSE);
         pull.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_words = None;
         loop {
@@ -142,7 +147,7 @@ impl Node {
                 Some(answer) = self.searches.answers.next() => self.answer(answer),
                 Some(answer) = self.syncs.answers.next() => self.answer(answer),
                 _ = tick.tick() => self.on_tick(Instant::now()),
-                _ = pull.tick(), if self.market.has_pulls() => self.send_gets(Instant::now()),
+                _ = pull.tick(), if self.market.has_pulls() => self.on_pull(Instant::now()),
                 () = stop => match last_words {
                     None => last_words = Some(self.own_ad.withdrawn_at().map_or_else(Instant::now, |at| at + LAST_WORDS).into()),
                     Some(_) => break,
@@ -152,12 +157,18 @@ impl Node {
         self.market.close().into_iter().chain(self.pool.close()).collect()
     }
 
+    fn on_pull(&mut self, now: Instant) {
+        self.send_gets(now);
+        self.answer_parked(now);
+    }
+
     fn on_tick(&mut self, now: Instant) {
         self.keep_bootstrapped(now);
+        self.keep_rendezvous(now);
         self.keep_searching(now);
         self.renew_ad(now);
         self.expire_ads(now);
-        self.send_gets(now);
+        self.on_pull(now);
         self.send_lists(now);
     }
 
@@ -212,8 +223,10 @@ impl Node {
                 self.on_gossip(propagation_source, message_id, message);
             }
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. }) => self.on_subscribed(&topic),
-            BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id, .. }) => {
-                tracing::debug!(peer = %peer_id, "cannot keep up with gossip");
+            BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id, failed_messages }) => {
+                let failed = failed_messages.priority + failed_messages.non_priority;
+                tracing::debug!(peer = %peer_id, failed, "cannot keep up with gossip");
+                self.counters.gossip_dropped.add_many(failed as u64);
             }
             BehaviourEvent::Offers(event) => self.on_offers_event(event),
             BehaviourEvent::Rental(event) => self.on_question_event::<Rental>(event),
@@ -224,6 +237,9 @@ impl Node {
             }
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Routing(event) => self.on_routing_event(event),
+            BehaviourEvent::Rendezvous(event) => self.on_rendezvous_event(event),
+            BehaviourEvent::RendezvousPoint(event) => self.on_rendezvous_point_event(&event),
+            BehaviourEvent::Lan(event) => self.on_lan_event(event),
             BehaviourEvent::Limits(never) => match never {},
             BehaviourEvent::Session(never) => match never {},
             BehaviourEvent::Gossip(_) | BehaviourEvent::Identify(_) => {}

@@ -8,11 +8,9 @@ use crate::{
 use libp2p::{PeerId, gossipsub::MessageId};
 use market::{class::GpuClass, time::UnixMillis};
 use std::{
+    collections::VecDeque,
     io,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
 use tokio::sync::mpsc;
@@ -48,44 +46,79 @@ fn check(job: Job, bindings: &Bindings) -> Verdict {
     }
 }
 
+/// Work that waits. Adding to it wakes one thread, and one only.
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: Mutex<Jobs>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    queue: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next piece of work; nothing when there will be none.
+    fn next(&self) -> Option<Job> {
+        let idle = |jobs: &mut Jobs| jobs.queue.is_empty() && !jobs.closed;
+        self.more.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner).queue.pop_front()
+    }
+}
+
 /// The pool. Its threads end when it is dropped and the last piece of work is done.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    jobs: SyncSender<Job>,
+    waiting: Arc<Waiting>,
     threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.waiting.lock().closed = true;
+        self.waiting.more.notify_all();
+    }
 }
 
 impl Pool {
     /// Starts the threads; verdicts go to `verdicts`, and a thread waits while that is full.
     pub(crate) fn start(verdicts: &mpsc::Sender<Verdict>) -> io::Result<Self> {
-        let (jobs, queue) = sync_channel(QUEUE);
-        let (queue, bindings) = (Arc::new(Mutex::new(queue)), Arc::new(Bindings::default()));
-        let thread = |number| {
-            let (queue, verdicts, bindings) = (Arc::clone(&queue), verdicts.clone(), Arc::clone(&bindings));
-            thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&queue, &verdicts, &bindings))
-        };
-        let threads = (0..THREADS).map(thread).collect::<io::Result<_>>()?;
-        Ok(Self { jobs, threads })
+        // made first, so that threads that did start end when another does not
+        let mut pool = Self { waiting: Arc::default(), threads: Vec::new() };
+        let bindings = Arc::new(Bindings::default());
+        for number in 0..THREADS {
+            let (waiting, verdicts, bindings) = (Arc::clone(&pool.waiting), verdicts.clone(), Arc::clone(&bindings));
+            let thread = thread::Builder::new().name(format!("verify-{number}"));
+            pool.threads.push(thread.spawn(move || work(&waiting, &verdicts, &bindings))?);
+        }
+        Ok(pool)
     }
 
     /// Queues a piece of work, or gives it back when there is too much.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Box<Job>> {
-        self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => Box::new(job),
-        })
+        let mut jobs = self.waiting.lock();
+        if jobs.queue.len() >= QUEUE {
+            return Err(Box::new(job));
+        }
+        jobs.queue.push_back(job);
+        drop(jobs);
+        self.waiting.more.notify_one();
+        Ok(())
     }
 
     /// Ends the queue and gives the threads to wait for.
-    pub(crate) fn close(self) -> Vec<JoinHandle<()>> {
-        self.threads
+    pub(crate) fn close(mut self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.threads)
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, verdicts: &mpsc::Sender<Verdict>, bindings: &Bindings) {
-    loop {
-        // the lock is held while waiting: whoever waits holds it, and the others wait for the lock instead
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
+fn work(waiting: &Waiting, verdicts: &mpsc::Sender<Verdict>, bindings: &Bindings) {
+    while let Some(job) = waiting.next() {
         if verdicts.blocking_send(check(job, bindings)).is_err() {
             return;
         }

@@ -43,13 +43,24 @@ pub(crate) struct NetworkSection {
     pub(crate) listen: Vec<String>,
     pub(crate) external: Vec<String>,
     pub(crate) bootstrap: Vec<String>,
+    pub(crate) rendezvous: Vec<String>,
+    pub(crate) serve_rendezvous: bool,
+    pub(crate) mdns: bool,
 }
 
 impl Default for NetworkSection {
     fn default() -> Self {
         let listen = ["/ip4/0.0.0.0/tcp/4700", "/ip4/0.0.0.0/udp/4700/quic-v1"];
         let listen = listen.map(str::to_owned).to_vec();
-        Self { name: "main".to_owned(), listen, external: Vec::new(), bootstrap: Vec::new() }
+        Self {
+            name: "main".to_owned(),
+            listen,
+            external: Vec::new(),
+            bootstrap: Vec::new(),
+            rendezvous: Vec::new(),
+            serve_rendezvous: false,
+            mdns: true,
+        }
     }
 }
 

@@ -340,6 +340,9 @@ fn network_config(
     network.listen = addresses("listen", &section.listen)?;
     network.external = addresses("external", &section.external)?;
     network.bootstrap = addresses("bootstrap", &section.bootstrap)?;
+    network.rendezvous = addresses("rendezvous", &section.rendezvous)?;
+    network.serves_rendezvous = section.serve_rendezvous;
+    network.mdns = section.mdns;
     network.classes = interest(config, roles);
     network.ad_lifetime = u64::from(config.provider.ad_lifetime_seconds) * 1_000;
     if roles.contains(&Role::Indexer) {

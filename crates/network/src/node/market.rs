@@ -1,12 +1,11 @@
 //! The market as the node sees it: announcements judged and passed on, advertisements of others fetched, listed and served.
 
-use super::{Exchange, Node};
+use super::{Exchange, Node, serving::Answer};
 use crate::{
-    ad::{self, AdFault, AnnouncementFault, CheckedAd},
-    behaviour::Offers,
+    ad::{self, AdFault, Announced, AnnouncementFault, CheckedAd},
     codec::{Checked, Fault},
     config::BookObserver,
-    discovery::{Discovery, Listing, Reception},
+    discovery::{Discovery, Heard, Listing, Novelty, Parked, Reception, Waiting},
     limit::RateLimiter,
     store::StoreThread,
     verify::{Job, Verdict},
@@ -27,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
-use wire::{MAX_GET_PEERS, MAX_LIST_PAGE, proto};
+use wire::{MAX_LIST_PAGE, proto};
 
 /// How often the book forgets what is over: a search may find it until then.
 const EXPIRY: Duration = Duration::from_secs(1);
@@ -46,13 +45,14 @@ enum Question {
 }
 
 pub(super) struct Market {
-    book: Arc<RwLock<Book>>,
-    discovery: Discovery,
+    pub(super) book: Arc<RwLock<Book>>,
+    pub(super) discovery: Discovery,
     changes: watch::Sender<u64>,
     store: Option<StoreThread>,
     observer: Option<Arc<dyn BookObserver>>,
     questions: HashMap<OutboundRequestId, (PeerId, Question)>,
-    limiter: RateLimiter,
+    pub(super) parked: Parked<Answer>,
+    pub(super) limiter: RateLimiter,
     expire_at: Instant,
 }
 
@@ -76,6 +76,7 @@ impl Market {
             store,
             observer,
             questions: HashMap::new(),
+            parked: Parked::default(),
             limiter: RateLimiter::new(OFFERS_PER_SECOND, OFFERS_BURST),
             expire_at: Instant::now(),
         }
@@ -100,17 +101,24 @@ impl Market {
         self.store.map(StoreThread::close)
     }
 
-    fn is_news(&self, peer: &PeerId, seq: u64, expires: UnixMillis) -> bool {
+    fn novelty(&self, announced: &Announced) -> Novelty {
+        let Announced { peer, seq, expires, .. } = announced;
         let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
-        book.would_take(peer, seq, expires, UnixMillis::now()).is_ok()
+        match book.would_take(peer, *seq, *expires, UnixMillis::now()) {
+            Err(_) => Novelty::Old,
+            Ok(()) if book.get(peer).is_some() => Novelty::Renewal,
+            Ok(()) => Novelty::Newcomer,
+        }
     }
 
-    /// Puts a checked advertisement into the book.
-    pub(super) fn take(&mut self, checked: CheckedAd) -> Result<(), Stale> {
+    /// Puts a checked advertisement into the book,
+    /// and returns the announcements that waited for it.
+    pub(super) fn take(&mut self, checked: CheckedAd) -> Result<Vec<Waiting>, Stale> {
         let CheckedAd { raw, ad } = checked;
         let (peer, seq, expires) = (ad.peer, ad.seq, ad.expires);
         self.book.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&raw), &ad, UnixMillis::now())?;
-        self.discovery.have(&peer, seq);
+        tracing::trace!(target: "network::saw", seq, saw = "advertisement");
+        let waiting = self.discovery.have(&peer, seq);
         if let Some(observer) = &self.observer {
             observer.put(&peer, seq, expires);
         }
@@ -118,34 +126,7 @@ impl Market {
             store.put(peer, seq, raw);
         }
         self.changes.send_modify(|version| *version += 1);
-        Ok(())
-    }
-
-    fn serve(&self, request: proto::OffersRequest) -> Option<proto::OffersResponse> {
-        use proto::offers_request::Request;
-        let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
-        match request.request? {
-            Request::Get(get) => {
-                let peers = get.peers.iter().take(MAX_GET_PEERS).filter_map(|bytes| PeerId::from_bytes(bytes).ok());
-                let ads = peers.filter_map(|peer| book.get(&peer)).map(|entry| entry.raw.to_vec()).collect();
-                Some(proto::OffersResponse { ads, next: Vec::new() })
-            }
-            Request::List(list) => {
-                let class = match list.class.as_str() {
-                    "" => None,
-                    // a class that this version does not know has no offers here
-                    name => match name.parse() {
-                        Ok(class) => Some(class),
-                        Err(_) => return Some(proto::OffersResponse::default()),
-                    },
-                };
-                let after = if list.after.is_empty() { None } else { Some(PeerId::from_bytes(&list.after).ok()?) };
-                let limit = usize::try_from(list.limit).unwrap_or(MAX_LIST_PAGE).clamp(1, MAX_LIST_PAGE);
-                let (page, more) = book.list(class, after.as_ref(), limit, UnixMillis::now());
-                let last = page.last().filter(|_| more).map_or_else(Vec::new, |entry| entry.peer.to_bytes());
-                Some(proto::OffersResponse { ads: page.iter().map(|entry| entry.raw.to_vec()).collect(), next: last })
-            }
-        }
+        Ok(waiting)
     }
 }
 
@@ -164,6 +145,11 @@ impl Node {
     }
 
     fn judge(&mut self, id: &MessageId, source: &PeerId, acceptance: MessageAcceptance) {
+        match acceptance {
+            MessageAcceptance::Accept => self.counters.announcements_accepted.add(),
+            MessageAcceptance::Ignore => self.counters.announcements_ignored.add(),
+            MessageAcceptance::Reject => self.counters.announcements_rejected.add(),
+        }
         // false only when the verdict came too late for gossip to pass the message on
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, source, acceptance);
     }
@@ -171,26 +157,27 @@ impl Node {
     pub(super) fn on_verdict(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Announcement { id, source, class, result } => {
-                let acceptance = match result {
-                    Ok(announced) => {
-                        let is_news = self.market.is_news(&announced.peer, announced.seq, announced.expires);
-                        match self.market.discovery.announced(announced, source, class, is_news, Instant::now()) {
-                            Reception::PassOn => MessageAcceptance::Accept,
-                            Reception::Ignore => MessageAcceptance::Ignore,
-                        }
+                let reception = result.map(|announced| {
+                    let novelty = self.market.novelty(&announced);
+                    let seq = announced.seq;
+                    let heard = Heard { announced, announcer: source, class, message: id.clone() };
+                    (seq, self.market.discovery.announced(heard, novelty, Instant::now()))
+                });
+                match reception {
+                    Ok((seq, Reception::PassOn)) => {
+                        tracing::trace!(target: "network::saw", seq, saw = "announcement");
+                        self.judge(&id, &source, MessageAcceptance::Accept);
                     }
-                    Err(AnnouncementFault::Untimely) => MessageAcceptance::Ignore,
-                    Err(AnnouncementFault::Dishonest) => MessageAcceptance::Reject,
-                };
-                match acceptance {
-                    MessageAcceptance::Accept => self.counters.announcements_accepted.add(),
-                    MessageAcceptance::Ignore => self.counters.announcements_ignored.add(),
-                    MessageAcceptance::Reject => {
+                    // judged when it is here, or never: gossip forgets it after a few seconds
+                    Ok((_, Reception::Wait)) => {}
+                    Ok((_, Reception::Ignore)) | Err(AnnouncementFault::Untimely) => {
+                        self.judge(&id, &source, MessageAcceptance::Ignore);
+                    }
+                    Err(AnnouncementFault::Dishonest) => {
                         tracing::debug!(%source, %class, "an announcement that cannot be honest");
-                        self.counters.announcements_rejected.add();
+                        self.judge(&id, &source, MessageAcceptance::Reject);
                     }
                 }
-                self.judge(&id, &source, acceptance);
             }
             Verdict::Ads { exchange, ads } => self.on_ads(exchange, ads),
         }
@@ -211,9 +198,12 @@ impl Node {
                 _ => Ok(checked),
             });
             match outcome.map(|checked| self.market.take(checked)) {
-                Ok(Ok(())) => {
+                Ok(Ok(waiting)) => {
                     taken += 1;
                     self.counters.ads_accepted.add();
+                    for (id, source) in waiting {
+                        self.judge(&id, &source, MessageAcceptance::Accept);
+                    }
                 }
                 // a list repeats what is known; that is no fault, and neither is an answer that came twice
                 Ok(Err(Stale::NotNewer)) if matches!(exchange, Exchange::List { .. }) => {}
@@ -225,9 +215,10 @@ impl Node {
             Exchange::Get { source, subjects } => {
                 self.market.discovery.get_done(&source, &subjects);
                 self.send_gets(Instant::now());
+                self.answer_parked(Instant::now());
             }
             Exchange::List { listing, next } => {
-                self.market.discovery.page_done(listing, next);
+                self.market.discovery.lists.page_done(listing, next);
                 self.send_lists(Instant::now());
             }
             Exchange::Load { reply } => {
@@ -264,7 +255,7 @@ impl Node {
 
     /// Reads lists, as far as may be read now.
     pub(super) fn send_lists(&mut self, now: Instant) {
-        while let Some(listing) = self.market.discovery.next_list(|peer| self.swarm.is_connected(peer), now) {
+        while let Some(listing) = self.market.discovery.lists.next(|peer| self.swarm.is_connected(peer), now) {
             let list = proto::ListAds {
                 class: listing.class().map_or_else(String::new, |class| class.name().to_owned()),
                 after: listing.after.clone(),
@@ -294,14 +285,7 @@ impl Node {
     pub(super) fn on_offers_event(&mut self, event: OffersEvent) {
         match event {
             request_response::Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                let answer = self.offers_answer(&peer, request);
-                // without an answer the channel is dropped, and the stream ends
-                if let Some(answer) = answer {
-                    let offers: &mut Offers = &mut self.swarm.behaviour_mut().offers;
-                    if offers.send_response(channel, Ok(answer)).is_err() {
-                        tracing::debug!(%peer, "asked for offers and did not wait");
-                    }
-                }
+                self.on_offers_request(peer, request, channel);
             }
             request_response::Event::Message { message: Message::Response { request_id, response }, .. } => {
                 let Some((source, question)) = self.market.questions.remove(&request_id) else { return };
@@ -320,31 +304,6 @@ impl Node {
                 }
             }
             request_response::Event::InboundFailure { .. } | request_response::Event::ResponseSent { .. } => {}
-        }
-    }
-
-    fn offers_answer(
-        &mut self,
-        peer: &PeerId,
-        request: Checked<proto::OffersRequest>,
-    ) -> Option<proto::OffersResponse> {
-        self.counters.offers_received.add();
-        if !self.market.limiter.allow(peer) {
-            self.counters.rate_limited.add();
-            return None;
-        }
-        match request {
-            Ok(request) => {
-                let answer = self.market.serve(request);
-                if answer.is_none() {
-                    self.counters.messages_malformed.add();
-                }
-                answer
-            }
-            Err(fault) => {
-                self.count_message_fault(fault);
-                None
-            }
         }
     }
 
@@ -379,14 +338,14 @@ impl Node {
     fn unanswered(&mut self, source: PeerId, question: Question) {
         match question {
             Question::Get { subjects } => self.market.discovery.get_done(&source, &subjects),
-            Question::List(listing) => self.market.discovery.page_failed(listing, Instant::now()),
+            Question::List(listing) => self.market.discovery.lists.page_failed(listing, Instant::now()),
         }
     }
 
     /// A peer that speaks the protocol of offers has come.
     pub(super) fn want_list(&mut self, peer: PeerId) {
         let now = Instant::now();
-        self.market.discovery.want_list(peer, now);
+        self.market.discovery.lists.want(peer, now);
         self.send_lists(now);
     }
 

@@ -111,7 +111,7 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(bootstrap: &[Multiaddr]) -> Self {
+    pub(super) fn new<'a>(bootstrap: impl Iterator<Item = &'a Multiaddr>) -> Self {
         let entry = |address: &Multiaddr| Bootstrap {
             address: address.clone(),
             peer: address.iter().find_map(|part| if let Protocol::P2p(peer) = part { Some(peer) } else { None }),
@@ -120,7 +120,7 @@ impl Peers {
             pause: FIRST_REDIAL,
         };
         Self {
-            bootstrap: bootstrap.iter().map(entry).collect(),
+            bootstrap: bootstrap.map(entry).collect(),
             connections: HashMap::new(),
             listed: HashSet::new(),
             indexers: HashSet::new(),

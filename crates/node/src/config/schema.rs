@@ -108,6 +108,19 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Addresses under which others reach this node, where they differ from those.",
             ),
             key("bootstrap", Kind::Texts, "[]", "Peers to stay connected to, each ending in /p2p/<peer id>."),
+            key(
+                "rendezvous",
+                Kind::Texts,
+                "[]",
+                "Peers that introduce nodes of the same classes to each other, each ending in /p2p/<peer id>. Asked while few are known.",
+            ),
+            key(
+                "serve_rendezvous",
+                Kind::Flag,
+                "false",
+                "Introduce others to each other. For nodes with a public address.",
+            ),
+            key("mdns", Kind::Flag, "true", "Look for other nodes in the local network, by multicast DNS."),
         ],
     },
     Section {

@@ -107,6 +107,8 @@ fn counted(counter: &str) -> Option<(metric::Metric, &'static [&'static str])> {
         "lists_dropped" => (metric::DROPPED, &["offers", "too_many_lists"]),
         "store_dropped" => (metric::DROPPED, &["store", "queue_full"]),
         "publish_failed" => (metric::DROPPED, &["gossip", "not_taken"]),
+        "gossip_dropped" => (metric::DROPPED, &["gossip", "slow_neighbour"]),
+        "rendezvous_refused" => (metric::DROPPED, &["rendezvous", "refused"]),
         "messages_oversize" => (metric::DROPPED, &["request", "too_long"]),
         "messages_malformed" => (metric::DROPPED, &["request", "malformed"]),
         "rate_limited" => (metric::DROPPED, &["request", "too_often"]),
