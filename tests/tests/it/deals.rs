@@ -154,7 +154,7 @@ async fn two_slots_are_rented_as_one_and_paid_in_the_token_that_the_renter_has()
             tokens.push(Value::Table(coin));
         };
         let three = SlotSpec { count: 3, ..SlotSpec::default() };
-        let provider = NodeSpec::provider("provider-1").slots([three]).config(move |config| {
+        let provider = NodeSpec::provider("provider-1").slots([three]).increment_millis(4_000).config(move |config| {
             coin(config);
             config["provider"]["slot"][0]
                 .as_table_mut()
