@@ -2,11 +2,10 @@
 
 use crate::error::StartError;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use market::{class::GpuClass, offer::DEFAULT_AD_LIFETIME, time::UnixMillis};
+use market::{book::Book, class::GpuClass, offer::DEFAULT_AD_LIFETIME, time::UnixMillis};
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// How a node joins the network.
-#[derive(Clone)]
 pub struct Config {
     /// The ed25519 key that is the node's identity.
     pub keypair: Keypair,
@@ -35,6 +34,8 @@ pub struct Config {
     pub store: Option<Arc<dyn AdStore>>,
     /// Who is told of every change of the book.
     pub observer: Option<Arc<dyn BookObserver>>,
+    /// What an earlier run has kept there: the book that this one begins with.
+    pub book: Book,
 }
 
 impl Config {
@@ -54,6 +55,7 @@ impl Config {
             ad_lifetime: DEFAULT_AD_LIFETIME,
             store: None,
             observer: None,
+            book: Book::new(),
         }
     }
 
@@ -110,12 +112,34 @@ impl Interest {
     }
 }
 
-/// Where an indexer keeps advertisements. Called from one thread of its own, in the order in which things happened, so it may block.
+/// What has changed in the book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdChange {
+    /// A peer has a newer advertisement, whose signatures were checked.
+    Put {
+        /// Whose it is.
+        peer: PeerId,
+        /// Its sequence number.
+        seq: u64,
+        /// When it stops to count.
+        expires: UnixMillis,
+        /// The classes of its offers.
+        classes: Arc<[GpuClass]>,
+        /// The signed envelope, byte for byte.
+        raw: Arc<[u8]>,
+    },
+    /// A peer's advertisement is over.
+    Removed {
+        /// Whose it was.
+        peer: PeerId,
+    },
+}
+
+/// Where an indexer keeps advertisements. Called from one thread of its own, so it may block.
 pub trait AdStore: Send + Sync {
-    /// The newest advertisement of a peer, as its signed envelope.
-    fn put(&self, peer: &PeerId, seq: u64, raw: &[u8]);
-    /// The peer's advertisement is over.
-    fn remove(&self, peer: &PeerId);
+    /// What has changed since the last call, in the order in which it happened: one change, or as many as have come while the last were
+    /// being written.
+    fn write(&self, changes: &[AdChange]);
 }
 
 /// Follows the book: what it holds when the network starts, and then every change, in order and without exception. Called by the network's task

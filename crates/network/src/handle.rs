@@ -13,6 +13,7 @@ use libp2p::{Multiaddr, PeerId};
 use market::{
     book::Book,
     offer::{Binding, Offer, ProviderAd},
+    standing::Standing,
     time::UnixMillis,
 };
 use prost::Message;
@@ -209,8 +210,8 @@ impl Handle {
         self.command(|reply| Command::Withdraw { reply }).await?
     }
 
-    /// Refills the book with advertisements kept from an earlier run, each checked again, and says how many were still good. Further
-    /// ones may be given while this waits.
+    /// Puts advertisements that were had in some other way into the book, each checked as if it had been fetched, and says how many were
+    /// good news. Further ones may be given while this waits.
     pub async fn load_ads(&self, ads: Vec<Vec<u8>>) -> Result<usize, Stopped> {
         let mut taken = 0;
         // in small portions, so that a large book fits between other work
@@ -231,6 +232,17 @@ impl Handle {
         raws.iter().filter_map(|raw| ad::read(raw).ok()).map(Arc::new).collect()
     }
 
+    /// Reads the book. Nobody can change it meanwhile, so be brief.
+    pub fn read_book<R>(&self, read: impl FnOnce(&Book) -> R) -> R {
+        read(&self.0.book.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes down in the book what is known of a provider beyond its own words, so that searches can ask for it. `false` when the book keeps
+    /// as many already as it may.
+    pub fn set_standing(&self, peer: &PeerId, standing: Standing) -> bool {
+        self.0.book.write().unwrap_or_else(PoisonError::into_inner).set_standing(peer, standing)
+    }
+
     /// How much the book holds that is still good.
     pub fn held(&self) -> Held {
         let book = self.0.book.read().unwrap_or_else(PoisonError::into_inner);
@@ -239,11 +251,6 @@ impl Handle {
             providers: held.providers + 1,
             offers: held.offers + entry.offers,
         })
-    }
-
-    /// Whether the book holds anything of a peer, be it that it has withdrawn its offers.
-    pub fn holds(&self, peer: &PeerId) -> bool {
-        self.0.book.read().unwrap_or_else(PoisonError::into_inner).get(peer).is_some()
     }
 
     /// The live advertisement of one peer.
@@ -336,5 +343,5 @@ impl Handle {
     }
 }
 
-/// Advertisements loaded at once: about 200 µs of checking each.
+/// Advertisements checked at once: about 200 µs each.
 const LOAD_PORTION: usize = 256;

@@ -41,12 +41,13 @@ mod session;
 mod store;
 mod verify;
 
-pub use config::{AdStore, BookObserver, Config, Interest};
+pub use config::{AdChange, AdStore, BookObserver, Config, Interest};
 pub use counters::{Counter, Counters};
 pub use error::{AskError, DialError, OpenError, PublishError, StartError, Stopped};
 pub use frame::{FrameError, read_message, write_message};
 pub use handle::{AdDraft, Handle, Held, Incoming, IncomingRental, IncomingSearch, IncomingSync, Reply};
 pub use libp2p::{Multiaddr, PeerId, identity};
+pub use limit::RateLimiter;
 pub use search::Page;
 pub use session::{IncomingSession, SessionStream};
 
@@ -55,13 +56,12 @@ use futures::StreamExt;
 use gossip::Topics;
 use handle::Desk;
 use libp2p::{Swarm, SwarmBuilder, multiaddr::Protocol, noise, swarm::SwarmEvent, tcp, yamux};
-use limit::RateLimiter;
 use node::{Node, Parts};
 use std::{
     collections::HashSet,
     io,
     net::{IpAddr, TcpListener},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, RwLock},
     thread,
     time::Duration,
 };
@@ -100,7 +100,7 @@ pub struct Network {
 impl Network {
     /// Joins the network. Returns once every address of `config.listen` is listened on. The node runs until [`Network::shutdown`],
     /// until this is dropped, or until `cancel` is cancelled.
-    pub async fn start(config: Config, cancel: CancellationToken) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config, cancel: CancellationToken) -> Result<Self, StartError> {
         config.check()?;
         let counters = Arc::new(Counters::default());
         let topics = Topics::new(&config.network);
@@ -123,7 +123,7 @@ impl Network {
         let (listening, listening_seen) = watch::channel(swarm.listeners().cloned().collect());
         let (connected, connected_seen) = watch::channel(Vec::new());
         let (indexers, indexers_seen) = watch::channel(Vec::new());
-        let book = Arc::default();
+        let book = Arc::new(RwLock::new(std::mem::take(&mut config.book)));
         let handle = Handle(Arc::new(handle::Inner {
             local: *swarm.local_peer_id(),
             commands,

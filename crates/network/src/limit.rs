@@ -1,9 +1,10 @@
-//! How often one peer may ask: the generic cell rate algorithm, one number a peer. It says at which moment the peer's bucket would be
-//! empty again; a request that would push that moment further ahead than the burst allows is turned away.
+//! How often one peer, or one address, may ask: the generic cell rate algorithm, one number for each. It says at which moment its bucket
+//! would be empty again; a request that would push that moment further ahead than the burst allows is turned away.
 
 use libp2p::PeerId;
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,37 +13,37 @@ use std::{
 /// newcomer is let through unmeasured, since a limit must not become a way to keep others out.
 const MAX_PEERS: usize = 4_096;
 
-/// A limit per peer.
+/// A limit for each asker, which is a peer unless said otherwise.
 #[derive(Debug)]
-pub(crate) struct RateLimiter {
+pub struct RateLimiter<K = PeerId> {
     /// The time one request takes to drain.
     interval: Duration,
     /// How far ahead the bucket may be filled.
     burst: Duration,
-    empty_at: Mutex<HashMap<PeerId, Instant>>,
+    empty_at: Mutex<HashMap<K, Instant>>,
 }
 
-impl RateLimiter {
+impl<K: Clone + Eq + Hash> RateLimiter<K> {
     /// At most `per_second` in the long run, and `burst` at once.
-    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
+    pub fn new(per_second: u32, burst: u32) -> Self {
         let interval = Duration::from_secs(1) / per_second.max(1);
         Self { interval, burst: interval * burst, empty_at: Mutex::default() }
     }
 
-    /// Whether `peer` may ask now.
-    pub(crate) fn allow(&self, peer: &PeerId) -> bool {
-        self.allow_at(peer, Instant::now())
+    /// Whether `asker` may ask now.
+    pub fn allow(&self, asker: &K) -> bool {
+        self.allow_at(asker, Instant::now())
     }
 
-    fn allow_at(&self, peer: &PeerId, now: Instant) -> bool {
+    fn allow_at(&self, asker: &K, now: Instant) -> bool {
         let mut buckets = self.empty_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MAX_PEERS && !buckets.contains_key(peer) {
+        if buckets.len() >= MAX_PEERS && !buckets.contains_key(asker) {
             buckets.retain(|_, empty_at| *empty_at > now);
             if buckets.len() >= MAX_PEERS {
                 return true;
             }
         }
-        let bucket = buckets.entry(*peer).or_insert(now);
+        let bucket = buckets.entry(asker.clone()).or_insert(now);
         let filled = (*bucket).max(now) + self.interval;
         let allowed = filled <= now + self.burst;
         if allowed {

@@ -51,7 +51,7 @@ pub(crate) enum Exchange {
     Get { source: PeerId, subjects: Vec<PeerId> },
     /// A page of a list.
     List { listing: crate::discovery::Listing, next: Vec<u8> },
-    /// A refill from the store.
+    /// What a role was given in some other way.
     Load { reply: oneshot::Sender<usize> },
 }
 

@@ -7,10 +7,7 @@ use market::{
     offer::ProviderAd,
     time::UnixMillis,
 };
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Offers that were found, as their providers signed them.
 #[derive(Clone, Debug)]
@@ -26,7 +23,7 @@ pub struct Page {
 impl Handle {
     /// The offers that meet a search, best first.
     pub fn search(&self, search: &Search<'_>, after: Option<&Cursor>, limit: usize) -> Page {
-        let (found, envelopes) = self.looking(|book| {
+        let (found, envelopes) = self.read_book(|book| {
             let found = book.search(search, after, limit);
             let envelopes = envelopes(book, found.hits.iter());
             (found, envelopes)
@@ -38,7 +35,7 @@ impl Handle {
 
     /// Why a search finds so little, with at most `near` near misses: each with the offer, unless that has expired meanwhile.
     pub fn explain(&self, search: &Search<'_>, near: usize) -> (Explanation, Vec<Option<Match>>) {
-        let (told, envelopes) = self.looking(|book| {
+        let (told, envelopes) = self.read_book(|book| {
             let told = book.explain(search, near);
             let envelopes = envelopes(book, told.near.iter().map(|miss| &miss.hit));
             (told, envelopes)
@@ -46,10 +43,6 @@ impl Handle {
         let ads = read(&envelopes);
         let near = told.near.iter().map(|miss| miss.hit.of(ads.get(&miss.hit.peer)?)).collect();
         (told, near)
-    }
-
-    fn looking<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
-        look(&self.0.book.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Exchange, Node, serving::Answer};
 use crate::{
     ad::{self, AdFault, Announced, AnnouncementFault, CheckedAd},
     codec::{Checked, Fault},
-    config::BookObserver,
+    config::{AdChange, BookObserver},
     discovery::{Discovery, Heard, Listing, Novelty, Parked, Reception, Waiting},
     limit::RateLimiter,
     store::StoreThread,
@@ -123,7 +123,7 @@ impl Market {
             observer.put(&peer, seq, expires);
         }
         if let Some(store) = &self.store {
-            store.put(peer, seq, raw);
+            store.queue(AdChange::Put { peer, seq, expires, classes: ad.classes().into(), raw });
         }
         self.changes.send_modify(|version| *version += 1);
         Ok(waiting)
@@ -272,7 +272,7 @@ impl Node {
         self.market.questions.insert(id, (peer, question));
     }
 
-    /// Refills the book from the store.
+    /// Puts what a role was given into the book.
     pub(super) fn load(&mut self, ads: Vec<Vec<u8>>, reply: oneshot::Sender<usize>) {
         if let Err(job) = self.pool.submit(Job::Ads { exchange: Exchange::Load { reply }, ads })
             && let Job::Ads { exchange: Exchange::Load { reply }, .. } = *job
@@ -364,7 +364,7 @@ impl Node {
             over.iter().for_each(|peer| observer.removed(peer));
         }
         if let Some(store) = &self.market.store {
-            over.iter().for_each(|peer| store.remove(*peer));
+            over.iter().for_each(|peer| store.queue(AdChange::Removed { peer: *peer }));
         }
         self.market.changes.send_modify(|version| *version += 1);
     }

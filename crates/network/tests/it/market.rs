@@ -4,9 +4,9 @@ use crate::support::{
     QUIC, TCP, address, beside, binding, config, draft, listening, names, sealed, sealed_for, start, until,
     until_offers,
 };
-use ::market::{class::GpuClass, time::UnixMillis};
+use ::market::{book::Book, class::GpuClass, time::UnixMillis};
 use libp2p::identity::Keypair;
-use network::{AdDraft, AdStore, Config, Interest, PeerId, PublishError};
+use network::{AdChange, AdDraft, AdStore, Config, Interest, PeerId, PublishError, ad};
 use std::sync::{Arc, Mutex};
 
 const LIFETIME: u64 = 600_000;
@@ -139,12 +139,12 @@ async fn a_provider_hears_at_once_that_its_wallet_binding_is_for_another_peer() 
 struct Memory(Mutex<Vec<(PeerId, Option<Vec<u8>>)>>);
 
 impl AdStore for Memory {
-    fn put(&self, peer: &PeerId, _: u64, raw: &[u8]) {
-        self.0.lock().unwrap().push((*peer, Some(raw.to_vec())));
-    }
-
-    fn remove(&self, peer: &PeerId) {
-        self.0.lock().unwrap().push((*peer, None));
+    fn write(&self, changes: &[AdChange]) {
+        let change = |change: &AdChange| match change {
+            AdChange::Put { peer, raw, .. } => (*peer, Some(raw.to_vec())),
+            AdChange::Removed { peer } => (*peer, None),
+        };
+        self.0.lock().unwrap().extend(changes.iter().map(change));
     }
 }
 
@@ -160,8 +160,13 @@ async fn what_an_indexer_stored_can_be_loaded_by_the_next() {
     until("its removal", || store.0.lock().unwrap().contains(&(brief.public().to_peer_id(), None))).await;
     node.shutdown().await;
 
-    let stored = store.0.lock().unwrap().iter().filter_map(|(_, raw)| raw.clone()).collect();
-    let next = start(config()).await;
-    assert_eq!(next.handle().load_ads(stored).await, Ok(1));
+    let stored: Vec<_> = store.0.lock().unwrap().iter().filter_map(|(_, raw)| raw.clone()).collect();
+    let (mut book, now) = (Book::new(), UnixMillis::now());
+    for raw in stored {
+        let kept = ad::open_kept(raw.into(), now).unwrap();
+        let lasts = kept.ad.peer == lasting.public().to_peer_id();
+        assert_eq!(book.insert(kept.raw, &kept.ad, now).is_ok(), lasts, "only what is not over");
+    }
+    let next = start(Config { book, ..config() }).await;
     assert_eq!(names(&next.handle().offers()), ["lasting"]);
 }
