@@ -1,104 +1,162 @@
-//! The indexer role: keep the book of all offers beyond the life of the process, and answer whoever lists it.
+//! The indexer role: keep the book of all offers beyond the life of the process, and answer whoever searches it.
 //!
-//! The book itself, its checks and its answers to `List` belong to [`network`]; every node has them. What makes an indexer is that it
-//! follows every class and that its book is on disk: [`ad_store`] writes each advertisement as it was signed, and [`refill`] gives
-//! them back to the network at start, where every signature is checked again. And where its owner allows, it carries what renters without
-//! coin have signed to the chain: [`start`].
+//! ```text
+//!   gossip, lists, other indexers ──▶ network: checked, into its book ──▶ DiskBook: written in batches, acknowledged
+//!                                                │
+//!                          Searches ◀────────────┘   ──▶ /gpulease/search/1, HTTP: rows, and the signed originals
+//! ```
+//!
+//! What makes an indexer is that it follows every class, that its book is on disk ([`DiskBook`]), and that it answers searches
+//! ([`Searches`]) over the peer protocol and [`http`]. And where its owner allows, it carries what renters without coin have signed to the
+//! chain: [`start`].
 
+pub mod book;
 mod carrier;
+mod figures;
+pub mod http;
+mod search;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 
+pub use book::{BookChange, DiskBook, Loaded};
 pub use carrier::{Parts, start};
+pub use figures::{Figure, Figures};
+pub use search::{Page, PageAd, Row, Searches};
 
-use network::{AdStore, Handle, PeerId, Stopped};
-use std::sync::Arc;
-use store::{Raw, Store, StoreError, Table, TableDef, crash_point};
-
-/// The newest advertisement of each provider, as its signed envelope.
-struct Ads;
-impl Table for Ads {
-    const NAME: &'static str = "indexer_ads";
-    type Key = PeerId;
-    type Value = Raw;
-}
+use market::{book::Book, time::UnixMillis};
+use network::Handle;
+use std::{fmt, net::SocketAddr, sync::Arc};
+use store::{Store, StoreError, TableDef};
+use tokio_util::sync::CancellationToken;
 
 /// The tables that [`store::Store::open`] must know for this role.
-pub fn tables() -> [TableDef; 2] {
-    [TableDef::of::<Ads>(), TableDef::of::<carrier::Errands>()]
+pub fn tables() -> [TableDef; 6] {
+    [
+        TableDef::of::<book::Ads>(),
+        TableDef::of::<book::ByUpdate>(),
+        TableDef::of::<book::ByExpiry>(),
+        TableDef::of::<book::ByClass>(),
+        TableDef::of::<book::Mark>(),
+        TableDef::of::<carrier::Errands>(),
+    ]
 }
 
-/// Why the book could not be refilled.
+/// Why the indexer did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The node's memory failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The network ended meanwhile.
-    #[error(transparent)]
-    Network(#[from] Stopped),
+    /// HTTP cannot be served there.
+    #[error("cannot serve HTTP on {address}")]
+    Http {
+        /// Where it was to be.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Searches are answered already: a mistake in the program.
+    #[error("this node's searches are answered already")]
+    Served,
 }
 
-/// Where the network keeps the advertisements of an indexer.
-pub fn ad_store(store: Store) -> Arc<dyn AdStore> {
-    Arc::new(Book(store))
+/// What an earlier run has kept, and what the network begins with.
+#[derive(Debug)]
+pub struct Opened {
+    /// The disk's side, which the network writes to.
+    pub disk: Arc<DiskBook>,
+    /// The book in memory.
+    pub book: Book,
+    /// What came of reading it.
+    pub loaded: Loaded,
+    /// What is counted from now on.
+    pub figures: Arc<Figures>,
 }
 
-struct Book(Store);
+/// Opens the book, before the network is joined.
+pub async fn open(store: &Store) -> Result<Opened, Error> {
+    let figures = Arc::new(Figures::default());
+    let counted = Arc::clone(&figures);
+    let opened = store.run(move |store| DiskBook::open(store.clone(), counted, UnixMillis::now())).await?;
+    let (disk, book, loaded) = opened;
+    Ok(Opened { disk: Arc::new(disk), book, loaded, figures })
+}
 
-impl AdStore for Book {
-    fn put(&self, peer: &PeerId, _seq: u64, raw: &[u8]) {
-        crash_point("indexer", "ad", "arrived");
-        // not a promise to anyone: what is lost comes back with the next refresh
-        if let Err(error) = self.0.put::<Ads>(peer, &Raw(raw.to_vec())) {
-            tracing::warn!(%peer, %error, "an advertisement was not written");
-        }
-        crash_point("indexer", "ad", "written");
+/// What an indexer answers from.
+pub struct Service {
+    /// The network's handle.
+    pub network: Handle,
+    /// The network's name.
+    pub network_name: String,
+    /// The disk's side of its book.
+    pub disk: Arc<DiskBook>,
+    /// What is counted.
+    pub figures: Arc<Figures>,
+    /// Where to serve HTTP, if anywhere; port 0 takes a free one.
+    pub http: Option<SocketAddr>,
+    /// Ends it.
+    pub cancel: CancellationToken,
+}
+
+/// A running indexer.
+#[derive(Clone)]
+pub struct Indexer {
+    http: Option<SocketAddr>,
+    figures: Arc<Figures>,
+    ended: CancellationToken,
+}
+
+impl fmt::Debug for Indexer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Indexer").field("http", &self.http).finish_non_exhaustive()
+    }
+}
+
+impl Indexer {
+    /// Begins to answer.
+    pub async fn start(service: Service) -> Result<Self, Error> {
+        let Service { network, network_name, disk, figures, http, cancel } = service;
+        let asked = network.search_requests().ok_or(Error::Served)?;
+        let searches = Searches::new(network.clone(), Arc::clone(&disk), Arc::clone(&figures));
+        let server = match http {
+            Some(address) => {
+                let about = http::About { network, network_name };
+                let bound = http::Server::bind(address, about, searches.clone(), disk, Arc::clone(&figures)).await;
+                Some(bound.map_err(|source| Error::Http { address, source })?)
+            }
+            None => None,
+        };
+        let (http, ended) = (server.as_ref().map(http::Server::address), CancellationToken::new());
+        let over = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            let _over = over;
+            let serving = async {
+                match server {
+                    Some(server) => server.serve(cancel.child_token()).await,
+                    None => cancel.cancelled().await,
+                }
+            };
+            tokio::select! {
+                () = searches.serve(asked, cancel.child_token()) => {}
+                () = serving => {}
+            }
+        });
+        Ok(Self { http, figures, ended })
     }
 
-    fn remove(&self, peer: &PeerId) {
-        if let Err(error) = self.0.delete::<Ads>(peer) {
-            tracing::warn!(%peer, %error, "an advertisement was not removed");
-        }
-        crash_point("indexer", "ad", "removed");
+    /// Where it serves HTTP.
+    pub const fn http(&self) -> Option<SocketAddr> {
+        self.http
     }
-}
 
-/// Gives the network what an earlier run had kept, and says how much of it still holds. What does not is forgotten: its provider may never
-/// come back to replace it.
-pub async fn refill(store: &Store, network: &Handle) -> Result<usize, Error> {
-    let read = |store: &Store| store.scan::<Ads>(..)?.collect::<Result<Vec<_>, _>>();
-    let (peers, ads): (Vec<PeerId>, Vec<_>) =
-        store.run(read).await?.into_iter().map(|(peer, raw)| (peer, raw.0)).unzip();
-    crash_point("indexer", "book", "read");
-    let kept = network.load_ads(ads).await?;
-    crash_point("indexer", "book", "loaded");
-    let over: Vec<PeerId> = peers.into_iter().filter(|peer| !network.holds(peer)).collect();
-    let forget = move |store: &Store| {
-        let mut batch = store.batch();
-        for peer in &over {
-            batch.delete::<Ads>(peer)?;
-        }
-        batch.commit()
-    };
-    store.run(forget).await?;
-    Ok(kept)
-}
+    /// What it counts.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use network::{Config, Network, identity::Keypair};
-    use tokio_util::sync::CancellationToken;
-
-    #[tokio::test]
-    async fn what_no_longer_holds_is_forgotten() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), &tables()).unwrap();
-        store.put::<Ads>(&PeerId::random(), &Raw(b"no advertisement".to_vec())).unwrap();
-        let config = Config::new(Keypair::generate_ed25519(), "devnet-00000000");
-        let network = Network::start(config, CancellationToken::new()).await.unwrap();
-        assert_eq!(refill(&store, &network.handle()).await.unwrap(), 0);
-        assert_eq!(store.scan::<Ads>(..).unwrap().count(), 0);
-        network.shutdown().await;
+    /// Waits until it has ended, by order or by a fault of ours.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 }

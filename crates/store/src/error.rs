@@ -68,6 +68,9 @@ pub enum CodecError {
     /// A value is not the JSON of its type.
     #[error("the value is not what its type says")]
     Json(#[from] serde_json::Error),
+    /// A value ends early, or has impossible content.
+    #[error("the value is not a {0}")]
+    Value(&'static str),
     /// A value that should be empty is not.
     #[error("the value should be empty")]
     NotEmpty,

@@ -162,3 +162,13 @@ proptest! {
         let _ = decode::<proto::ProviderAd>(&bytes, MAX_AD_BYTES).map(ad_from_proto);
     }
 }
+
+#[test]
+fn what_an_indexer_says_of_a_provider_is_read_back_and_held_to_what_can_be() {
+    use market::standing::Standing;
+    let standing = Standing { completed: 7, paid_seconds: 9, reliability: Some(990_000), ratings: 2, rating: None };
+    assert_eq!(standing_from_proto(&standing_to_proto(&standing)), standing);
+    let boast = proto::Standing { reliability: Some(u32::MAX), rating: Some(9_999), ..proto::Standing::default() };
+    let read = standing_from_proto(&boast);
+    assert_eq!((read.reliability, read.rating), (Some(1_000_000), Some(5_000)));
+}
