@@ -43,6 +43,7 @@ pub(crate) fn render(
     }
     if spec.has(Role::Indexer) {
         put(&mut config, "indexer", "carries_per_day", 10);
+        put(&mut config, "indexer", "http", "127.0.0.1:0");
     }
     if spec.smart_account {
         put(&mut config, "renter", "account", node.wallet.to_string());

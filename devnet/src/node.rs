@@ -124,10 +124,19 @@ impl Node {
 
     /// Where it serves its metrics, as it said when it was last ready.
     pub fn metrics(&self) -> Option<String> {
+        self.serves("metrics=http://", "/metrics")
+    }
+
+    /// Where it answers searches over HTTP, as it said when it was last ready.
+    pub fn searches(&self) -> Option<String> {
+        self.serves("searches=http://", "/v1/search")
+    }
+
+    fn serves(&self, word: &str, path: &str) -> Option<String> {
         let said = std::fs::read_to_string(&self.out).ok()?;
         let ready = said.lines().rfind(|line| line.starts_with("ready"))?;
-        let page = ready.split(' ').find_map(|word| word.strip_prefix("metrics=http://"))?;
-        page.strip_suffix("/metrics").map(str::to_owned)
+        let page = ready.split(' ').find_map(|found| found.strip_prefix(word))?;
+        page.strip_suffix(path).map(str::to_owned)
     }
 
     pub(crate) fn is_ready(&self) -> bool {

@@ -5,7 +5,7 @@ use crate::{
     evidence::Evidence,
     seen::Seen,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, NodeInfo,
+        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, IndexerRow, NodeInfo,
         OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked,
         RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
     },
@@ -68,6 +68,11 @@ impl Client {
     /// Asks why such a search finds so little.
     pub async fn explain(&self, query: &OfferQuery) -> Result<OfferExplanation, ApiError> {
         self.get(&format!("/v1/offers/explain?{}", parameters(query))).await
+    }
+
+    /// The indexers that were asked for offers, and what came of it.
+    pub async fn indexers(&self) -> Result<Vec<IndexerRow>, ApiError> {
+        self.get("/v1/indexers").await
     }
 
     /// Begins a run.

@@ -4,7 +4,7 @@
 use crate::{
     evidence::Evidence,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, NodeInfo, OfferExplanation,
+        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, IndexerRow, NodeInfo, OfferExplanation,
         OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked, RunEvent, RunRequest,
         RunStarted, ServiceState, WalletView,
     },
@@ -19,6 +19,8 @@ pub trait Control: Send + Sync + 'static {
     fn offers(&self, query: OfferQuery) -> BoxFuture<'_, Result<Vec<OfferRow>, ApiError>>;
     /// Says why such a search finds so little.
     fn explain(&self, query: OfferQuery) -> BoxFuture<'_, Result<OfferExplanation, ApiError>>;
+    /// The indexers that were asked for offers, and what came of it.
+    fn indexers(&self) -> BoxFuture<'_, Result<Vec<IndexerRow>, ApiError>>;
     /// Begins a run; it goes on without the caller.
     fn run(&self, request: RunRequest) -> BoxFuture<'_, Result<RunStarted, ApiError>>;
     /// The events of a run from number `from` on, until its last.

@@ -12,7 +12,7 @@ use crate::{
     evidence::{Evidence, Statement, Stop, Transaction},
     types::{
         ApiError, Approval, Balance, ConditionRow, Dispute, DisputeRequest, DrainRequest, ErrorKind, Estimate,
-        ExtendRequest, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded,
+        ExtendRequest, IndexerRow, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded,
         RentalRow, RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep, ServiceState,
         StoryStep, TransactionRef, WalletView,
     },
@@ -184,6 +184,7 @@ fn router(shared: Shared, limit: Duration) -> Router {
         .route("/v1/node", get(node))
         .route("/v1/offers", get(offers))
         .route("/v1/offers/explain", get(explain))
+        .route("/v1/indexers", get(indexers))
         .route("/v1/runs", post(start_run))
         .route("/v1/runs/{run}/events", get(run_events))
         .route("/v1/rentals", get(rentals))
@@ -219,6 +220,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         node,
         offers,
         explain,
+        indexers,
         start_run,
         run_events,
         rentals,
@@ -249,6 +251,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         Estimate,
         ExtendRequest,
         Evidence,
+        IndexerRow,
         JobSummary,
         NearOffer,
         NodeInfo,
@@ -367,6 +370,14 @@ async fn explain(
 ) -> Answer<OfferExplanation> {
     let Query(query) = query.map_err(|error| unreadable(&error))?;
     Ok(Json(shared.control.explain(query).await?))
+}
+
+/// The indexers that were asked for offers since the daemon started, and what came of it.
+#[utoipa::path(get, path = "/v1/indexers", responses(
+    (status = 200, body = [IndexerRow]), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn indexers(State(shared): State<Shared>) -> Answer<Vec<IndexerRow>> {
+    Ok(Json(shared.control.indexers().await?))
 }
 
 /// Begins a run: rents a machine, runs a program there, brings its outputs back. It goes on without the caller.

@@ -51,6 +51,30 @@ pub struct NodeInfo {
     /// Where it serves its metrics, if it does.
     #[serde(default)]
     pub metrics: Option<String>,
+    /// Where it answers searches over HTTP, if it does.
+    #[serde(default)]
+    pub searches: Option<String>,
+}
+
+/// An indexer that a renter has asked for offers, and what came of it since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IndexerRow {
+    /// Its peer id.
+    pub peer: String,
+    /// How often it was asked.
+    pub asked: u64,
+    /// Rows of its last answer that hold.
+    pub rows: usize,
+    /// Rows that it left out of that answer though others had them. A few are normal: news takes a moment.
+    pub missing: usize,
+    /// Rows of all its answers that did not meet the query.
+    pub wrong: u64,
+    /// Advertisements that nobody had signed.
+    pub forged: u64,
+    /// Whether it is not asked any more, since it has forged something.
+    pub distrusted: bool,
+    /// Why its last answer did not come, if it did not.
+    pub failure: Option<String>,
 }
 
 /// A search.

@@ -106,10 +106,24 @@ impl Default for KeystoreSection {
 }
 
 /// `[indexer]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct IndexerSection {
+    http: String,
     pub(crate) carries_per_day: u32,
+}
+
+impl Default for IndexerSection {
+    fn default() -> Self {
+        Self { http: "127.0.0.1:4703".to_owned(), carries_per_day: 0 }
+    }
+}
+
+impl IndexerSection {
+    /// The address to answer searches on; `None` when none is wanted.
+    pub(crate) fn address(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        address("[indexer]", "http", &self.http)
+    }
 }
 
 /// `[api]`
@@ -135,14 +149,19 @@ impl Default for MetricsSection {
 impl MetricsSection {
     /// The address to serve on; `None` when none is wanted.
     pub(crate) fn address(&self) -> Result<Option<SocketAddr>, ConfigError> {
-        if self.listen.is_empty() {
-            return Ok(None);
-        }
-        self.listen.parse().map(Some).map_err(|error| ConfigError::Value {
-            origin: "[metrics]".to_owned(),
-            message: format!("`{}` in `listen` is no address and port, such as 127.0.0.1:4702: {error}", self.listen),
-        })
+        address("[metrics]", "listen", &self.listen)
     }
+}
+
+/// An address and port; `None` for the empty text.
+fn address(section: &str, key: &str, text: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| ConfigError::Value {
+        origin: section.to_owned(),
+        message: format!("`{text}` in `{key}` is no address and port, such as 127.0.0.1:4702: {error}"),
+    })
 }
 
 /// Why the configuration cannot be used.

@@ -15,7 +15,7 @@ use api::{
     evidence::Evidence,
     search::Search,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, NodeInfo,
+        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, IndexerRow, NodeInfo,
         OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked, Role,
         RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
     },
@@ -41,6 +41,7 @@ pub(crate) struct NodeControl {
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) provider: Option<provider::Provider>,
     pub(crate) renter: Option<renter::Renter>,
+    pub(crate) indexer: Option<indexer::Indexer>,
 }
 
 impl NodeControl {
@@ -52,18 +53,18 @@ impl NodeControl {
         roles: Vec<Role>,
         chains: Vec<Chain>,
     ) -> Self {
-        let (wallets, accounts) = (Vec::new(), Vec::new());
         Self {
             dir,
             network,
             network_name,
             roles,
             chains,
-            wallets,
-            accounts,
+            wallets: Vec::new(),
+            accounts: Vec::new(),
             metrics: None,
             provider: None,
             renter: None,
+            indexer: None,
         }
     }
 
@@ -79,6 +80,11 @@ impl NodeControl {
             peers: self.network.connected_peers().len(),
             offers: self.network.held().offers,
             metrics: self.metrics.map(|address| format!("http://{address}/metrics")),
+            searches: self
+                .indexer
+                .as_ref()
+                .and_then(indexer::Indexer::http)
+                .map(|address| format!("http://{address}/v1/search")),
         }
     }
 
@@ -239,7 +245,13 @@ impl Control for NodeControl {
     }
 
     fn offers(&self, query: OfferQuery) -> BoxFuture<'_, Result<Vec<OfferRow>, ApiError>> {
-        async move { self.search(&query) }.boxed()
+        async move {
+            if let Some(renter) = &self.renter {
+                renter.ask_indexers(&query).await;
+            }
+            self.search(&query)
+        }
+        .boxed()
     }
 
     fn explain(&self, query: OfferQuery) -> BoxFuture<'_, Result<OfferExplanation, ApiError>> {
@@ -284,6 +296,10 @@ impl Control for NodeControl {
 
     fn wallets(&self) -> BoxFuture<'_, Result<Vec<WalletView>, ApiError>> {
         self.weigh_wallets().boxed()
+    }
+
+    fn indexers(&self) -> BoxFuture<'_, Result<Vec<IndexerRow>, ApiError>> {
+        async { Ok(self.renter.as_ref().map(renter::Renter::indexers).unwrap_or_default()) }.boxed()
     }
 
     fn approvals(&self) -> BoxFuture<'_, Result<Vec<Approval>, ApiError>> {

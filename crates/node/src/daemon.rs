@@ -116,26 +116,41 @@ impl Daemon {
         let chains = if paid { connect(config).await? } else { Vec::new() };
         let store = open_store(dir).await?;
 
+        let failed = |error: indexer::Error| ErrorKind::Failed.because(&error, "see the log above");
+        let kept = if has(Role::Indexer) { Some(indexer::open(&store).await.map_err(failed)?) } else { None };
+        let mut joining = network_config(config, roles, peer_key)?;
         let ledger = Arc::new(indexer::sync::Ledger::new());
-        let joined =
-            Network::start(network_config(config, roles, peer_key, &store, &ledger)?, cancel.child_token()).await;
+        let indexes = kept.map(|indexer::Opened { disk, book, loaded, figures }| {
+            tracing::info!(kept = loaded.ads, over = loaded.over, "the book of an earlier run was read again");
+            joining.indexes = true;
+            joining.book = book;
+            joining.store = Some(disk.clone());
+            joining.observer = Some(Arc::clone(&ledger) as _);
+            (disk, figures)
+        });
+        let joined = Network::start(joining, cancel.child_token()).await;
         let joined =
             joined.map_err(|error| ErrorKind::Failed.because(&error, "check [network] in the configuration"))?;
         let network = joined.handle();
         let name = config.network.name.clone();
 
-        if has(Role::Indexer) {
-            let kept = indexer::refill(&store, &network).await;
-            let kept = kept.map_err(|error| ErrorKind::Failed.because(&error, "see the log above"))?;
-            tracing::info!(kept, "the book of an earlier run was read again");
-            // after that, so as not to ask others for what is here already
+        let mut control = NodeControl::new(dir.clone(), network.clone(), name.clone(), roles.to_vec(), chains.clone());
+        if let Some((disk, figures)) = indexes {
+            let service = indexer::Service {
+                network: network.clone(),
+                network_name: name.clone(),
+                disk,
+                figures,
+                http: config.indexer.address()?,
+                cancel: cancel.child_token(),
+            };
+            control.indexer = Some(indexer::Indexer::start(service).await.map_err(failed)?);
             indexer::sync::start(indexer::sync::Parts {
                 network: network.clone(),
                 ledger,
                 cancel: cancel.child_token(),
             });
         }
-        let mut control = NodeControl::new(dir.clone(), network.clone(), name.clone(), roles.to_vec(), chains.clone());
         let mut sources = Sources {
             network: network.clone(),
             network_name: name.clone(),
@@ -145,6 +160,7 @@ impl Daemon {
             senders: Vec::new(),
             provider: None,
             renter: None,
+            indexer: control.indexer.clone(),
         };
         if let Some(Keys { wallet, provider_key }) = keys {
             control.wallets.push((config.keystore.wallet.clone(), wallet.address()));
@@ -204,9 +220,9 @@ impl Daemon {
         }
         let roles: Vec<_> = info.roles.iter().map(|role| role_name(*role)).collect();
         let (peer, roles, api) = (&info.peer, roles.join(","), server.path().display());
-        let metrics = info.metrics.as_deref().unwrap_or("off");
+        let (metrics, searches) = (info.metrics.as_deref().unwrap_or("off"), info.searches.as_deref().unwrap_or("off"));
         print(&format!(
-            "ready peer={peer} roles={roles} api={api} metrics={metrics} listen={}",
+            "ready peer={peer} roles={roles} api={api} metrics={metrics} searches={searches} listen={}",
             info.addresses.join(",")
         ));
     }
@@ -214,7 +230,7 @@ impl Daemon {
     /// Waits until a part of the daemon dies that must not, and says which. Its work is nobody's from then on, so that the rest must not go
     /// on as if all were well.
     async fn died(&self, faults: &Faults) -> String {
-        let NodeControl { provider, renter, .. } = &self.control;
+        let NodeControl { provider, renter, indexer, .. } = &self.control;
         let ended = |role: &str| format!("the {role}'s task has ended by itself");
         tokio::select! {
             // a task that panics ends too: the panic says more
@@ -223,6 +239,7 @@ impl Daemon {
             () = self.network.ended() => ended("network"),
             Some(()) = OptionFuture::from(provider.as_ref().map(provider::Provider::ended)) => ended("provider"),
             Some(()) = OptionFuture::from(renter.as_ref().map(renter::Renter::ended)) => ended("renter"),
+            Some(()) = OptionFuture::from(indexer.as_ref().map(indexer::Indexer::ended)) => ended("indexer"),
         }
     }
 
@@ -332,8 +349,6 @@ fn network_config(
     config: &Config,
     roles: &[Role],
     peer_key: libp2p_identity::Keypair,
-    store: &Store,
-    ledger: &Arc<indexer::sync::Ledger>,
 ) -> Result<network::Config, ApiError> {
     let section = &config.network;
     let mut network = network::Config::new(peer_key, section.name.clone());
@@ -345,11 +360,6 @@ fn network_config(
     network.mdns = section.mdns;
     network.classes = interest(config, roles);
     network.ad_lifetime = u64::from(config.provider.ad_lifetime_seconds) * 1_000;
-    if roles.contains(&Role::Indexer) {
-        network.store = Some(indexer::ad_store(store.clone()));
-        network.observer = Some(Arc::clone(ledger) as _);
-        network.indexes = true;
-    }
     Ok(network)
 }
 

@@ -5,16 +5,27 @@ use market::class::GpuClass;
 use serde::{Deserialize, Serialize};
 
 /// The `[renter]` section.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The classes of machine whose offers are followed, such as `["h200", "cpu"]`; empty follows all of them.
     pub classes: Vec<GpuClass>,
+    /// How many indexers are asked for offers, of those that this node is connected to; 0 asks none.
+    pub indexers: u8,
     /// A smart account of the wallet's that pays, and is refunded, in its stead.
     pub account: Option<Address>,
     /// Hard limits.
     pub limits: Limits,
 }
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { classes: Vec::new(), indexers: DEFAULT_INDEXERS, account: None, limits: Limits::default() }
+    }
+}
+
+/// Three: what one leaves out, two others show.
+const DEFAULT_INDEXERS: u8 = 3;
 
 /// The `[renter.limits]` section: amounts are decimal text in whatever token is paid with; empty sets no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The renter role: from a search to a finished run and its receipt.
 //!
 //! ```text
-//!   query ──▶ search (offers heard by gossip) ──▶ negotiate (quote, checked) ──▶ driver: open on chain
+//!   query ──▶ search (offers heard by gossip, and from indexers) ──▶ negotiate (quote, checked) ──▶ driver: open on chain
 //!   driver: Ready ──▶ voucher every third of an increment, on disk before it is sent ──▶ finish ──▶ settled
 //!   run: upload ──▶ start ──▶ logs ──▶ exit ──▶ fetch outputs ──▶ tell the driver to finish ──▶ receipt
 //! ```
@@ -14,6 +14,7 @@ mod config;
 mod discount;
 mod driver;
 mod figures;
+mod indexers;
 mod journal;
 mod negotiate;
 mod receipt;

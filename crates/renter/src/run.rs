@@ -11,6 +11,7 @@ use crate::{
     Parts,
     driver::{self, Driver, Tools},
     figures::Figures,
+    indexers::Indexers,
     journal::Journal,
     receipt,
     records::{Record, short_peer},
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) followers: Vec<Follower>,
     pub(crate) started: tokio::time::Instant,
     pub(crate) figures: Arc<Figures>,
+    pub(crate) indexers: Indexers,
     pub(crate) register: Box<dyn Fn(Driver) + Send + Sync>,
     pub(crate) find: Box<dyn Fn(RentalId) -> Option<Driver> + Send + Sync>,
 }
@@ -42,6 +44,11 @@ impl Context {
             .iter()
             .zip(&self.followers)
             .find(|(account, _)| account.sender().chain().escrow() == *rental_escrow)
+    }
+
+    /// Asks indexers what they know of these offers; what holds is in the node's own book afterwards.
+    pub(crate) async fn ask_indexers(&self, query: &OfferQuery) {
+        self.indexers.ask(&self.parts.network, query, usize::from(self.config.indexers)).await;
     }
 
     pub(crate) fn tools(&self, account: &EscrowAccount, follower: &Follower) -> Tools {

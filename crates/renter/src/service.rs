@@ -7,6 +7,7 @@ use crate::{
     Config, Error, Parts,
     driver::{self, Driver, Order},
     figures::{Counts, Figures, Standing},
+    indexers::Indexers,
     journal::Journal,
     negotiate::payable,
     receipt,
@@ -14,7 +15,10 @@ use crate::{
     run::{self, Context, Plan, describe},
     story,
 };
-use api::types::{ApiError, ErrorKind, Receipt, RentalRow, RentalStory, Role, RunEvent, RunRequest, RunStarted};
+use api::types::{
+    ApiError, ErrorKind, IndexerRow, OfferQuery, Receipt, RentalRow, RentalStory, Role, RunEvent, RunRequest,
+    RunStarted,
+};
 use futures::stream::BoxStream;
 use market::{
     id::RentalId,
@@ -101,6 +105,7 @@ impl Renter {
         let context = Arc::new(Context {
             parts,
             figures,
+            indexers: Indexers::default(),
             config,
             followers,
             started: tokio::time::Instant::now(),
@@ -214,6 +219,16 @@ impl Renter {
     /// Whether this node can pay in a token at an escrow.
     pub fn pays(&self, escrow: &Escrow, token: &Token) -> bool {
         payable(&self.context.parts.accounts, escrow, token)
+    }
+
+    /// Asks indexers what they know of these offers; what holds is in the node's own book afterwards.
+    pub async fn ask_indexers(&self, query: &OfferQuery) {
+        self.context.ask_indexers(query).await;
+    }
+
+    /// What came of asking indexers since the start.
+    pub fn indexers(&self) -> Vec<IndexerRow> {
+        self.context.indexers.rows()
     }
 
     /// Begins a run.

@@ -65,6 +65,9 @@ impl Control for Fake {
         drop(events);
         self.answer(format!("events {run} {from}"), ReceiverStream::new(source).boxed())
     }
+    fn indexers(&self) -> BoxFuture<'_, Result<Vec<IndexerRow>, ApiError>> {
+        self.answer("indexers", vec![IndexerRow { asked: 2, ..IndexerRow::default() }])
+    }
     fn rentals(&self, all: bool) -> BoxFuture<'_, Result<Vec<RentalRow>, ApiError>> {
         self.answer(format!("rentals {all}"), vec![rental()])
     }
@@ -150,6 +153,7 @@ fn info() -> NodeInfo {
         peers: 3,
         offers: 2,
         metrics: None,
+        searches: None,
     }
 }
 
@@ -367,6 +371,7 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     assert_eq!(json(&client.offers(&query).await.unwrap()), json(&vec![offer()]));
     let query = OfferQuery { job: "tflop=1e6".into(), rates: "A@1 1\nB@1 2 # & more".into(), ..query };
     assert_eq!(json(&client.explain(&query).await.unwrap()), json(&explanation()));
+    assert_eq!(client.indexers().await.unwrap()[0].asked, 2);
     let request = RunRequest { argv: vec!["/bin/true".into(), "a b".into()], seconds: 60, ..RunRequest::default() };
     assert_eq!(client.run(&request).await.unwrap().run, 7);
     assert_eq!(json(&client.rentals(true).await.unwrap()), json(&vec![rental()]));
@@ -395,6 +400,7 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
         "node",
         "offers gpu=H100 price<=2.50 region in [KR,JP] price,-vram 3",
         "explain gpu=H100 price<=2.50 region in [KR,JP] tflop=1e6 A@1 1\nB@1 2 # & more",
+        "indexers",
         "run [\"/bin/true\", \"a b\"] 60",
         "rentals true",
         "story 0xab?c",
@@ -552,6 +558,7 @@ async fn the_description_lists_every_route_and_no_other() {
     let served = [
         "get /openapi.json",
         "get /v1/approvals",
+        "get /v1/indexers",
         "get /v1/node",
         "get /v1/offers",
         "get /v1/offers/explain",

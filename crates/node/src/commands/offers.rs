@@ -7,7 +7,7 @@ use crate::{
     cli,
     output::{Output, short_peer},
 };
-use api::types::{ApiError, ErrorKind, Estimate, OfferQuery, OfferRow};
+use api::types::{ApiError, ErrorKind, Estimate, IndexerRow, OfferQuery, OfferRow};
 use std::{fs::File, io::Read, path::Path};
 
 /// The largest table of rates that is read: many times what the most rates need.
@@ -22,6 +22,8 @@ pub(super) async fn offers(context: &Context, args: cli::Offers) -> Result<(), A
         return context.output.result(&told, |output| explain::text(output, &told));
     }
     let rows = daemon.offers(&query).await?;
+    // not a part of the answer: standard output is for the offers
+    daemon.indexers().await?.iter().filter_map(amiss).for_each(|line| eprintln!("{line}"));
     if rows.is_empty() {
         return Err(nothing(&query.query));
     }
@@ -40,6 +42,19 @@ fn read_rates(path: &Path) -> Result<String, ApiError> {
         return Err(failed("too large for a table of rates".to_owned()));
     }
     Ok(text)
+}
+
+/// What a person should know of an indexer's last answer; `None` when all is well.
+fn amiss(indexer: &IndexerRow) -> Option<String> {
+    let peer = short_peer(&indexer.peer);
+    if indexer.distrusted {
+        return Some(format!("indexer {peer} gave a forged advertisement and is not asked any more"));
+    }
+    match (&indexer.failure, indexer.missing) {
+        (Some(failure), _) => Some(format!("indexer {peer} did not answer: {failure}")),
+        (None, 0) => None,
+        (None, missing) => Some(format!("indexer {peer} left out {missing} offers that others know")),
+    }
 }
 
 fn nothing(query: &str) -> ApiError {
@@ -211,6 +226,17 @@ pub(super) mod tests {
             cells(1),
             ["cpu", "…ABCDEFGH", "1 CPU, 1 GiB memory, 10 GiB disk", "0.36 tUSD", "1 of 2", "-", "consistent"]
         );
+    }
+
+    #[test]
+    fn an_indexer_is_spoken_of_when_its_answer_was_not_whole() {
+        let well = IndexerRow { peer: "12D3KooWabcdefghABCDEFGH".into(), rows: 3, ..IndexerRow::default() };
+        assert_eq!(amiss(&well), None);
+        let short = amiss(&IndexerRow { missing: 2, ..well.clone() }).unwrap();
+        assert!(short.contains("…ABCDEFGH left out 2 offers"), "{short}");
+        let silent = amiss(&IndexerRow { failure: Some("no answer within 3 s".into()), ..well.clone() }).unwrap();
+        assert!(silent.ends_with("no answer within 3 s"), "{silent}");
+        assert!(amiss(&IndexerRow { distrusted: true, ..well }).unwrap().contains("forged"));
     }
 
     #[test]

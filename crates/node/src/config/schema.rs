@@ -377,6 +377,12 @@ pub(crate) const SECTIONS: &[Section] = &[
         keys: &[
             key("classes", Kind::Texts, "[]", "Machine classes to follow, such as [\"h100\", \"cpu\"]. Empty: all."),
             key(
+                "indexers",
+                Kind::Integer,
+                "3",
+                "How many of the indexers that this node is connected to are asked for offers, at most 8. 0: none, only what is heard counts.",
+            ),
+            key(
                 "account",
                 Kind::Text,
                 r#""0x0000000000000000000000000000000000000000""#,
@@ -412,13 +418,21 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         path: "indexer",
         repeated: false,
-        about: "An indexer keeps all offers.",
-        keys: &[key(
-            "carries_per_day",
-            Kind::Integer,
-            "0",
-            "How many rentals a day you stop and finalize, and pay the gas for, for renters without coin whose provider has gone.",
-        )],
+        about: "An indexer keeps all offers, and answers searches.",
+        keys: &[
+            key(
+                "http",
+                Kind::Text,
+                r#""127.0.0.1:4703""#,
+                "Where searches are answered over HTTP; read-only, and safe to open to the world. Port 0 takes a free one, an empty text turns it off.",
+            ),
+            key(
+                "carries_per_day",
+                Kind::Integer,
+                "0",
+                "How many rentals a day you stop and finalize, and pay the gas for, for renters without coin whose provider has gone.",
+            ),
+        ],
     },
     Section {
         path: "api",

@@ -109,6 +109,15 @@ catalogue! {
         SIGNED: Counter "gpulease_renter_signed_base_units_total" ["chain_id", "token"] "What was signed for";
         SPENT: Counter "gpulease_renter_spent_base_units_total" ["chain_id", "token"] "What the escrow has paid to providers";
     }
+    "Indexers" {
+        KEPT: Counter "gpulease_indexer_changes_total" ["result"] "Changes of the book that were written to disk, or that it would not take";
+        CORRUPT: Counter "gpulease_indexer_corrupt_records_total" [] "Records of the book that could not be read at the start";
+        SEARCHES: Counter "gpulease_indexer_searches_total" ["result"] "Searches over the network and HTTP, answered, or refused because they could not be read";
+        HTTP_LIMITED: Counter "gpulease_indexer_http_limited_total" [] "HTTP requests turned away because their sender sent too many";
+        HTTP_UNCHANGED: Counter "gpulease_indexer_http_unchanged_total" [] "HTTP answers that the client had already";
+        FOLLOWERS: Gauge "gpulease_indexer_followers" [] "HTTP clients that follow the changes of the book";
+        LAGGING: Counter "gpulease_indexer_lagging_followers_total" [] "Of those, the ones let go because they read too slowly";
+    }
 }
 
 /// The reference page.

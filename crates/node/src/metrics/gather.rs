@@ -18,6 +18,7 @@ pub(crate) struct Sources {
     pub(crate) senders: Vec<settlement::TransactionSender>,
     pub(crate) provider: Option<provider::Provider>,
     pub(crate) renter: Option<renter::Renter>,
+    pub(crate) indexer: Option<indexer::Indexer>,
 }
 
 impl Sources {
@@ -27,6 +28,9 @@ impl Sources {
         self.node(&mut readings);
         process::read(&mut readings);
         self.network(&mut readings);
+        if let Some(indexer) = &self.indexer {
+            indexing(&mut readings, indexer.figures());
+        }
         self.store(&mut readings).await;
         for sender in &self.senders {
             settlement(&mut readings, sender);
@@ -157,6 +161,20 @@ fn settlement(readings: &mut Readings, sender: &settlement::TransactionSender) {
             readings.set(metric::ENDPOINT_ANSWERS, &[labels[0], labels[1], result], count as f64);
         }
     }
+}
+
+fn indexing(readings: &mut Readings, figures: &indexer::Figures) {
+    for (result, figure) in [("written", &figures.written), ("failed", &figures.unwritten)] {
+        readings.set(metric::KEPT, &[result], figure.get() as f64);
+    }
+    readings.set(metric::CORRUPT, &[], figures.corrupt.get() as f64);
+    for (result, figure) in [("answered", &figures.searches), ("refused", &figures.refused)] {
+        readings.set(metric::SEARCHES, &[result], figure.get() as f64);
+    }
+    readings.set(metric::HTTP_LIMITED, &[], figures.limited.get() as f64);
+    readings.set(metric::HTTP_UNCHANGED, &[], figures.unchanged.get() as f64);
+    readings.set(metric::FOLLOWERS, &[], figures.followers.get() as f64);
+    readings.set(metric::LAGGING, &[], figures.lagging.get() as f64);
 }
 
 fn provider(readings: &mut Readings, counts: &provider::Counts, standing: Option<&provider::Standing>) {

@@ -11,7 +11,7 @@ use crate::{
 use alloy_primitives::{Address, U256};
 use api::{
     search::Match,
-    types::{ApiError, ErrorKind, RunStep, SignedField},
+    types::{ApiError, ErrorKind, OfferQuery, RunStep, SignedField},
 };
 use market::{
     id::RentalId,
@@ -87,15 +87,27 @@ pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> R
 /// The matching offers; a node that has just started waits a little for the market to reach it.
 async fn find(context: &Context, plan: &Plan) -> Result<Page, ApiError> {
     let network = &context.parts.network;
-    let mut changes = network.watch_offers();
+    let (mut changes, mut indexers) = (network.watch_offers(), network.watch_indexers());
     let deadline = context.started + DISCOVERY_WAIT;
+    let (query, order) = (plan.request.query.clone(), plan.request.order.clone());
+    let asked = OfferQuery { query, order, ..OfferQuery::default() };
+    context.ask_indexers(&asked).await;
     loop {
         let wanted = |escrow: &Escrow, token: &Token| negotiate::payable(&context.parts.accounts, escrow, token);
         let found = network.search(&plan.search.of(&wanted), None, MAX_OFFERS_ASKED);
         if !found.matches.is_empty() {
             return Ok(found);
         }
-        if !matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+        let news = async {
+            tokio::select! {
+                changed = changes.changed() => changed,
+                joined = indexers.changed() => {
+                    context.ask_indexers(&asked).await;
+                    joined
+                }
+            }
+        };
+        if !matches!(tokio::time::timeout_at(deadline, news).await, Ok(Ok(()))) {
             let message = match network.held().offers {
                 0 => "no offers are known yet".to_owned(),
                 known if plan.slots() > 1 => format!(
