@@ -1,4 +1,5 @@
-//! How advertisements are found: gossiped announcements, and the questions and answers of `/gpulease/offers/1`.
+//! How advertisements are found: gossiped announcements, and the questions and answers of `/gpulease/offers/1` and
+//! `/gpulease/search/1`.
 
 use crate::{
     choice,
@@ -12,8 +13,8 @@ use network::{
     read_message, write_message,
 };
 use wire::{
-    MAX_ANNOUNCEMENT_BYTES, MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES, classes_from_proto, decode, encode,
-    proto,
+    MAX_ANNOUNCEMENT_BYTES, MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES, MAX_SEARCH_REQUEST_BYTES,
+    MAX_SEARCH_RESPONSE_BYTES, classes_from_proto, decode, encode, proto,
 };
 
 /// What is put before an announcement's body where it is signed, as the protocol says.
@@ -21,11 +22,13 @@ const DOMAIN: &[u8] = b"gpulease-announcement-v1";
 
 /// The first byte says what the rest is.
 pub(crate) fn run(data: &[u8]) {
-    match choice(data, 4) {
+    match choice(data, 6) {
         Some((0, announcement)) => announced(announcement),
         Some((1, body)) => signed_announcement(body),
         Some((2, frame)) => stable::<proto::OffersRequest>(frame, MAX_OFFERS_REQUEST_BYTES),
-        Some((_, frame)) => stable::<proto::OffersResponse>(frame, MAX_OFFERS_RESPONSE_BYTES),
+        Some((3, frame)) => stable::<proto::OffersResponse>(frame, MAX_OFFERS_RESPONSE_BYTES),
+        Some((4, frame)) => stable::<proto::SearchRequest>(frame, MAX_SEARCH_REQUEST_BYTES),
+        Some((_, frame)) => stable::<proto::SearchResponse>(frame, MAX_SEARCH_RESPONSE_BYTES),
         None => {}
     }
 }

@@ -154,12 +154,23 @@ fn discovery() -> Vec<Vec<u8>> {
     let list = proto::ListAds { class: "h200".into(), after: ad().peer.to_bytes(), limit: 64 };
     let list = proto::offers_request::Request::List(list);
     let questions = [get, list].map(|request| proto::OffersRequest { request: Some(request) });
-    let answer = proto::OffersResponse { ads: vec![raw], next: ad().peer.to_bytes() };
+    let answer = proto::OffersResponse { ads: vec![raw.clone()], next: ad().peer.to_bytes() };
+    let search = proto::SearchRequest { query: "price<=2".into(), limit: 50, ..proto::SearchRequest::default() };
+    let standing = Some(proto::Standing { completed: 3, reliability: Some(990_000), ..proto::Standing::default() });
+    let page = proto::SearchPage {
+        rows: vec![proto::SearchRow::default()],
+        ads: vec![proto::SearchAd { envelope: raw, updated_at: ad().seq, standing }],
+        next: "more".into(),
+        held: 1,
+    };
+    let found = proto::SearchResponse { response: Some(proto::search_response::Response::Page(page)) };
     vec![
         chosen(0, &announcement),
         chosen(1, &encode(&body)),
         chosen(2, &frames(&questions)),
         chosen(3, &frames(&[answer, proto::OffersResponse::default()])),
+        chosen(4, &frames(&[search])),
+        chosen(5, &frames(&[found, proto::SearchResponse::default()])),
         // a length and nothing behind it: as much memory was once taken as it said
         chosen(3, &[0xaf, 0xaf, 0x2a]),
     ]

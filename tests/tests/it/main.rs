@@ -18,4 +18,5 @@ mod refusals;
 mod rentals;
 mod reorganisations;
 mod restarts;
+mod searches;
 mod unpaid;
