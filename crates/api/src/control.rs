@@ -4,9 +4,9 @@
 use crate::{
     evidence::Evidence,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, IndexerRow, NodeInfo, OfferExplanation,
-        OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked, RunEvent, RunRequest,
-        RunStarted, ServiceState, WalletView,
+        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, IndexerRow, NodeInfo,
+        OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked,
+        RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
     },
 };
 use futures::{future::BoxFuture, stream::BoxStream};

@@ -12,9 +12,9 @@ use crate::{
     evidence::{Evidence, Statement, Stop, Transaction},
     types::{
         ApiError, Approval, Balance, ConditionRow, Dispute, DisputeRequest, DrainRequest, ErrorKind, Estimate,
-        ExtendRequest, IndexerRow, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded,
-        RentalRow, RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep, ServiceState,
-        StoryStep, TransactionRef, WalletView,
+        ExtendRequest, IndexerRow, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt,
+        Reloaded, RentalRow, RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep,
+        ServiceState, StoryStep, TransactionRef, WalletView,
     },
 };
 use axum::{

@@ -22,11 +22,11 @@ pub use rental::{
     terms_to_bytes, voucher_from_proto, voucher_to_proto,
 };
 
+pub use search::{standing_from_proto, standing_to_proto};
 pub use sync::{
     MAX_SYNC_IDS, SYNC_ID_BYTES, SyncAnswer, SyncAsk, sync_ads, sync_answer_from_proto, sync_answer_to_proto,
     sync_from_proto, sync_size, sync_to_proto,
 };
-pub use search::{standing_from_proto, standing_to_proto};
 
 /// The generated messages.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/, which carries the documentation")]
