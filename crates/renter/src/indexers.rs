@@ -101,10 +101,11 @@ impl Indexers {
             async move { (peer, ask_one(network, peer, query, search).await) }
         });
         let answers = join_all(asking).await;
-        let honest =
-            || answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).filter(|answer| answer.forged.is_none());
-        take(network, honest()).await;
-        believe(network, honest());
+        let news = news(network, &answers);
+        if !news.is_empty() && network.load_ads(news).await.is_err() {
+            tracing::debug!("the network ended meanwhile");
+        }
+        believe(network, &answers);
         self.note(answers, search.of(&|_, _| true).order);
     }
 
@@ -163,28 +164,30 @@ fn missing<'a>(answer: &Answer, all: impl Iterator<Item = &'a Found>, order: &Or
     all.filter(within).filter(|row| !own.contains(&row.key())).count()
 }
 
-/// Puts the newest of each provider into the book, but for what stands there already.
-async fn take(network: &Handle, answers: impl Iterator<Item = &Answer>) {
+/// The answers of those that forged nothing.
+fn honest(answers: &[(PeerId, Result<Answer, String>)]) -> impl Iterator<Item = &Answer> {
+    answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).filter(|answer| answer.forged.is_none())
+}
+
+/// The newest advertisement of each provider, but for what stands in the book already.
+fn news(network: &Handle, answers: &[(PeerId, Result<Answer, String>)]) -> Vec<Vec<u8>> {
     let mut newest: HashMap<PeerId, &CheckedAd> = HashMap::new();
-    for checked in answers.flat_map(|answer| &answer.ads) {
+    for checked in honest(answers).flat_map(|answer| &answer.ads) {
         let held = newest.entry(checked.ad.peer).or_insert(checked);
         if checked.ad.seq > held.ad.seq {
             *held = checked;
         }
     }
-    let news = |checked: &&&CheckedAd| {
-        network.read_book(|book| book.get(&checked.ad.peer).is_none_or(|entry| entry.seq < checked.ad.seq))
-    };
-    let raw: Vec<_> = newest.values().filter(news).map(|checked| checked.raw.to_vec()).collect();
-    if !raw.is_empty() && network.load_ads(raw).await.is_err() {
-        tracing::debug!("the network ended meanwhile");
-    }
+    network.read_book(|book| {
+        let is_news = |checked: &&&CheckedAd| book.get(&checked.ad.peer).is_none_or(|entry| entry.seq < checked.ad.seq);
+        newest.values().filter(is_news).map(|checked| checked.raw.to_vec()).collect()
+    })
 }
 
 /// Writes down what indexers say of providers: where they differ the least flattering, so that none can praise alone.
-fn believe<'a>(network: &Handle, answers: impl Iterator<Item = &'a Answer>) {
+fn believe(network: &Handle, answers: &[(PeerId, Result<Answer, String>)]) {
     let mut least: HashMap<PeerId, Standing> = HashMap::new();
-    for found in answers.flat_map(|answer| &answer.rows) {
+    for found in honest(answers).flat_map(|answer| &answer.rows) {
         let Some(standing) = found.standing else { continue };
         let held = least.entry(found.ad.peer).or_insert(standing);
         // what is not known comes before any share
