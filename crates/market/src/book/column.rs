@@ -126,7 +126,10 @@ fn narrow(cell: &Cell<'_>) -> u32 {
 /// Which of the rows of a block that are still `alive` have a value that `holds`; `values` are those of the whole column.
 pub(super) fn mask<T: Copy>(values: &[T], block: usize, alive: u64, holds: impl Fn(T) -> bool) -> u64 {
     let from = block * BLOCK;
-    let Some(values) = values.get(from..from + BLOCK) else { return 0 };
+    // an array, whose length the compiler knows
+    let Some(values) = values.get(from..from + BLOCK).and_then(|values| values.first_chunk::<BLOCK>()) else {
+        return 0;
+    };
     if alive.count_ones() < FEW {
         let mut left = alive;
         let mut found = 0;

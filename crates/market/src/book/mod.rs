@@ -5,6 +5,7 @@
 //! of its prices, on one shelf for each class of machine: that is what [`Book::search`] looks through. Whoever needs an advertisement
 //! as a whole reads its envelope again.
 
+mod bound;
 mod column;
 mod dictionary;
 mod explain;

@@ -2,6 +2,7 @@
 
 use super::{
     RowId,
+    bound::Bound,
     column::{BLOCK, UNKNOWN_NARROW, UNKNOWN_WIDE, Values, mask},
     plan::Plan,
     search::{RowAt, Task, Total},
@@ -46,21 +47,27 @@ impl<'a> Best<'a> {
 /// The best of all rows, and how many there are after the last page.
 pub(super) fn all<'a>(task: &'a Task<'a>, plans: &[(u16, &'a Shelf, Plan)]) -> (Vec<RowAt<'a>>, Total) {
     let (mut best, mut count) = (Best::new(task.limit), 0);
+    let mut bound = None;
     for (at, shelf, plan) in plans {
         let gate = Gate::new(task, shelf);
         for (block, live) in shelf.live.iter().enumerate() {
             let met = plan.mask(shelf, block, *live);
             let mut left = gate.pass(block, met, best.last());
-            // whatever is not looked at more closely is worse than what there is, and so on a later page
+            // whatever goes behind the last of the best need not be looked at more closely: it stands on this page's successors
             count += (met & !left).count_ones() as usize;
             while left != 0 {
                 let bit = left.trailing_zeros();
                 left &= left - 1;
                 let row = u32::try_from(block * BLOCK).unwrap_or(u32::MAX) + bit;
+                if Bound::excludes(bound.as_ref(), task, shelf, row) {
+                    count += 1;
+                    continue;
+                }
                 let Some(row) = task.row(shelf, RowId { shelf: *at, row }) else { continue };
                 if row.is_after(task.after) {
                     count += 1;
                     best.offer(row);
+                    bound = best.last().map(|last| Bound::new(task, last.shelf, last.id.row));
                 }
             }
         }
@@ -101,9 +108,7 @@ struct Gate<'a> {
 impl<'a> Gate<'a> {
     fn new(task: &Task<'_>, shelf: &'a Shelf) -> Self {
         let first = task.search.order.keys().first().filter(|key| !key.is_money() || is_one_token(task));
-        // with a cursor the rows of earlier pages are better than all, and have to be told apart one by one
-        let first = first.filter(|_| task.after.is_none()).and_then(|key| key.field());
-        Self { shelf, first }
+        Self { shelf, first: first.and_then(|key| key.field()) }
     }
 
     fn pass(&self, block: usize, met: u64, last: Option<&RowAt<'_>>) -> u64 {

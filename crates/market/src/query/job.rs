@@ -79,8 +79,8 @@ fn thousandths(text: &str) -> Option<u128> {
 
 impl Job {
     /// How long it takes on a slot, in whole seconds; `None` when the slot's throughput is not known, or it may not be rented for so long.
-    pub(crate) fn seconds_on(&self, row: &impl Row) -> Option<i64> {
-        let number = |field| match row.cell(field) {
+    pub(crate) fn seconds_on<'a>(&self, read: impl Fn(usize) -> Cell<'a>) -> Option<i64> {
+        let number = |field| match read(field) {
             Cell::Number(number) => u128::try_from(number).ok().filter(|number| *number > 0),
             _ => None,
         };
@@ -99,15 +99,15 @@ impl Job {
     }
 
     /// What it costs on a slot, in billionths of the token, rounded up.
-    pub(crate) fn cost_on(&self, row: &impl Row) -> Option<i64> {
-        let Cell::Number(price) = row.cell(PRICE) else { return None };
-        let cost = (i128::from(price) * i128::from(self.seconds_on(row)?) + 3_599) / 3_600;
+    pub(crate) fn cost_on<'a>(&self, read: impl Fn(usize) -> Cell<'a>) -> Option<i64> {
+        let Cell::Number(price) = read(PRICE) else { return None };
+        let cost = (i128::from(price) * i128::from(self.seconds_on(read)?) + 3_599) / 3_600;
         Some(i64::try_from(cost).unwrap_or(i64::MAX))
     }
 
     /// How long it takes on what a candidate offers, in whole seconds; `None` when that is not known, or longer than it is rented for.
     pub fn seconds(&self, candidate: &super::Candidate<'_>) -> Option<u32> {
-        self.seconds_on(candidate).and_then(|seconds| u32::try_from(seconds).ok())
+        self.seconds_on(|field| candidate.cell(field)).and_then(|seconds| u32::try_from(seconds).ok())
     }
 }
 

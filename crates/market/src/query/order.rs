@@ -133,6 +133,11 @@ impl Key {
         }
     }
 
+    /// Whether the largest come first.
+    pub(crate) const fn is_descending(&self) -> bool {
+        self.descending
+    }
+
     /// Whether it is an amount of the price's token.
     pub(crate) const fn is_money(&self) -> bool {
         self.money
@@ -146,14 +151,19 @@ impl Key {
         }
     }
 
+    /// The value it has, by how the row's fields are read.
+    pub(crate) fn cell<'a>(&self, read: impl Fn(usize) -> Cell<'a>, order: &Order) -> Cell<'a> {
+        let number = |number: Option<i64>| number.map_or(Cell::Unknown, Cell::Number);
+        match self.source {
+            Source::Field(field) => read(field),
+            Source::Cost => number(order.job.and_then(|job| job.cost_on(read))),
+            Source::Time => number(order.job.and_then(|job| job.seconds_on(read))),
+        }
+    }
+
     /// What is compared of a row.
     pub(crate) fn of<'a>(&self, row: &'a impl Row, order: &Order) -> SortKey<'a> {
-        let number = |number: Option<i64>| number.map_or(Cell::Unknown, Cell::Number);
-        let cell = match self.source {
-            Source::Field(field) => row.cell(field),
-            Source::Cost => number(order.job.and_then(|job| job.cost_on(row))),
-            Source::Time => number(order.job.and_then(|job| job.seconds_on(row))),
-        };
+        let cell = self.cell(|field| row.cell(field), order);
         match cell {
             Cell::Unknown => SortKey::Unknown,
             Cell::Text(text) => SortKey::Text(text),
