@@ -242,7 +242,7 @@ impl World {
 
     fn add_follower(&mut self, number: usize) -> anyhow::Result<Place> {
         let class = self.classes[number % self.classes.len()];
-        let everything = number % 50 == 0;
+        let everything = number.is_multiple_of(50);
         let follows = if everything { self.classes.iter().copied().collect() } else { BTreeSet::from([class]) };
         Ok(self.add(follows, Some(class))?.0)
     }
