@@ -9,6 +9,7 @@
 //! - [`signed`], [`quote`], [`terms`]: what both sides sign, and what each signature binds
 //! - [`meter`]: seconds served, money owed, and when a sandbox must be frozen
 //! - [`rental`]: the two state machines, one for each side of a rental
+//! - [`rating`], [`reputation`]: what renters say of a rental afterwards, and what follows from a provider's past
 //! - [`dispute`]: why a renter stops a rental on chain, and when an arbiter may rule on it
 
 pub mod book;
@@ -23,8 +24,10 @@ pub mod preemption;
 pub mod pricing;
 pub mod query;
 pub mod quote;
+pub mod rating;
 pub mod refusal;
 pub mod rental;
+pub mod reputation;
 pub mod signed;
 pub mod standing;
 pub mod terms;
