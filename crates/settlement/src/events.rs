@@ -22,7 +22,7 @@ use market::{
 use serde::{Deserialize, Serialize};
 
 /// Blocks that one question for events spans: what the stricter public endpoints allow.
-pub(crate) const LOG_RANGE: u64 = 1_000;
+pub const LOG_RANGE: u64 = 1_000;
 
 /// How a rental was opened. Its quote is whole again, so that whoever reads this can also finalize it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,14 +131,27 @@ impl From<&Closing> for rental::Closing {
 
 /// An event of one rental's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RentalEvent {
+pub enum RentalEvent {
+    /// It was opened.
     Opened(Box<Opening>),
-    Stopping { id: RentalId, stop_at: u32 },
+    /// Its renter froze the meter.
+    Stopping {
+        /// Which.
+        id: RentalId,
+        /// Block time of the stop, in Unix seconds.
+        stop_at: u32,
+        /// The number that the renter gave for its reason.
+        reason: u32,
+        /// The number of its block.
+        block: u64,
+    },
+    /// It ended.
     Closed(Box<Closing>),
 }
 
 impl RentalEvent {
-    pub(crate) fn id(&self) -> RentalId {
+    /// The rental it is about.
+    pub fn id(&self) -> RentalId {
         match self {
             Self::Opened(opening) => opening.id,
             Self::Stopping { id, .. } => *id,
@@ -269,7 +282,7 @@ impl RentalEvent {
             }
             Some(&RentalEscrow::Stopping::SIGNATURE_HASH) => {
                 let e = RentalEscrow::Stopping::decode_log(&log.inner).map_err(unreadable)?.data;
-                Ok(RentalEvent::Stopping { id: RentalId(e.id), stop_at: e.stopAt })
+                Ok(RentalEvent::Stopping { id: RentalId(e.id), stop_at: e.stopAt, reason: e.reason, block })
             }
             Some(&RentalEscrow::Closed::SIGNATURE_HASH) => {
                 let e = RentalEscrow::Closed::decode_log(&log.inner).map_err(unreadable)?.data;

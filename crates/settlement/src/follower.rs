@@ -29,7 +29,7 @@ const MAX_WATCHED: usize = 4_096;
 
 /// How deep a closing must lie before its rental is forgotten, and a transaction before it is no longer looked at; and how far the follower
 /// goes back when the last block it read has been replaced: deeper than chains that pay have been seen to go.
-pub(crate) const REORG_DEPTH: u64 = 64;
+pub const REORG_DEPTH: u64 = 64;
 
 /// What happened, as deep in the chain as configured. An event may come twice around a restart of the node, never in a wrong order.
 #[derive(Clone, Debug, PartialEq, Eq)]

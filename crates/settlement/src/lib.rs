@@ -6,6 +6,7 @@
 //!   once, however often it is asked for and wherever the program dies.
 //! - [`EscrowAccount`] opens, claims, closes, stops, finalizes rentals for one account.
 //! - [`Follower`] reports what happens to watched rentals, at the chain's confirmation depth.
+//! - [`Chain::escrow_events`] reads everything that an escrow has told, for whoever keeps a record of all rentals.
 //! - [`deploy`] sets up a development chain.
 //!
 //! Two rules run through it: events are hints and the chain's state is the truth; and whatever promises money is on disk before it
@@ -20,6 +21,7 @@ mod error;
 mod events;
 mod follower;
 mod funding;
+mod history;
 mod lock;
 mod payer;
 mod rpc;
@@ -32,8 +34,8 @@ pub use bindings::{EscrowRevert, Revert};
 pub use chain::{Chain, Fees, GAS_TO_CLOSE, Head, OnChainRental};
 pub use config::{ChainConfig, escrow_address, escrow_code_hash};
 pub use error::SettlementError;
-pub use events::{Closing, ClosingKind, Opening};
-pub use follower::{ChainEvent, Follower, Known};
+pub use events::{Closing, ClosingKind, LOG_RANGE, Opening, RentalEvent};
+pub use follower::{ChainEvent, Follower, Known, REORG_DEPTH};
 pub use funding::{Decoded, PERMIT2, Way};
 pub use payer::Payer;
 pub use rpc::{ChainHealth, EndpointHealth, EndpointState};

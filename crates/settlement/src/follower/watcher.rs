@@ -239,7 +239,7 @@ impl Watcher {
                     self.closing_undone(id).await?;
                 }
                 if let Some(stop_at) = rental.stop_at {
-                    self.report(RentalEvent::Stopping { id, stop_at }).await?;
+                    self.stopping(id, stop_at).await?;
                 }
             }
             None => match self.chain.closing(id, watched.since).await? {
@@ -299,11 +299,7 @@ impl Watcher {
                     self.emit(ChainEvent::Opened { id, opening }).await?;
                 }
             }
-            RentalEvent::Stopping { id, stop_at } => {
-                if !std::mem::replace(&mut watched.stopping, true) {
-                    self.emit(ChainEvent::Stopping { id, stop_at }).await?;
-                }
-            }
+            RentalEvent::Stopping { id, stop_at, .. } => self.stopping(id, stop_at).await?,
             RentalEvent::Closed(closing) => {
                 let closing = rental::Closing::from(&*closing);
                 let place = Some(Place::from(&closing));
@@ -311,6 +307,15 @@ impl Watcher {
                     self.emit(ChainEvent::Closed { id, closing }).await?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Reports a stop, unless it was reported already.
+    async fn stopping(&mut self, id: RentalId, stop_at: u32) -> Result<(), Unread> {
+        let Some(watched) = self.watched.get_mut(&id) else { return Ok(()) };
+        if !std::mem::replace(&mut watched.stopping, true) {
+            self.emit(ChainEvent::Stopping { id, stop_at }).await?;
         }
         Ok(())
     }
