@@ -8,6 +8,7 @@ mod carry;
 mod convert;
 mod mandate;
 mod offers;
+mod rating;
 mod rental;
 mod search;
 mod sync;
@@ -15,6 +16,11 @@ mod sync;
 pub use carry::{CarryAsk, carry_from_proto, carry_to_proto};
 pub use mandate::{mandate_from_proto, mandate_to_proto};
 pub use offers::{ad_from_proto, ad_to_proto, classes_from_proto};
+pub use rating::{
+    MAX_RATING_BYTES, MAX_RATINGS_REQUEST_BYTES, MAX_RATINGS_RESPONSE_BYTES, MAX_RECORD_PAGE, PageEnd, PastRental,
+    ProviderRecord, RecordAsk, page_end_to_bytes, rating_from_proto, rating_to_proto, record_ask_from_proto,
+    record_ask_to_proto, record_from_proto, record_to_proto,
+};
 pub use rental::{
     AskedBy, QuoteAsk, ack_from_proto, ack_to_proto, final_from_proto, final_to_proto, grant_from_proto,
     grant_to_proto, id_from_proto, notice_from_proto, notice_to_proto, peer_from_proto, quote_from_proto,
