@@ -19,18 +19,24 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use std::{sync::Arc, time::Duration};
-use wire::{MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES, proto};
+use wire::{
+    MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES, MAX_RATINGS_REQUEST_BYTES, MAX_RATINGS_RESPONSE_BYTES, proto,
+};
 
 /// What identify calls this family of protocols.
 pub(crate) const IDENTIFY: &str = "gpulease/1";
 /// The protocol by which advertisements are fetched.
 pub(crate) const OFFERS: StreamProtocol = StreamProtocol::new("/gpulease/offers/1");
+/// The protocol by which indexers are given ratings, and asked what they know of a provider.
+pub(crate) const RATINGS: StreamProtocol = StreamProtocol::new("/gpulease/ratings/1");
 /// The protocol by which peers find each other's addresses.
 pub(crate) const ROUTING: StreamProtocol = StreamProtocol::new("/gpulease/kad/1");
 
 /// Advertisements are held in memory: whoever has not answered by then will not.
 const OFFERS_WAIT: Duration = Duration::from_secs(10);
-/// Questions about offers in both directions at once on one connection.
+/// A desk answers from its disk.
+const RATINGS_WAIT: Duration = Duration::from_secs(10);
+/// Questions about offers, or about ratings, in both directions at once on one connection.
 const MAX_CONCURRENT_QUESTIONS: usize = 128;
 /// Looking for a peer's addresses must end before the person who wants them gives up.
 const ROUTING_WAIT: Duration = Duration::from_secs(10);
@@ -55,6 +61,8 @@ pub(crate) type Offers = request_response::Behaviour<ProstCodec<proto::OffersReq
 pub(crate) type Exchange<P> =
     request_response::Behaviour<ProstCodec<<P as Protocol>::Request, <P as Protocol>::Response>>;
 
+pub(crate) type Ratings = request_response::Behaviour<ProstCodec<proto::RatingsRequest, proto::RatingsResponse>>;
+
 /// The order of the fields matters: each is asked in turn about a new connection, and one that is over the limits must be turned away
 /// before another protocol has begun to keep state for it.
 #[derive(NetworkBehaviour)]
@@ -71,6 +79,7 @@ pub(crate) struct Behaviour {
     pub(crate) rental: Exchange<Rental>,
     pub(crate) search: Exchange<Search>,
     pub(crate) sync: Exchange<Sync>,
+    pub(crate) ratings: Ratings,
     pub(crate) session: session::Behaviour,
 }
 
@@ -83,6 +92,10 @@ impl Behaviour {
             .with_max_established_incoming(Some(MAX_INCOMING))
             .with_max_established(Some(MAX_ESTABLISHED))
             .with_max_established_per_peer(Some(MAX_PER_PEER));
+        let mut gossip = gossip::behaviour(topics, &config.classes.classes())?;
+        if config.ratings.is_some() {
+            gossip.subscribe(&topics.ratings()).map_err(|error| gossip::refused(error.to_string()))?;
+        }
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
             identify: identify::Behaviour::new(
@@ -97,7 +110,7 @@ impl Behaviour {
             rendezvous: (!config.rendezvous.is_empty()).then(|| rendezvous::client::Behaviour::new(key.clone())).into(),
             rendezvous_point: config.serves_rendezvous.then(rendezvous_point).into(),
             lan: config.mdns.then(|| lan(key)).flatten().into(),
-            gossip: gossip::behaviour(topics, &config.classes.classes())?,
+            gossip,
             offers: Offers::with_codec(
                 ProstCodec::new(MAX_OFFERS_REQUEST_BYTES, MAX_OFFERS_RESPONSE_BYTES),
                 [(OFFERS, ProtocolSupport::Full)],
@@ -108,6 +121,13 @@ impl Behaviour {
             rental: protocol::exchange::<Rental>(true),
             search: protocol::exchange::<Search>(config.indexes),
             sync: protocol::exchange::<Sync>(config.indexes),
+            ratings: Ratings::with_codec(
+                ProstCodec::new(MAX_RATINGS_REQUEST_BYTES, MAX_RATINGS_RESPONSE_BYTES),
+                [(RATINGS, if config.ratings.is_some() { ProtocolSupport::Full } else { ProtocolSupport::Outbound })],
+                request_response::Config::default()
+                    .with_request_timeout(RATINGS_WAIT)
+                    .with_max_concurrent_streams(MAX_CONCURRENT_QUESTIONS),
+            ),
             session: session::Behaviour::new(sessions),
         })
     }

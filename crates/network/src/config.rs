@@ -1,6 +1,6 @@
 //! What a node must know before it joins the network.
 
-use crate::error::StartError;
+use crate::{error::StartError, rating::RatingDesk};
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use market::{book::Book, class::GpuClass, offer::DEFAULT_AD_LIFETIME, time::UnixMillis};
 use std::{collections::BTreeSet, fmt, sync::Arc};
@@ -36,6 +36,8 @@ pub struct Config {
     pub observer: Option<Arc<dyn BookObserver>>,
     /// What an earlier run has kept there: the book that this one begins with.
     pub book: Book,
+    /// Who judges and keeps ratings here; without one they are neither followed nor kept.
+    pub ratings: Option<Arc<dyn RatingDesk>>,
 }
 
 impl Config {
@@ -56,6 +58,7 @@ impl Config {
             store: None,
             observer: None,
             book: Book::new(),
+            ratings: None,
         }
     }
 

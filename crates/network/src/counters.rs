@@ -73,6 +73,14 @@ counters! {
     announcements_ignored,
     /// Announcements that cannot be honest: undecodable, oversized, wrongly signed, or on a topic they do not name.
     announcements_rejected,
+    /// Ratings received by gossip, whatever came of them.
+    ratings_received,
+    /// Ratings that were passed on.
+    ratings_accepted,
+    /// Ratings that were not passed on though nobody is to blame: known already, or not to be judged here.
+    ratings_ignored,
+    /// Ratings that can never count: unreadable, or signed by somebody who did not rent.
+    ratings_rejected,
     /// Advertisements taken into the book.
     ads_accepted,
     /// Advertisements with a wrong signature, key, payload type or hash.

@@ -16,7 +16,7 @@ use market::{
     offer::DEFAULT_AD_LIFETIME,
 };
 use std::{collections::HashMap, time::Duration};
-use wire::MAX_ANNOUNCEMENT_BYTES;
+use wire::{MAX_ANNOUNCEMENT_BYTES, MAX_RATING_BYTES};
 
 pub(crate) type Gossip =
     gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>>;
@@ -50,13 +50,15 @@ pub const EXPECTED: Expected = Expected {
 pub(crate) struct Topics {
     network: String,
     classes: HashMap<TopicHash, GpuClass>,
+    ratings: IdentTopic,
 }
 
 impl Topics {
     pub(crate) fn new(network: &str) -> Self {
         let network = network.to_owned();
         let classes = GpuClass::all().map(|class| (topic(&network, class).hash(), class)).collect();
-        Self { network, classes }
+        let ratings = IdentTopic::new(format!("/gpulease/1/{network}/ratings"));
+        Self { network, classes, ratings }
     }
 
     pub(crate) fn of(&self, class: GpuClass) -> IdentTopic {
@@ -65,6 +67,16 @@ impl Topics {
 
     pub(crate) fn class(&self, topic: &TopicHash) -> Option<GpuClass> {
         self.classes.get(topic).copied()
+    }
+
+    /// The topic of what renters say of closed rentals.
+    pub(crate) fn ratings(&self) -> IdentTopic {
+        self.ratings.clone()
+    }
+
+    /// Every topic there is.
+    fn all(&self) -> impl Iterator<Item = TopicHash> {
+        self.classes.keys().cloned().chain([self.ratings.hash()])
     }
 }
 
@@ -90,22 +102,24 @@ pub(crate) fn behaviour(topics: &Topics, interests: &[GpuClass]) -> Result<Gossi
     for topic in topics.classes.keys() {
         config.max_transmit_size_for_topic(MAX_ANNOUNCEMENT_BYTES + MESSAGE_OVERHEAD, topic.clone());
     }
+    config.max_transmit_size_for_topic(MAX_RATING_BYTES + MESSAGE_OVERHEAD, topics.ratings().hash());
     let config = config.build().map_err(|error| refused(error.to_string()))?;
     let filter = MaxCountSubscriptionFilter {
-        filter: WhitelistSubscriptionFilter(topics.classes.keys().cloned().collect()),
+        filter: WhitelistSubscriptionFilter(topics.all().collect()),
         max_subscribed_topics: MAX_TOPICS,
         max_subscriptions_per_request: MAX_TOPICS,
     };
     let mut gossip =
         Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter).map_err(refused)?;
-    gossip.with_peer_score(EXPECTED.score(topics.classes.keys()), scoring::thresholds()).map_err(refused)?;
+    let scored: Vec<_> = topics.all().collect();
+    gossip.with_peer_score(EXPECTED.score(scored.iter()), scoring::thresholds()).map_err(refused)?;
     for class in interests {
         gossip.subscribe(&topics.of(*class)).map_err(|error| refused(error.to_string()))?;
     }
     Ok(gossip)
 }
 
-fn refused(reason: impl Into<String>) -> StartError {
+pub(crate) fn refused(reason: impl Into<String>) -> StartError {
     StartError::Configuration { protocol: "gossipsub", reason: reason.into() }
 }
 
@@ -131,6 +145,8 @@ mod tests {
         assert_eq!(gossip.topics().count(), all.len());
         assert_eq!(topics.of(GpuClass::CPU).to_string(), "/gpulease/1/devnet-0123abcd/ads/cpu");
         assert_eq!(topics.class(&topics.of(GpuClass::CPU).hash()), Some(GpuClass::CPU));
+        assert_eq!(topics.ratings().to_string(), "/gpulease/1/devnet-0123abcd/ratings");
+        assert_eq!(topics.class(&topics.ratings().hash()), None);
     }
 
     #[test]

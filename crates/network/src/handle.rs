@@ -13,6 +13,7 @@ use libp2p::{Multiaddr, PeerId};
 use market::{
     book::Book,
     offer::{Binding, Offer, ProviderAd},
+    rating::SignedRating,
     standing::Standing,
     time::UnixMillis,
 };
@@ -127,6 +128,9 @@ impl<P: Protocol> Desk<P> {
     }
 }
 
+/// Where the answer to a question about ratings goes.
+pub(crate) type RatingsReply = oneshot::Sender<Result<proto::RatingsResponse, AskError>>;
+
 /// What only the swarm's task can do.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -136,6 +140,9 @@ pub(crate) enum Command {
     Load { ads: Vec<Vec<u8>>, reply: oneshot::Sender<usize> },
     Ask { peer: PeerId, question: Question },
     Open { peer: PeerId, request: OpenRequest },
+    PublishRating { data: Vec<u8>, reply: oneshot::Sender<bool> },
+    RatingKeepers { reply: oneshot::Sender<Vec<PeerId>> },
+    AskRatings { peer: PeerId, request: Box<proto::RatingsRequest>, reply: RatingsReply },
 }
 
 #[derive(Debug)]
@@ -334,6 +341,26 @@ impl Handle {
             self.0.sessions_shared.served.store(true, Ordering::Release);
         }
         taken
+    }
+
+    /// Tells a rating to everybody who keeps ratings. `false` when nobody who does is connected: then it has to be told again.
+    pub async fn publish_rating(&self, rating: &SignedRating) -> Result<bool, Stopped> {
+        let data = wire::encode(&wire::rating_to_proto(rating));
+        self.command(|reply| Command::PublishRating { data, reply }).await
+    }
+
+    /// The connected peers that keep ratings, and can be asked with [`Self::ask_ratings`].
+    pub async fn rating_keepers(&self) -> Result<Vec<PeerId>, Stopped> {
+        self.command(|reply| Command::RatingKeepers { reply }).await
+    }
+
+    /// Gives a rating to a connected peer that keeps them, or asks it about a provider.
+    pub async fn ask_ratings(
+        &self,
+        peer: PeerId,
+        request: proto::RatingsRequest,
+    ) -> Result<proto::RatingsResponse, AskError> {
+        self.command(|reply| Command::AskRatings { peer, request: Box::new(request), reply }).await?
     }
 
     async fn command<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {

@@ -5,6 +5,8 @@
 //! - **Offers in public.** A provider's signed advertisement is announced by gossip and fetched by whoever wants it; a newcomer reads the
 //!   lists of the peers it connects to. Every signature is checked before anything is kept or passed on, on threads of their own.
 //!   [`Handle::publish_ad`], [`Handle::offers`], [`Handle::watch_offers`].
+//! - **Ratings.** What renters say of closed rentals is gossiped to those who keep it, and these are asked what they know.
+//!   [`Handle::publish_rating`], [`Handle::rating_keepers`], [`Handle::ask_ratings`], [`RatingDesk`].
 //! - **Questions.** A renter asks a provider and gets an answer or a typed refusal. [`Handle::ask`], [`Handle::rental_requests`]. In the
 //!   same way anybody asks indexers for offers, and indexers compare their books: [`Handle::ask_search`], [`Handle::search_requests`],
 //!   [`Handle::ask_sync`], [`Handle::sync_requests`]; who is one, [`Handle::indexers`] says.
@@ -35,6 +37,7 @@ mod handle;
 mod limit;
 mod node;
 mod protocol;
+mod rating;
 pub mod scoring;
 mod search;
 mod session;
@@ -48,6 +51,7 @@ pub use frame::{FrameError, read_message, write_message};
 pub use handle::{AdDraft, Handle, Held, Incoming, IncomingRental, IncomingSearch, IncomingSync, Reply};
 pub use libp2p::{Multiaddr, PeerId, identity};
 pub use limit::RateLimiter;
+pub use rating::{RatingDesk, Taking};
 pub use search::Page;
 pub use session::{IncomingSession, SessionStream};
 
@@ -154,7 +158,7 @@ impl Network {
             indexers,
             commands: command_queue,
             verdicts: verdict_queue,
-            pool: verify::Pool::start(&verdicts)?,
+            pool: verify::Pool::start(&verdicts, &config.ratings)?,
             store,
             rentals: to_rentals,
             searches: to_searches,

@@ -2,13 +2,14 @@
 //! command of a role, a verdict of the verification pool, an answer of the provider role, or what the clock says is due.
 //!
 //! `market` is about offers of others, `serving` about handing them on and `own_ad` about this node's, `questions` about those between roles,
-//! `peers` about being connected and `neighbours` about finding the first to be connected to.
+//! `ratings` about what renters say afterwards, `peers` about being connected and `neighbours` about finding the first to be connected to.
 
 mod market;
 mod neighbours;
 mod own_ad;
 mod peers;
 pub(crate) mod questions;
+mod ratings;
 mod serving;
 
 use crate::{
@@ -35,6 +36,8 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use ratings::{Answered, RatingsAnswer, acceptance, given};
 
 /// How often the clock is looked at: retries, renewals and expiry are exact to this.
 const TICK: Duration = Duration::from_millis(250);
@@ -93,6 +96,7 @@ pub(crate) struct Node {
     pub(crate) rentals: Questions<Rental>,
     pub(crate) searches: Questions<Search>,
     pub(crate) syncs: Questions<Sync>,
+    ratings: ratings::Ratings,
 }
 
 impl Node {
@@ -113,6 +117,7 @@ impl Node {
             rentals: Questions::new(parts.rentals),
             searches: Questions::new(parts.searches),
             syncs: Questions::new(parts.syncs),
+            ratings: ratings::Ratings::new(),
             swarm: parts.swarm,
             topics: parts.topics,
             counters: parts.counters,
@@ -185,6 +190,9 @@ impl Node {
             Command::Load { ads, reply } => self.load(ads, reply),
             Command::Ask { peer, question } => self.reach(peer, peers::Errand::Ask(question)),
             Command::Open { peer, request } => self.reach(peer, peers::Errand::Open(request)),
+            Command::PublishRating { data, reply } => drop(reply.send(self.publish_rating(data))),
+            Command::RatingKeepers { reply } => drop(reply.send(self.rating_keepers())),
+            Command::AskRatings { peer, request, reply } => self.ask_ratings(peer, *request, reply),
         }
     }
 
@@ -232,6 +240,7 @@ impl Node {
             BehaviourEvent::Rental(event) => self.on_question_event::<Rental>(event),
             BehaviourEvent::Search(event) => self.on_question_event::<Search>(event),
             BehaviourEvent::Sync(event) => self.on_question_event::<Sync>(event),
+            BehaviourEvent::Ratings(event) => self.on_ratings_event(event),
             BehaviourEvent::Identify(identify::Event::Received { connection_id, peer_id, info }) => {
                 self.on_identified(peer_id, connection_id, info);
             }

@@ -3,9 +3,14 @@
 
 use crate::{
     ad::{self, AdFault, Announced, AnnouncementFault, Bindings, CheckedAd},
-    node::Exchange,
+    node::{Answered, Exchange, RatingsAnswer, acceptance, given},
+    rating::{self, RatingDesk, RatingFormFault, Taking},
 };
-use libp2p::{PeerId, gossipsub::MessageId};
+use libp2p::{
+    PeerId,
+    gossipsub::{MessageAcceptance, MessageId},
+    request_response::ResponseChannel,
+};
 use market::{class::GpuClass, time::UnixMillis};
 use std::{
     collections::VecDeque,
@@ -14,6 +19,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 use tokio::sync::mpsc;
+use wire::proto;
 
 /// Threads. Each checks several thousand announcements a second, where a full indexer at the design's scale sees a few hundred.
 const THREADS: usize = 2;
@@ -25,6 +31,8 @@ const QUEUE: usize = 1_024;
 pub(crate) enum Job {
     Announcement { id: MessageId, source: PeerId, class: GpuClass, data: Vec<u8> },
     Ads { exchange: Exchange, ads: Vec<Vec<u8>> },
+    Rating { id: MessageId, source: PeerId, data: Vec<u8> },
+    Ratings { peer: PeerId, request: proto::RatingsRequest, channel: ResponseChannel<RatingsAnswer> },
 }
 
 /// What came of it.
@@ -32,9 +40,14 @@ pub(crate) enum Job {
 pub(crate) enum Verdict {
     Announcement { id: MessageId, source: PeerId, class: GpuClass, result: Result<Announced, AnnouncementFault> },
     Ads { exchange: Exchange, ads: Vec<Result<CheckedAd, AdFault>> },
+    Rating { id: MessageId, source: PeerId, acceptance: MessageAcceptance },
+    Ratings(Answered),
 }
 
-fn check(job: Job, bindings: &Bindings) -> Verdict {
+/// Who judges ratings here, if anybody does.
+pub(crate) type Desk = Option<Arc<dyn RatingDesk>>;
+
+fn check(job: Job, bindings: &Bindings, desk: &Desk) -> Verdict {
     let now = UnixMillis::now();
     match job {
         Job::Announcement { id, source, class, data } => {
@@ -42,6 +55,49 @@ fn check(job: Job, bindings: &Bindings) -> Verdict {
         }
         Job::Ads { exchange, ads } => {
             Verdict::Ads { exchange, ads: ads.iter().map(|raw| ad::open_with(raw, now, bindings)).collect() }
+        }
+        Job::Rating { id, source, data } => {
+            let acceptance = match rating::open_gossiped(&data, now) {
+                Ok(rating) => {
+                    desk.as_ref().map_or(MessageAcceptance::Ignore, |desk| acceptance(&desk.take(rating, source)))
+                }
+                Err(RatingFormFault::Untimely) => MessageAcceptance::Ignore,
+                Err(RatingFormFault::Dishonest(_)) => MessageAcceptance::Reject,
+            };
+            Verdict::Rating { id, source, acceptance }
+        }
+        Job::Ratings { peer, request, channel } => {
+            let (response, publish) =
+                desk.as_ref().map_or((None, None), |desk| answer(desk.as_ref(), peer, request, now));
+            Verdict::Ratings(Answered { channel, response, publish })
+        }
+    }
+}
+
+/// The desk's answer to a question, and the rating that everybody should hear because of it.
+fn answer(
+    desk: &dyn RatingDesk,
+    peer: PeerId,
+    request: proto::RatingsRequest,
+    now: UnixMillis,
+) -> (Option<proto::RatingsResponse>, Option<Vec<u8>>) {
+    use proto::{ratings_request::Request, ratings_response::Response};
+    let respond = |response| Some(proto::RatingsResponse { response: Some(response) });
+    match request.request {
+        None => (None, None),
+        Some(Request::Record(request)) => (desk.record(&request).map(Response::Record).and_then(respond), None),
+        Some(Request::Give(message)) => {
+            let (taking, publish) = match rating::open(message, now) {
+                Ok(rating) => {
+                    let data = wire::encode(&wire::rating_to_proto(&rating));
+                    let taking = desk.take(rating, peer);
+                    let publish = (taking == Taking::Kept).then_some(data);
+                    (taking, publish)
+                }
+                Err(RatingFormFault::Untimely) => (Taking::Refused("it is from the future".to_owned()), None),
+                Err(RatingFormFault::Dishonest(why)) => (Taking::Forged(why), None),
+            };
+            (respond(Response::Given(given(taking))), publish)
         }
     }
 }
@@ -87,14 +143,15 @@ impl Drop for Pool {
 
 impl Pool {
     /// Starts the threads; verdicts go to `verdicts`, and a thread waits while that is full.
-    pub(crate) fn start(verdicts: &mpsc::Sender<Verdict>) -> io::Result<Self> {
+    pub(crate) fn start(verdicts: &mpsc::Sender<Verdict>, desk: &Desk) -> io::Result<Self> {
         // made first, so that threads that did start end when another does not
         let mut pool = Self { waiting: Arc::default(), threads: Vec::new() };
         let bindings = Arc::new(Bindings::default());
         for number in 0..THREADS {
             let (waiting, verdicts, bindings) = (Arc::clone(&pool.waiting), verdicts.clone(), Arc::clone(&bindings));
+            let desk = desk.clone();
             let thread = thread::Builder::new().name(format!("verify-{number}"));
-            pool.threads.push(thread.spawn(move || work(&waiting, &verdicts, &bindings))?);
+            pool.threads.push(thread.spawn(move || work(&waiting, &verdicts, &bindings, &desk))?);
         }
         Ok(pool)
     }
@@ -117,9 +174,9 @@ impl Pool {
     }
 }
 
-fn work(waiting: &Waiting, verdicts: &mpsc::Sender<Verdict>, bindings: &Bindings) {
+fn work(waiting: &Waiting, verdicts: &mpsc::Sender<Verdict>, bindings: &Bindings, desk: &Desk) {
     while let Some(job) = waiting.next() {
-        if verdicts.blocking_send(check(job, bindings)).is_err() {
+        if verdicts.blocking_send(check(job, bindings, desk)).is_err() {
             return;
         }
     }

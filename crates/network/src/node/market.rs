@@ -133,6 +133,9 @@ impl Market {
 /// Announcements and advertisements of others.
 impl Node {
     pub(super) fn on_gossip(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
+        if message.topic == self.topics.ratings().hash() {
+            return self.on_rating(source, id, message.data);
+        }
         let Some(class) = self.topics.class(&message.topic) else {
             return self.judge(&id, &source, MessageAcceptance::Ignore);
         };
@@ -180,6 +183,8 @@ impl Node {
                 }
             }
             Verdict::Ads { exchange, ads } => self.on_ads(exchange, ads),
+            Verdict::Rating { id, source, acceptance } => self.judge_rating(&id, &source, acceptance),
+            Verdict::Ratings(answered) => self.answer_ratings(answered),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
 use ::market::refusal::{Refusal, RefusalCode};
 use futures::{FutureExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
-    PeerId,
+    PeerId, StreamProtocol,
     request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
 };
 use prost::Message as _;
@@ -115,7 +115,7 @@ impl Node {
                 P::questions(self).done(request_id, |_| result);
             }
             request_response::Event::OutboundFailure { request_id, error, .. } => {
-                P::questions(self).done(request_id, |peer| Err(ask_error::<P>(peer, &error)));
+                P::questions(self).done(request_id, |peer| Err(ask_error(&P::NAME, peer, &error)));
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, %error, protocol = %P::NAME, "a question was not answered");
@@ -209,11 +209,11 @@ impl Node {
     }
 }
 
-fn ask_error<P: Protocol>(peer: PeerId, failure: &OutboundFailure) -> AskError {
+pub(super) fn ask_error(protocol: &StreamProtocol, peer: PeerId, failure: &OutboundFailure) -> AskError {
     match failure {
         OutboundFailure::DialFailure => AskError::Unreachable(peer),
         OutboundFailure::Timeout => AskError::Timeout,
-        OutboundFailure::UnsupportedProtocols => AskError::Unsupported(P::NAME.to_string()),
+        OutboundFailure::UnsupportedProtocols => AskError::Unsupported(protocol.to_string()),
         OutboundFailure::Io(error) if error.kind() == io::ErrorKind::TimedOut => AskError::Timeout,
         OutboundFailure::ConnectionClosed | OutboundFailure::Io(_) => AskError::Lost,
     }

@@ -55,6 +55,7 @@ catalogue! {
         PEERS: Gauge "gpulease_network_peers" [] "Peers that the node is connected to";
         MESSAGES: Counter "gpulease_network_messages_total" ["protocol", "direction"] "Announcements, requests and session streams";
         ANNOUNCEMENTS: Counter "gpulease_network_announcements_total" ["result"] "Announcements judged: accepted are passed on, ignored are old news, rejected cannot be honest";
+        RATINGS: Counter "gpulease_network_ratings_total" ["result"] "Ratings judged by an indexer: accepted are passed on, ignored are known or not to be judged here, rejected can never count";
         ADS: Counter "gpulease_network_ads_total" ["result"] "Advertisements of others that were checked, by what came of them";
         DROPPED: Counter "gpulease_network_dropped_total" ["protocol", "reason"] "What was refused or dropped because a bound was reached, a queue was full, or nobody answered";
         DIALS_FAILED: Counter "gpulease_network_failed_dials_total" [] "Dials that led to nobody";
