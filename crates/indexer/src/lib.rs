@@ -8,13 +8,18 @@
 //!
 //! What makes an indexer is that it follows every class, that its book is on disk ([`DiskBook`]), and that it answers searches
 //! ([`Searches`]) over the peer protocol and [`http`]. And where its owner allows, it carries what renters without coin have signed to the
-//! chain: [`start`].
+//! chain: [`start`]. It also keeps what the chain tells of rentals and what their renters say of them, and answers with what follows from
+//! both: [`Standings`].
 
 pub mod book;
 mod carrier;
+mod desk;
 mod figures;
+mod history;
 pub mod http;
+mod ratings;
 mod search;
+mod standing;
 pub mod sync;
 #[cfg(test)]
 mod testing;
@@ -23,6 +28,7 @@ pub use book::{BookChange, DiskBook, Loaded};
 pub use carrier::{Parts, start};
 pub use figures::{Figure, Figures};
 pub use search::{Page, PageAd, Row, Searches};
+pub use standing::{Known, Standings};
 
 use market::{book::Book, time::UnixMillis};
 use network::Handle;
@@ -31,15 +37,17 @@ use store::{Store, StoreError, TableDef};
 use tokio_util::sync::CancellationToken;
 
 /// The tables that [`store::Store::open`] must know for this role.
-pub fn tables() -> [TableDef; 6] {
-    [
+pub fn tables() -> Vec<TableDef> {
+    let own = [
         TableDef::of::<book::Ads>(),
         TableDef::of::<book::ByUpdate>(),
         TableDef::of::<book::ByExpiry>(),
         TableDef::of::<book::ByClass>(),
         TableDef::of::<book::Mark>(),
         TableDef::of::<carrier::Errands>(),
-    ]
+        TableDef::of::<standing::BoundKeys>(),
+    ];
+    own.into_iter().chain(history::TABLES).chain(ratings::TABLES).collect()
 }
 
 /// Why the indexer did not start.
@@ -59,6 +67,9 @@ pub enum Error {
     /// Searches are answered already: a mistake in the program.
     #[error("this node's searches are answered already")]
     Served,
+    /// The chain failed.
+    #[error(transparent)]
+    Settlement(#[from] settlement::SettlementError),
 }
 
 /// What an earlier run has kept, and what the network begins with.
