@@ -6,8 +6,8 @@ use crate::{
     seen::Seen,
     types::{
         ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, IndexerRow, NodeInfo,
-        OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked,
-        RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
+        OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory,
+        Reputation, ReputationQuery, Revocation, Revoked, RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
     },
 };
 use futures::{
@@ -136,6 +136,19 @@ impl Client {
         let body = serde_json::to_vec(&request)
             .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
         self.call(Method::POST, &format!("/v1/rentals/{}/dispute", encode(id)), body).await
+    }
+
+    /// Rates a closed rental that the node rented.
+    pub async fn rate(&self, id: &str, request: &RatingRequest) -> Result<RatingView, ApiError> {
+        let body = serde_json::to_vec(request)
+            .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.call(Method::POST, &format!("/v1/rentals/{}/rating", encode(id)), body).await
+    }
+
+    /// What is known of a provider, by its wallet or its peer id.
+    pub async fn reputation(&self, provider: &str, query: &ReputationQuery) -> Result<Reputation, ApiError> {
+        let ReputationQuery { mine, verify } = query;
+        self.get(&format!("/v1/providers/{}/reputation?mine={mine}&verify={verify}", encode(provider))).await
     }
 
     /// Receipts whose id begins with `prefix`, newest first.

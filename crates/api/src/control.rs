@@ -5,8 +5,8 @@ use crate::{
     evidence::Evidence,
     types::{
         ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, IndexerRow, NodeInfo,
-        OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked,
-        RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
+        OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory,
+        Reputation, ReputationQuery, Revocation, Revoked, RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
     },
 };
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -39,6 +39,10 @@ pub trait Control: Send + Sync + 'static {
     fn dispute(&self, id: String) -> BoxFuture<'_, Result<Dispute, ApiError>>;
     /// Stops a rental on chain for its arbiter to rule on. Returns when that is ordered, not when the chain shows it.
     fn order_dispute(&self, id: String, request: DisputeRequest) -> BoxFuture<'_, Result<Dispute, ApiError>>;
+    /// Says what this node thinks of a closed rental that it rented, named by its id or a prefix of it.
+    fn rate(&self, id: String, request: RatingRequest) -> BoxFuture<'_, Result<RatingView, ApiError>>;
+    /// What is known of a provider, named by its wallet or its peer id.
+    fn reputation(&self, provider: String, query: ReputationQuery) -> BoxFuture<'_, Result<Reputation, ApiError>>;
     /// Receipts, newest first; only those whose id begins with `prefix`, if it is not empty.
     fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>>;
     /// The wallets of this node and what they hold.

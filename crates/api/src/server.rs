@@ -12,9 +12,10 @@ use crate::{
     evidence::{Evidence, Statement, Stop, Transaction},
     types::{
         ApiError, Approval, Balance, ConditionRow, Dispute, DisputeRequest, DrainRequest, ErrorKind, Estimate,
-        ExtendRequest, IndexerRow, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery, OfferRow, Receipt,
-        Reloaded, RentalRow, RentalStory, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep,
-        ServiceState, StoryStep, TransactionRef, WalletView,
+        ExtendRequest, IndexerRow, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery, OfferRow, PastRental,
+        RatingRequest, RatingState, RatingView, Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery,
+        Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep, ServiceState, StoryStep, TransactionRef,
+        WalletView,
     },
 };
 use axum::{
@@ -193,6 +194,8 @@ fn router(shared: Shared, limit: Duration) -> Router {
         .route("/v1/rentals/{id}/extend", post(service::extend))
         .route("/v1/rentals/{id}/evidence", get(evidence))
         .route("/v1/rentals/{id}/dispute", get(dispute).post(order_dispute))
+        .route("/v1/rentals/{id}/rating", post(rate))
+        .route("/v1/providers/{provider}/reputation", get(reputation))
         .route("/v1/receipts", get(receipts))
         .route("/v1/wallets", get(wallets))
         .route("/v1/approvals", get(approvals))
@@ -229,6 +232,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         evidence,
         dispute,
         order_dispute,
+        rate,
+        reputation,
         receipts,
         wallets,
         approvals,
@@ -258,10 +263,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         OfferExplanation,
         OfferQuery,
         OfferRow,
+        PastRental,
+        RatingRequest,
+        RatingState,
+        RatingView,
         Receipt,
         Reloaded,
         RentalRow,
         RentalStory,
+        Reputation,
         Revocation,
         Revoked,
         Role,
@@ -490,6 +500,36 @@ async fn order_dispute(
     let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
     let Json(request) = request.map_err(|error| unreadable(&error))?;
     Ok(Json(shared.control.order_dispute(id, request).await?))
+}
+
+/// Says what this node thinks of a closed rental that it rented.
+#[utoipa::path(post, path = "/v1/rentals/{id}/rating", params(("id" = String, Path, description = "Its id, or at least four digits of it.")),
+    request_body = RatingRequest,
+    responses((status = 200, body = RatingView), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn rate(
+    State(shared): State<Shared>,
+    id: Result<UrlPath<String>, PathRejection>,
+    request: Result<Json<RatingRequest>, JsonRejection>,
+) -> Answer<RatingView> {
+    let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
+    let Json(request) = request.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.rate(id, request).await?))
+}
+
+/// What is known of a provider, and from what it follows.
+#[utoipa::path(get, path = "/v1/providers/{provider}/reputation",
+    params(("provider" = String, Path, description = "Its wallet, its peer id, or the end of that."), ReputationQuery),
+    responses((status = 200, body = Reputation), (status = "default", description = "It failed.", body = ApiError)
+))]
+async fn reputation(
+    State(shared): State<Shared>,
+    provider: Result<UrlPath<String>, PathRejection>,
+    query: Result<Query<ReputationQuery>, QueryRejection>,
+) -> Answer<Reputation> {
+    let UrlPath(provider) = provider.map_err(|error| unreadable(&error))?;
+    let Query(query) = query.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.reputation(provider, query).await?))
 }
 
 #[derive(Deserialize, IntoParams)]

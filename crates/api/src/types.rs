@@ -3,10 +3,12 @@
 
 mod approvals;
 mod offers;
+mod reputation;
 mod service;
 
 pub use approvals::{Approval, Revocation, Revoked};
 pub use offers::{ConditionRow, Estimate, NearOffer, OfferExplanation};
+pub use reputation::{PastRental, RatingRequest, RatingState, RatingView, Reputation, ReputationQuery};
 pub use service::{DrainRequest, ExtendRequest, Reloaded, ServiceState};
 
 use market::{

@@ -1,6 +1,10 @@
 //! The command line as data: every command, option and default, with the words of `--help`. Nothing is done here; `commands` and
 //! `daemon` do it.
 
+mod ratings;
+
+pub(crate) use ratings::{Rate, Reputation};
+
 use api::types::Role;
 use clap::{
     Args, Parser, Subcommand,
@@ -19,6 +23,8 @@ Examples:
   node ps                                       rentals that go on
   node show 0xabcd                              the whole story of one
   node dispute 0xabcd                           stop one on chain and leave it to its arbiter
+  node rate 0xabcd --stars 5                    say what you think of one that is over
+  node reputation 0x7099…                       what others thought of a provider
   node receipts                                 rentals that are over
   node receipts --verify                        prove what each of them cost, against the chain
 
@@ -125,6 +131,10 @@ Examples:
     Reload,
     /// Stop a rental on chain and leave the rest to the arbiter that its quote names
     Dispute(Dispute),
+    /// Say what you think of a rental that is over
+    Rate(Rate),
+    /// Show what is known of a provider
+    Reputation(Reputation),
     /// Show receipts of closed rentals, or prove them
     Receipts(Receipts),
     /// Print a script that lets a shell complete these commands

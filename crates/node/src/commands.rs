@@ -8,7 +8,9 @@ mod init;
 mod man;
 mod offers;
 mod ps;
+mod rate;
 mod receipts;
+mod reputation;
 mod run;
 mod service;
 mod show;
@@ -104,6 +106,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Undrain => service::undrain(&context).await?,
         Command::Reload => service::reload(&context).await?,
         Command::Dispute(args) => return Ok(dispute::dispute(&context, args).await?),
+        Command::Rate(args) => rate::rate(&context, args).await?,
+        Command::Reputation(args) => return Ok(reputation::reputation(&context, args).await?),
         Command::Receipts(args) => return Ok(receipts::receipts(&context, args).await?),
     }
     Ok(0)

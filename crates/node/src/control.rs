@@ -2,6 +2,7 @@
 //! that says how to start it.
 
 mod dispute;
+mod reputation;
 
 use crate::{
     approvals,
@@ -16,8 +17,9 @@ use api::{
     search::Search,
     types::{
         ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, IndexerRow, NodeInfo,
-        OfferExplanation, OfferQuery, OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked, Role,
-        RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
+        OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory,
+        Reputation, ReputationQuery, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, ServiceState,
+        WalletView,
     },
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
@@ -42,6 +44,8 @@ pub(crate) struct NodeControl {
     pub(crate) provider: Option<provider::Provider>,
     pub(crate) renter: Option<renter::Renter>,
     pub(crate) indexer: Option<indexer::Indexer>,
+    /// An indexer's record of providers.
+    pub(crate) standings: Option<indexer::Standings>,
 }
 
 impl NodeControl {
@@ -65,6 +69,7 @@ impl NodeControl {
             provider: None,
             renter: None,
             indexer: None,
+            standings: None,
         }
     }
 
@@ -288,6 +293,14 @@ impl Control for NodeControl {
 
     fn order_dispute(&self, id: String, request: DisputeRequest) -> BoxFuture<'_, Result<Dispute, ApiError>> {
         self.dispute_for(id, request).boxed()
+    }
+
+    fn rate(&self, id: String, request: RatingRequest) -> BoxFuture<'_, Result<RatingView, ApiError>> {
+        self.rate_rental(id, request).boxed()
+    }
+
+    fn reputation(&self, provider: String, query: ReputationQuery) -> BoxFuture<'_, Result<Reputation, ApiError>> {
+        self.reputation_of(provider, query).boxed()
     }
 
     fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>> {

@@ -1,6 +1,8 @@
 //! The daemon: builds what the roles need, from the bottom up, starts them and the control API, says that it is ready, and takes
 //! everything down again in the opposite order when told to end.
 
+mod standings;
+
 use crate::{
     commands::{Context, chain_error},
     config::Config,
@@ -20,7 +22,7 @@ use api::{
     types::{ApiError, ErrorKind, Role},
 };
 use futures::future::{OptionFuture, try_join_all};
-use network::{Interest, Network};
+use network::{Interest, Network, RatingDesk};
 use sandbox::{NativeBackend, NativeConfig};
 use settlement::{Chain, EscrowAccount, SettlementError, TransactionSender, Wallet};
 use std::{io, sync::Arc, time::Duration};
@@ -128,6 +130,8 @@ impl Daemon {
             joining.observer = Some(Arc::clone(&ledger) as _);
             (disk, figures)
         });
+        let standings = has(Role::Indexer).then(|| indexer::Standings::open(store.clone()));
+        joining.ratings = standings.clone().map(|standings| Arc::new(standings) as Arc<dyn RatingDesk>);
         let joined = Network::start(joining, cancel.child_token()).await;
         let joined =
             joined.map_err(|error| ErrorKind::Failed.because(&error, "check [network] in the configuration"))?;
@@ -151,6 +155,11 @@ impl Daemon {
                 cancel: cancel.child_token(),
             });
         }
+        if let Some(standings) = &standings {
+            let (standings, chains, network) = (standings.clone(), chains.clone(), network.clone());
+            tokio::spawn(standings::follow(standings, chains, config.chains()?, network, cancel.child_token()));
+        }
+        control.standings = standings;
         let mut sources = Sources {
             network: network.clone(),
             network_name: name.clone(),

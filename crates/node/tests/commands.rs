@@ -71,6 +71,8 @@ fn without_a_daemon_every_command_that_needs_one_exits_with_3_and_says_how_to_st
         "show 0xabcd",
         "stop 0xabcd",
         "dispute 0xabcd",
+        "rate 0xabcd --stars 5",
+        "reputation 0xabcd",
         "receipts",
         "run -- true",
         "wallet approvals --revoke all",

@@ -17,6 +17,7 @@ mod figures;
 mod indexers;
 mod journal;
 mod negotiate;
+mod ratings;
 mod receipt;
 mod records;
 mod run;

@@ -3,6 +3,7 @@
 //! A session key can sign vouchers for one rental only, and no more than the time that has passed on chain; whoever steals it can cost its
 //! owner what that rental costs anyway. It lies in the node's data directory, which only its user may read.
 
+use crate::ratings::OwnRatings;
 use alloy_primitives::{B256, Bytes};
 use api::types::{JobSummary, Receipt};
 use market::{
@@ -136,12 +137,13 @@ pub fn forget_oldest(store: &Store) -> Result<usize, StoreError> {
         rental.closing.map(|closing| closing.time).or(lapsed)
     };
     let rentals = store.keep_newest::<Rentals>(MAX_HISTORY, over)?;
-    Ok(rentals + store.keep_newest::<Receipts>(MAX_HISTORY, |receipt| Some(receipt.closed.time))?)
+    let receipts = store.keep_newest::<Receipts>(MAX_HISTORY, |receipt| Some(receipt.closed.time))?;
+    Ok(rentals + receipts + store.keep_newest::<OwnRatings>(MAX_HISTORY, |told| Some(told.rating.statement.at.0))?)
 }
 
 /// The tables that [`store::Store::open`] must know for this role.
-pub fn tables() -> [TableDef; 2] {
-    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>()]
+pub fn tables() -> [TableDef; 3] {
+    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>(), TableDef::of::<OwnRatings>()]
 }
 
 /// The provider's peer, for messages.

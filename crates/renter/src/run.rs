@@ -33,6 +33,7 @@ pub(crate) struct Context {
     pub(crate) started: tokio::time::Instant,
     pub(crate) figures: Arc<Figures>,
     pub(crate) indexers: Indexers,
+    pub(crate) untold: crate::ratings::Untold,
     pub(crate) register: Box<dyn Fn(Driver) + Send + Sync>,
     pub(crate) find: Box<dyn Fn(RentalId) -> Option<Driver> + Send + Sync>,
 }

@@ -16,8 +16,8 @@ use crate::{
     story,
 };
 use api::types::{
-    ApiError, ErrorKind, IndexerRow, OfferQuery, Receipt, RentalRow, RentalStory, Role, RunEvent, RunRequest,
-    RunStarted,
+    ApiError, ErrorKind, IndexerRow, OfferQuery, RatingRequest, RatingView, Receipt, RentalRow, RentalStory, Role,
+    RunEvent, RunRequest, RunStarted,
 };
 use futures::stream::BoxStream;
 use market::{
@@ -110,6 +110,7 @@ impl Renter {
             followers,
             started: tokio::time::Instant::now(),
             find: Box::new(move |id| lock(&found).drivers.get(&id).cloned()),
+            untold: crate::ratings::Untold::default(),
             register: Box::new(move |driver| {
                 let drivers = &mut lock(&register).drivers;
                 drivers.retain(|_, driver| !driver.has_ended());
@@ -118,7 +119,24 @@ impl Renter {
         });
         let renter = Self { context, registry, tasks, ended };
         renter.take_up().await?;
+        renter.keep_telling();
         Ok(renter)
+    }
+
+    /// Tells ratings until an indexer has them.
+    fn keep_telling(&self) {
+        let (context, cancel) = (Arc::clone(&self.context), self.context.parts.cancel.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = crate::ratings::keep_telling(context) => {}
+            }
+        });
+    }
+
+    /// Says what this node thinks of a closed rental of its own. It is on disk when this returns, and told until an indexer has it.
+    pub async fn rate(&self, id: RentalId, request: RatingRequest) -> Result<RatingView, ApiError> {
+        crate::ratings::rate(&self.context, id, request).await
     }
 
     /// Waits until the events of a chain no longer reach the rentals, by order or by a fault of ours.

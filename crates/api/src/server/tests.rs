@@ -86,6 +86,12 @@ impl Control for Fake {
     fn order_dispute(&self, id: String, request: DisputeRequest) -> BoxFuture<'_, Result<Dispute, ApiError>> {
         self.answer(format!("dispute {id} {}", request.reason), disputed())
     }
+    fn rate(&self, id: String, request: RatingRequest) -> BoxFuture<'_, Result<RatingView, ApiError>> {
+        self.answer(format!("rate {id} {} {}", request.stars, request.comment), rated())
+    }
+    fn reputation(&self, provider: String, query: ReputationQuery) -> BoxFuture<'_, Result<Reputation, ApiError>> {
+        self.answer(format!("reputation {provider} {} {}", query.mine, query.verify), known())
+    }
     fn receipts(&self, prefix: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>> {
         self.answer(format!("receipts {prefix}"), vec![receipt()])
     }
@@ -111,6 +117,33 @@ impl Control for Fake {
         let balances =
             vec![Balance { chain: "devnet".into(), token: token(), amount: units(5), shown: "0.000005 tUSD".into() }];
         self.answer("wallets", vec![WalletView { name: "wallet".into(), address: Address::repeat_byte(1), balances }])
+    }
+}
+
+fn rated() -> RatingView {
+    let (id, at, state) = (receipt().id, UnixMillis(5), RatingState::Told);
+    RatingView { id, stars: 4, comment: "fast disk".into(), at, state, detail: "no indexer is connected".into() }
+}
+
+fn known() -> Reputation {
+    let rental = PastRental {
+        escrow: receipt().quote.escrow,
+        id: receipt().id,
+        opened_block: 1,
+        closed_block: 2,
+        rating: None,
+        verified: Some(true),
+        fault: None,
+    };
+    Reputation {
+        wallet: Address::repeat_byte(2),
+        source: "an indexer".into(),
+        standing: market::standing::Standing { completed: 1, ..Default::default() },
+        record: market::reputation::Record::default(),
+        uptime_30d: Some(999_999),
+        trusted_seconds: Some(60),
+        rank: Some(7),
+        rentals: vec![rental],
     }
 }
 
@@ -382,6 +415,10 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     assert_eq!(json(&client.dispute("0xabcd").await.unwrap()), json(&disputed()));
     let order = DisputeRequest { reason: StopReason::Data };
     assert_eq!(json(&client.order_dispute("0xabcd", order).await.unwrap()), json(&disputed()));
+    let request = RatingRequest { stars: 4, comment: "fast disk".into() };
+    assert_eq!(client.rate("0xab?c", &request).await.unwrap(), rated());
+    let query = ReputationQuery { mine: true, verify: false };
+    assert_eq!(client.reputation("…a/b?c", &query).await.unwrap(), known());
     let receipts = client.receipts("0xabab").await.unwrap();
     assert_eq!(receipts[0].id, receipt().id);
     assert_eq!(client.wallets().await.unwrap()[0].balances[0].amount, units(5));
@@ -408,6 +445,8 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
         "evidence 0xab?c",
         "dispute 0xabcd",
         "dispute 0xabcd data",
+        "rate 0xab?c 4 fast disk",
+        "reputation …a/b?c true false",
         "receipts 0xabab",
         "wallets",
         "approvals",
@@ -562,6 +601,7 @@ async fn the_description_lists_every_route_and_no_other() {
         "get /v1/node",
         "get /v1/offers",
         "get /v1/offers/explain",
+        "get /v1/providers/{provider}/reputation",
         "get /v1/receipts",
         "get /v1/rentals",
         "get /v1/rentals/{id}",
@@ -572,6 +612,7 @@ async fn the_description_lists_every_route_and_no_other() {
         "post /v1/approvals/revoke",
         "post /v1/rentals/{id}/dispute",
         "post /v1/rentals/{id}/extend",
+        "post /v1/rentals/{id}/rating",
         "post /v1/rentals/{id}/stop",
         "post /v1/runs",
         "post /v1/service/drain",
@@ -581,7 +622,7 @@ async fn the_description_lists_every_route_and_no_other() {
     assert_eq!(listed, served);
     for route in served {
         let (method, path) = route.split_once(' ').unwrap();
-        let path = path.replace("{run}", "1").replace("{id}", "abcd");
+        let path = path.replace("{run}", "1").replace("{id}", "abcd").replace("{provider}", "abcd");
         let length = "content-length: 0\r\n";
         let (status, _) = daemon
             .raw(&format!("{} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{length}\r\n", method.to_uppercase()))

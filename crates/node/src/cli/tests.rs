@@ -77,6 +77,14 @@ fn every_command_is_read_with_its_options() {
         parse("receipts").unwrap().command,
         Some(Command::Receipts(Receipts { id: None, verify: false, .. }))
     ));
+    let Some(Command::Rate(rate)) = parse("rate 0xabcd --stars 4 --comment fine").unwrap().command else {
+        panic!("not rate")
+    };
+    assert_eq!((rate.id.as_str(), rate.stars, rate.comment.as_str()), ("0xabcd", 4, "fine"));
+    let Some(Command::Reputation(of)) = parse("reputation 0xab --mine").unwrap().command else {
+        panic!("not reputation")
+    };
+    assert_eq!((of.provider.as_str(), of.mine, of.verify), ("0xab", true, false));
     let line = "receipts --verify 0xabcd --file r.json";
     let Some(Command::Receipts(receipts)) = parse(line).unwrap().command else { panic!("not receipts") };
     assert!(receipts.verify && receipts.id.as_deref() == Some("0xabcd") && receipts.file == Some("r.json".into()));
@@ -117,6 +125,11 @@ fn what_makes_no_sense_is_a_usage_error() {
         "stop",
         "stop 0xab",
         "stop xyzw",
+        "rate 0xabcd",
+        "rate 0xabcd --stars 0",
+        "rate 0xabcd --stars 6",
+        "rate --stars 5",
+        "reputation",
         "dispute",
         "dispute 0xab",
         "dispute 0xabcd --reason boredom",

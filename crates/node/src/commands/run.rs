@@ -211,8 +211,8 @@ mod tests {
         server::Server,
         types::{
             Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, NodeInfo, OfferExplanation, OfferQuery,
-            OfferRow, Receipt, Reloaded, RentalRow, RentalStory, Revocation, Revoked, Role, RunStarted, ServiceState,
-            WalletView,
+            OfferRow, RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory, Reputation,
+            ReputationQuery, Revocation, Revoked, Role, RunStarted, ServiceState, WalletView,
         },
     };
     use clap::Parser;
@@ -293,6 +293,12 @@ mod tests {
             unasked()
         }
         fn order_dispute(&self, _: String, _: DisputeRequest) -> BoxFuture<'_, Result<Dispute, ApiError>> {
+            unasked()
+        }
+        fn rate(&self, _: String, _: RatingRequest) -> BoxFuture<'_, Result<RatingView, ApiError>> {
+            unasked()
+        }
+        fn reputation(&self, _: String, _: ReputationQuery) -> BoxFuture<'_, Result<Reputation, ApiError>> {
             unasked()
         }
         fn receipts(&self, _: String) -> BoxFuture<'_, Result<Vec<Receipt>, ApiError>> {

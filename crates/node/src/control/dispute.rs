@@ -31,7 +31,7 @@ impl NodeControl {
     }
 
     /// The rental of this name, of which this node is the renter.
-    async fn rented(&self, prefix: &str) -> Result<RentalId, ApiError> {
+    pub(super) async fn rented(&self, prefix: &str) -> Result<RentalId, ApiError> {
         // a whole id, as one that follows a dispute gives it again and again, needs no search
         if let (Ok(id), Some(renter)) = (prefix.parse(), &self.renter)
             && renter.knows(id).await?

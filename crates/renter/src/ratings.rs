@@ -1,0 +1,312 @@
+//! Ratings of this renter's rentals: signed by the rental's session key, written down before anybody hears of them, and told again until
+//! an indexer has them.
+
+use crate::{
+    records::{Record, Rentals},
+    run::Context,
+};
+use api::types::{ApiError, ErrorKind, RatingRequest, RatingState, RatingView};
+use market::{
+    id::RentalId,
+    rating::{RatingStatement, SignedRating},
+    time::UnixMillis,
+};
+use network::PeerId;
+use rand::seq::IndexedRandom;
+use serde::{Deserialize, Serialize};
+use settlement::Wallet;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use store::{Json, Store, StoreError, Table};
+use wire::proto::{self, given::State, ratings_request::Request, ratings_response::Response};
+
+/// The pause before a rating is told a second time, in milliseconds; it doubles with each time...
+const FIRST_PAUSE: u64 = 10_000;
+/// ...up to this: six hours.
+const MAX_PAUSE: u64 = 6 * 3_600_000;
+/// How often it is told before that is given up: over two days and a half.
+const MAX_TRIES: u32 = 20;
+/// Indexers that are given it in one go, so that one of them that is gone or lies does not matter.
+const ASKED_AT_ONCE: usize = 3;
+/// How long somebody who rates waits for the first of them, before the rest happens without him.
+const FIRST_WAIT: Duration = Duration::from_secs(8);
+/// How often it is looked whether one is due.
+const TICK: Duration = Duration::from_secs(2);
+
+/// A rating and how far it has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) rating: SignedRating,
+    kept: bool,
+    tries: u32,
+    /// What the last indexer that did not keep it said.
+    detail: String,
+    next: UnixMillis,
+}
+
+/// The latest rating of each rental.
+pub(crate) struct OwnRatings;
+impl Table for OwnRatings {
+    const NAME: &'static str = "renter_ratings";
+    type Key = RentalId;
+    type Value = Json<Told>;
+}
+
+/// Ratings that no indexer has yet.
+#[derive(Default)]
+pub(crate) struct Untold(Mutex<BTreeMap<RentalId, Told>>);
+
+impl Untold {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RentalId, Told>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    fn is_over(&self) -> bool {
+        self.kept || self.tries >= MAX_TRIES
+    }
+
+    fn view(&self) -> RatingView {
+        let statement = &self.rating.statement;
+        let state = match (self.kept, self.tries >= MAX_TRIES) {
+            (true, _) => RatingState::Kept,
+            (false, false) => RatingState::Told,
+            (false, true) => RatingState::GivenUp,
+        };
+        RatingView {
+            id: statement.id,
+            stars: statement.stars.get(),
+            comment: statement.comment.clone(),
+            at: statement.at,
+            state,
+            detail: self.detail.clone(),
+        }
+    }
+
+    /// When to try again: later each time, and not when everybody else does who tried at the same moment.
+    fn postpone(&mut self, now: UnixMillis) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.tries.min(16)).min(MAX_PAUSE);
+        self.tries += 1;
+        self.next = now.plus(rand::random_range(pause * 3 / 4..=pause * 5 / 4));
+    }
+}
+
+/// Signs, and writes down.
+async fn sign(store: &Store, id: RentalId, request: RatingRequest) -> Result<Told, ApiError> {
+    let read = move |store: &Store| Ok((store.get::<Rentals>(&id)?, store.get::<OwnRatings>(&id)?));
+    let (record, before) = store.run(read).await.map_err(store_error)?;
+    let Json(record) = record.ok_or_else(|| {
+        let message = format!("this node is not the renter of {}", id.short());
+        ApiError::new(ErrorKind::NoMatch, message, "see its rentals: node ps --all")
+    })?;
+    let wrong =
+        |error: &dyn std::fmt::Display| ApiError::new(ErrorKind::Usage, error.to_string(), "see node rate --help");
+    let stars = request.stars.try_into().map_err(|error| wrong(&error))?;
+    ratable(&record)?;
+    // a clock that was set back must not make the newer rating the older one
+    let at = before.map_or(UnixMillis::now(), |before| UnixMillis::now().max(before.rating.statement.at.plus(1)));
+    let statement = RatingStatement { escrow: record.rental.quote.escrow, id, stars, comment: request.comment, at };
+    let failed = |error: settlement::SettlementError| ApiError::new(ErrorKind::Failed, error.to_string(), "");
+    let key = Wallet::from_key(&record.session_key).map_err(failed)?;
+    let signature = key.sign_digest(&statement.digest()).map_err(failed)?;
+    let rating = SignedRating { statement, signature };
+    // what others would refuse is refused here, before it is written
+    wire::rating_from_proto(wire::rating_to_proto(&rating)).map_err(|error| wrong(&error))?;
+    let told = Told { rating, kept: false, tries: 0, detail: String::new(), next: UnixMillis(0) };
+    let row = Json(told.clone());
+    store.run(move |store| store.put_sync::<OwnRatings>(&id, &row)).await.map_err(store_error)?;
+    Ok(told)
+}
+
+/// Whether a rating of the rental can count.
+fn ratable(record: &Record) -> Result<(), ApiError> {
+    let short = record.rental.id.short();
+    match &record.rental.closing {
+        None => Err(ApiError::new(
+            ErrorKind::Usage,
+            format!("rental {short} is not closed: only what is over can be rated"),
+            format!("see how it stands: node show {short}"),
+        )),
+        Some(closing) if closing.paid.get() == 0 => Err(ApiError::new(
+            ErrorKind::Usage,
+            format!("nothing was paid for rental {short}: a rating of it would not count anywhere"),
+            "its end on chain speaks for itself",
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Rates a rental, and says how far the rating has come.
+pub(crate) async fn rate(context: &Context, id: RentalId, request: RatingRequest) -> Result<RatingView, ApiError> {
+    let told = sign(&context.parts.store, id, request).await?;
+    context.untold.lock().insert(id, told);
+    // beyond the wait it goes on with the others
+    let _ = tokio::time::timeout(FIRST_WAIT, tell(context, id)).await;
+    let read = move |store: &Store| store.get::<OwnRatings>(&id);
+    let told = context.parts.store.run(read).await.map_err(store_error)?;
+    told.map(|told| told.view()).ok_or_else(|| ApiError::new(ErrorKind::Failed, "the rating is not on disk", ""))
+}
+
+/// Tells ratings that no indexer has yet, those of an earlier run among them, until the node ends.
+pub(crate) async fn keep_telling(context: Arc<Context>) {
+    let read = |store: &Store| {
+        let untold = store.scan::<OwnRatings>(..)?.filter(|row| row.as_ref().map_or(true, |(_, told)| !told.is_over()));
+        untold.map(|row| row.map(|(id, told)| (id, told.0))).collect::<Result<BTreeMap<_, _>, _>>()
+    };
+    match context.parts.store.run(read).await {
+        Ok(untold) => context.untold.lock().extend(untold),
+        Err(error) => tracing::warn!(%error, "ratings of an earlier run cannot be read"),
+    }
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tick.tick().await;
+        let now = UnixMillis::now();
+        let due: Vec<_> =
+            context.untold.lock().iter().filter(|(_, told)| told.next <= now).map(|(id, _)| *id).collect();
+        for id in due {
+            tell(&context, id).await;
+        }
+    }
+}
+
+/// Tells one rating to everybody, gives it to some indexers, and writes down what came of it.
+async fn tell(context: &Context, id: RentalId) {
+    let claimed = {
+        let mut untold = context.untold.lock();
+        let Some(told) = untold.get_mut(&id) else { return };
+        // claimed: nobody else tells it before then
+        told.postpone(UnixMillis::now());
+        told.clone()
+    };
+    let (kept, detail) = give(&context.parts.network, &claimed.rating).await;
+    let told = Told { kept, detail, ..claimed };
+    {
+        let mut untold = context.untold.lock();
+        // rated again meanwhile: that one goes its own way
+        if untold.get(&id).is_none_or(|now| now.rating != told.rating) {
+            return;
+        }
+        if told.is_over() {
+            untold.remove(&id);
+        } else {
+            untold.insert(id, told.clone());
+        }
+    }
+    tracing::debug!(rental = %id.short(), kept, tries = told.tries, detail = told.detail, "told a rating");
+    let row = Json(told);
+    if let Err(error) = context.parts.store.run(move |store| store.put::<OwnRatings>(&id, &row)).await {
+        tracing::warn!(%error, "how far a rating has come cannot be written: it is told again after the next start");
+    }
+}
+
+/// Whether an indexer has it now, and else what the last one said.
+async fn give(network: &network::Handle, rating: &SignedRating) -> (bool, String) {
+    let ended = || (false, "the network is shut down".to_owned());
+    if network.publish_rating(rating).await.is_err() {
+        return ended();
+    }
+    let Ok(keepers) = network.rating_keepers().await else { return ended() };
+    let mut detail = "no indexer is connected".to_owned();
+    let chosen: Vec<PeerId> = keepers.choose_multiple(&mut rand::rng(), ASKED_AT_ONCE).copied().collect();
+    for keeper in chosen {
+        let request = proto::RatingsRequest { request: Some(Request::Give(wire::rating_to_proto(rating))) };
+        match network.ask_ratings(keeper, request).await {
+            Ok(proto::RatingsResponse { response: Some(Response::Given(given)) }) => match given.state() {
+                State::Kept => return (true, String::new()),
+                State::Waiting | State::Refused => detail = wire::shown(&given.detail),
+            },
+            Ok(_) => detail = "an indexer gave an answer to something else".to_owned(),
+            Err(error) => detail = error.to_string(),
+        }
+    }
+    (false, detail)
+}
+
+fn store_error(error: StoreError) -> ApiError {
+    ApiError::new(ErrorKind::Failed, error.to_string(), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::story::tests::quoted;
+    use market::{money::Amount, rental::Closing};
+
+    fn closed(paid: u128) -> Record {
+        let mut record = quoted();
+        record.rental.closing = Some(Closing {
+            paid: Amount::new(paid).unwrap(),
+            refunded: Amount::ZERO,
+            elapsed: 60,
+            kind: 1,
+            tx: Default::default(),
+            block: 7,
+            time: 1,
+        });
+        record
+    }
+
+    async fn store(record: Record) -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &crate::tables()).unwrap();
+        let id = record.rental.id;
+        store.put::<Rentals>(&id, &Json(record)).unwrap();
+        (folder, store)
+    }
+
+    fn request(stars: u8, comment: &str) -> RatingRequest {
+        RatingRequest { stars, comment: comment.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_rating_is_on_disk_before_it_is_told_and_a_later_one_takes_its_place() {
+        let record = closed(1);
+        let (id, key) = (record.rental.id, Wallet::from_key(&record.session_key).unwrap().address());
+        let (_folder, store) = store(record).await;
+        let first = sign(&store, id, request(2, "slow")).await.unwrap();
+        assert_eq!(store.get::<OwnRatings>(&id).unwrap().unwrap().0, first);
+        assert_eq!(first.rating.signer(), Some(key));
+        let second = sign(&store, id, request(4, "not so slow")).await.unwrap();
+        assert!(second.rating.supersedes(&first.rating));
+        assert_eq!(store.get::<OwnRatings>(&id).unwrap().unwrap().0, second);
+    }
+
+    #[tokio::test]
+    async fn what_would_count_nowhere_is_refused_with_the_reason() {
+        let refused = async |record: Record, request: RatingRequest| {
+            let id = record.rental.id;
+            let (_folder, store) = store(record).await;
+            let error = sign(&store, id, request).await.unwrap_err();
+            assert!(store.get::<OwnRatings>(&id).unwrap().is_none());
+            (error.kind, error.message)
+        };
+        let (kind, message) = refused(quoted(), request(5, "")).await;
+        assert!(kind == ErrorKind::Usage && message.contains("not closed"), "{message}");
+        let (kind, message) = refused(closed(0), request(5, "")).await;
+        assert!(kind == ErrorKind::Usage && message.contains("nothing was paid"), "{message}");
+        let (kind, message) = refused(closed(1), request(6, "")).await;
+        assert!(kind == ErrorKind::Usage && message.contains("1 to 5"), "{message}");
+        let (kind, message) = refused(closed(1), request(5, &"x".repeat(300))).await;
+        assert!(kind == ErrorKind::Usage && message.contains("comment"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_rating_that_nobody_keeps_is_told_ever_more_seldom_and_given_up_at_last() {
+        let record = closed(1);
+        let id = record.rental.id;
+        let (_folder, store) = store(record).await;
+        let mut told = sign(&store, id, request(5, "")).await.unwrap();
+        let (mut now, began) = (UnixMillis(0), UnixMillis(0));
+        while !told.is_over() {
+            told.postpone(now);
+            assert!(told.next.since(now) <= MAX_PAUSE * 5 / 4);
+            now = told.next;
+        }
+        assert!(now.since(began) > 86_400_000, "{} ms in all", now.since(began));
+        assert_eq!(told.view().state, RatingState::GivenUp);
+    }
+}
