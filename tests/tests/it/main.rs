@@ -14,6 +14,7 @@ mod measured;
 mod observed;
 mod payouts;
 mod proofs;
+mod ratings;
 mod refusals;
 mod rentals;
 mod reorganisations;

@@ -124,6 +124,8 @@ pub(crate) const INDEXER: &[Death] = &[
     (Line("indexer.ad.written:3"), Done),
     (Line("indexer.book.read"), Done),
     (Line("indexer.book.loaded"), Done),
+    (Line("indexer.history.read:3"), Done),
+    (Line("indexer.history.written:5"), Done),
     (Before, Done),
     (Said("matched"), Done),
     (Said("quoted"), Done),
