@@ -77,6 +77,7 @@ struct Market {
     medians: Medians,
     classes: BTreeMap<Address, BTreeSet<GpuClass>>,
     wallets: HashMap<PeerId, Address>,
+    peers: HashMap<Address, Vec<PeerId>>,
 }
 
 impl Standings {
@@ -94,11 +95,12 @@ impl Standings {
         for chain in chains {
             tasks.spawn(history::follow(chain, self.clone(), cancel.clone()));
         }
-        let (standings, until) = (self.clone(), cancel.clone());
+        let standings = self.clone();
         tasks.spawn(async move {
             tokio::select! {
-                () = until.cancelled() => {}
+                () = cancel.cancelled() => {}
                 () = standings.keep_looking(&network) => {}
+                () = standings.keep_telling(&network) => {}
             }
         });
         while let Some(ended) = tasks.join_next().await {
@@ -218,19 +220,56 @@ impl Standings {
         }
     }
 
+    /// Writes into the book that searches read what is known of whoever advertises, whenever that becomes another.
+    async fn keep_telling(&self, network: &Handle) {
+        let mut changes = self.changes();
+        loop {
+            let wallets = match changes.recv().await {
+                Ok(wallet) => vec![wallet],
+                // some were missed: all are told again
+                Err(broadcast::error::RecvError::Lagged(_)) => self.market().peers.keys().copied().collect(),
+                Err(broadcast::error::RecvError::Closed) => return,
+            };
+            let (standings, network) = (self.clone(), network.clone());
+            let told = self.inner.store.run(move |_| standings.tell_book(&network, wallets)).await;
+            if let Err(error) = told {
+                tracing::warn!(%error, "a standing could not be worked out");
+            }
+        }
+    }
+
+    fn tell_book(&self, network: &Handle, wallets: Vec<Address>) -> Result<(), StoreError> {
+        for wallet in wallets {
+            let peers = self.market().peers.get(&wallet).cloned().unwrap_or_default();
+            if peers.is_empty() {
+                continue;
+            }
+            let known = self.of_wallet(wallet)?;
+            for peer in peers {
+                // a book that keeps no more says so itself
+                network.set_standing(&peer, known.standing);
+            }
+        }
+        Ok(())
+    }
+
     /// Learns from the market: usual prices, classes, and which keys wallets have bound.
     async fn look_around(&self, network: &Handle) -> Result<(), Error> {
-        let ads = network.offers();
-        let standings = self.clone();
+        let (standings, network) = (self.clone(), network.clone());
         let look = move |store: &Store| {
+            let ads = network.offers();
             let mut market = Market { medians: Medians::of(ads.iter().map(AsRef::as_ref)), ..Market::default() };
             for ad in &ads {
                 market.wallets.insert(ad.peer, ad.binding.wallet);
+                market.peers.entry(ad.binding.wallet).or_default().push(ad.peer);
                 market.classes.entry(ad.binding.wallet).or_default().extend(ad.classes());
             }
-            let fresh = keys::learn(store, ads.iter().map(|ad| &ad.binding), UnixMillis::now().seconds())?;
+            let mut fresh = keys::learn(store, ads.iter().map(|ad| &ad.binding), UnixMillis::now().seconds())?;
             let mut known = standings.inner.market.write().unwrap_or_else(PoisonError::into_inner);
             let repriced = known.medians != market.medians;
+            // searches hear of a newcomer that has a past
+            let new = market.wallets.iter().filter(|(peer, _)| !known.wallets.contains_key(peer));
+            fresh.extend(new.map(|(_, wallet)| *wallet));
             *known = market;
             drop(known);
             if repriced {
