@@ -39,6 +39,9 @@ fn announced(announcement: &[u8]) {
         assert!(announcement.len() <= MAX_ANNOUNCEMENT_BYTES);
         assert!(announced.expires > NOW);
         assert!(announced.expires.0.saturating_sub(announced.seq) <= MAX_AD_LIFETIME);
+        // gossip knows it by its bytes, so there must be no other way to write it
+        let message: proto::Announcement = decode(announcement, MAX_ANNOUNCEMENT_BYTES).expect("just read");
+        assert_eq!(encode(&message), announcement);
     }
 }
 

@@ -46,7 +46,8 @@ async fn who_cannot_be_reached_is_not_offered_to_others_and_finds_them_all_the_s
 #[test]
 fn two_in_one_local_network_find_each_other_though_neither_knows_anybody() {
     let this = std::env::current_exe().unwrap();
-    let script = "ip link add lan0 type veth peer name lan1 && ip addr add 10.77.0.1/24 dev lan0 && ip link set lan1 up && ip link set lan0 up \
+    let script = "ip link set lo up && ip link add lan0 type veth peer name lan1 && ip addr add 10.77.0.1/24 dev lan0 \
+                  && ip link set lan1 up && ip link set lan0 up \
                   && exec \"$0\" --exact neighbours::inside_a_local_network --ignored";
     let status = Command::new("unshare").args(["-rn", "sh", "-c", script]).arg(this).env(INSIDE, "1").status().unwrap();
     assert!(status.success());
