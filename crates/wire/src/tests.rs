@@ -1,7 +1,8 @@
 //! What goes over the wire comes back the same, and what a stranger sends is refused by name.
 
 use crate::{
-    MAX_AD_BYTES, WireError, ad_from_proto, ad_to_proto, decode, encode, proto, terms_from_bytes, terms_to_bytes,
+    MAX_AD_BYTES, WireError, ad_from_proto, ad_to_proto, decode, encode, proto, standing_from_proto, standing_to_proto,
+    terms_from_bytes, terms_to_bytes,
 };
 use alloy_primitives::{Address, Signature, U256};
 use libp2p_identity::Keypair;
