@@ -253,6 +253,9 @@ mod tests {
         fn explain(&self, _: OfferQuery) -> BoxFuture<'_, Result<OfferExplanation, ApiError>> {
             unasked()
         }
+        fn indexers(&self) -> BoxFuture<'_, Result<Vec<api::types::IndexerRow>, ApiError>> {
+            unasked()
+        }
         fn run(&self, _: RunRequest) -> BoxFuture<'_, Result<RunStarted, ApiError>> {
             std::future::ready(Ok(RunStarted { run: 3 })).boxed()
         }

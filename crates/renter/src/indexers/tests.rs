@@ -189,10 +189,9 @@ async fn one_that_does_not_answer_costs_a_moment_and_not_the_others_answers() {
     // taken, and never read
     let _searches = silent.handle().search_requests().unwrap();
     let renter = asking(&[&honest, &silent]).await;
-    let indexers = Indexers::default();
-    let asked = indexers.ask(&renter.handle(), &OfferQuery::default(), 3);
-    tokio::time::timeout(LIMIT, asked).await.expect("an end");
-    assert_eq!(renter.handle().offers().len(), 1);
+    let (handle, indexers, query) = (renter.handle(), Indexers::default(), OfferQuery::default());
+    tokio::time::timeout(LIMIT, indexers.ask(&handle, &query, 3)).await.expect("an end");
+    assert_eq!(handle.offers().len(), 1);
     let failures: Vec<_> = indexers.rows().into_iter().filter_map(|row| row.failure).collect();
     assert_eq!(failures, ["no answer within 3 s"]);
 }
