@@ -65,7 +65,7 @@ struct Tally {
 impl Book {
     /// Explains a search, with at most `near` (and [`MAX_NEAR`]) near misses.
     pub fn explain(&self, search: &Search<'_>, near: usize) -> Explanation {
-        let task = Task::new(self, search, None, near.min(MAX_NEAR));
+        let task = Task::new(self, search, None, near.min(MAX_NEAR), false);
         let conditions = search.query.conjuncts.iter().map(|conjunct| Removal {
             condition: conjunct.text.clone(),
             failed: 0,

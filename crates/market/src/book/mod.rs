@@ -25,14 +25,14 @@ use crate::{
     id::PeerId,
     money::Token,
     offer::{MAX_AD_LIFETIME, MAX_OFFERS, MAX_SKEW, ProviderAd},
-    query::{Candidate, standing_cells, tail},
+    query::{Candidate, Cell, REGION, standing_cells, tail},
     signed::Escrow,
     standing::Standing,
     time::UnixMillis,
 };
 use alloy_primitives::Address;
 use dictionary::Dictionary;
-use shelf::{Place, Shelf};
+use shelf::{Place, Priced, Shelf};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
@@ -42,7 +42,7 @@ use std::{
 /// The most providers an ordinary book keeps: at 16 KiB each this stays under 1.6 GiB even when every advertisement is as large as
 /// allowed, and covers the design's hundred thousand providers.
 pub const MAX_PROVIDERS: usize = 100_000;
-/// The most offers at their prices: four for each of the design's million offers, about 300 bytes each.
+/// The most offers at their prices: four for each of the design's million offers, about 450 bytes each.
 pub const MAX_ROWS: usize = 4_000_000;
 
 /// What the book holds of a provider.
@@ -67,7 +67,7 @@ pub struct Entry {
 }
 
 /// Where a row stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RowId {
     shelf: u16,
     row: u32,
@@ -126,6 +126,8 @@ pub struct Book {
     unused: Vec<u32>,
     expiries: BTreeSet<(UnixMillis, u32)>,
     shelves: Vec<(GpuClass, Shelf)>,
+    /// All rows by price for each way of paying, and those of each region in lower case, whatever their class.
+    ladders: BTreeMap<(Option<Box<str>>, u32), BTreeSet<Priced>>,
     currencies: Dictionary<Currency>,
     standings: BTreeMap<Box<[u8]>, Standing>,
     rows: usize,
@@ -133,6 +135,11 @@ pub struct Book {
 
 fn key(peer: &PeerId) -> Box<[u8]> {
     peer.to_bytes().into()
+}
+
+/// Under which name the rows of a region are kept, where one is stated.
+fn region_key(region: &str) -> Option<Box<str>> {
+    (!region.is_empty()).then(|| region.to_lowercase().into())
 }
 
 impl Book {
@@ -203,7 +210,7 @@ impl Book {
     }
 
     fn shelve(&mut self, provider: u32, ad: &ProviderAd) -> Box<[RowId]> {
-        let standing = self.standing(&ad.peer);
+        let (standing, region) = (self.standing(&ad.peer), region_key(&ad.region));
         let mut rows = Vec::new();
         for (offer_at, offer) in (0..).zip(&ad.offers) {
             let shelf = self.shelf(offer.class());
@@ -212,7 +219,12 @@ impl Book {
                 let candidate = Candidate { ad, offer, price, standing };
                 let place = Place { provider, at: PriceAt { offer: offer_at, price: price_at } };
                 if let Some((_, on)) = self.shelves.get_mut(usize::from(shelf)) {
-                    rows.push(RowId { shelf, row: on.put(&candidate, place, currency) });
+                    let priced = on.put(shelf, &candidate, place, currency);
+                    self.ladders.entry((None, currency)).or_default().insert(priced);
+                    if let Some(region) = &region {
+                        self.ladders.entry((Some(region.clone()), currency)).or_default().insert(priced);
+                    }
+                    rows.push(priced.2);
                 }
             }
         }
@@ -235,13 +247,31 @@ impl Book {
         self.expiries.remove(&(entry.expires, number));
         self.unused.push(number);
         let tail = tail(peer);
-        for RowId { shelf, row } in &entry.rows {
-            if let Some((_, on)) = self.shelves.get_mut(usize::from(*shelf)) {
-                self.currencies.release(on.take(*row, tail));
+        for id in &entry.rows {
+            if let Some((_, on)) = self.shelves.get_mut(usize::from(id.shelf)) {
+                let region = match on.cell(id.row, REGION) {
+                    Cell::Text(region) => region_key(&region),
+                    _ => None,
+                };
+                let (priced, currency) = on.take(*id, tail);
+                self.descend((None, currency), &priced);
+                if region.is_some() {
+                    self.descend((region, currency), &priced);
+                }
+                self.currencies.release(currency);
             }
         }
         self.rows -= entry.rows.len();
         Some(entry)
+    }
+
+    fn descend(&mut self, ladder: (Option<Box<str>>, u32), priced: &Priced) {
+        if let Some(rows) = self.ladders.get_mut(&ladder) {
+            rows.remove(priced);
+            if rows.is_empty() {
+                self.ladders.remove(&ladder);
+            }
+        }
     }
 
     /// Writes down what is known of a provider; it is kept until it is written again, whether the provider has offers or not. Only as many

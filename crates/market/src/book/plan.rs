@@ -247,10 +247,8 @@ fn among<T: Copy>(
 pub(super) fn providers(kind: Kind, words: &[String], book: &Book) -> BTreeSet<u32> {
     match kind {
         Kind::Provider => {
-            let named = words.iter().filter_map(|word| {
-                // another spelling of the same id is not what an offer shows
-                word.parse::<PeerId>().ok().filter(|peer| peer.to_base58() == *word)
-            });
+            // an id has one spelling
+            let named = words.iter().filter_map(|word| word.parse::<PeerId>().ok());
             named.filter_map(|peer| book.number(&peer)).collect()
         }
         _ => {

@@ -22,7 +22,7 @@ pub(super) struct Best<'a> {
 
 impl<'a> Best<'a> {
     pub(super) fn new(limit: usize) -> Self {
-        Self { rows: Vec::with_capacity(limit + 1), limit }
+        Self { rows: Vec::new(), limit }
     }
 
     /// The row that another must go before, once there are as many as wanted.
@@ -37,6 +37,10 @@ impl<'a> Best<'a> {
         let at = self.rows.partition_point(|known| known.compare(&row) == Ordering::Less);
         self.rows.insert(at, row);
         self.rows.truncate(self.limit);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     pub(super) fn into_rows(self) -> Vec<RowAt<'a>> {

@@ -15,7 +15,10 @@ use crate::{
     id::PeerId,
     money::Token,
     offer::{Offer, Price, ProviderAd},
-    query::{Cell, Expr, FIELDS, FREE, Key, Kind, OFFER, Order, Query, Rates, Row, Test, token_order},
+    query::{
+        Cell, Condition, Expr, FIELDS, FREE, Key, Kind, OFFER, Order, Query, REGION, Rates, Row, TOKEN, Test,
+        matches_any, token_order,
+    },
     signed::Escrow,
     standing::Standing,
 };
@@ -255,12 +258,31 @@ impl<'a> RowAt<'a> {
     }
 }
 
+/// Whether a condition leaves a token in.
+fn may_be_paid(expr: &Expr, token: &Token) -> bool {
+    match expr {
+        Expr::Test(Condition { field: TOKEN, test: Test::Words { words, negated } }) => {
+            !token.symbol.is_empty()
+                && matches_any(Kind::Text(crate::query::Match::Whole), words, &token.symbol) != *negated
+        }
+        _ => true,
+    }
+}
+
 impl<'a> Task<'a> {
-    pub(super) fn new(book: &'a Book, search: &'a Search<'a>, after: Option<&'a Cursor>, limit: usize) -> Self {
+    /// When `narrowed`, tokens that a condition rules out count among those that are not wanted.
+    pub(super) fn new(
+        book: &'a Book,
+        search: &'a Search<'a>,
+        after: Option<&'a Cursor>,
+        limit: usize,
+        narrowed: bool,
+    ) -> Self {
         let rates = search.order.rates();
         let wanted = book.currencies.values().map(|currency| {
             let (escrow, token) = currency.map(|(currency, _)| currency)?;
-            (search.wanted)(escrow, token).then(|| (token, rates.of(token)))
+            let meant = !narrowed || search.query.conjuncts.iter().all(|part| may_be_paid(&part.expr, token));
+            (meant && (search.wanted)(escrow, token)).then(|| (token, rates.of(token)))
         });
         let wanted: Vec<Option<(&Token, Option<u64>)>> = wanted.collect();
         let mut groups: Vec<&Token> =
@@ -310,6 +332,14 @@ impl<'a> Task<'a> {
         }
     }
 
+    /// The regions to which a condition confines the search, in lower case, if one does.
+    pub(super) fn regions(&self) -> Option<&'a [String]> {
+        self.search.query.conjuncts.iter().find_map(|part| match &part.expr {
+            Expr::Test(Condition { field: REGION, test: Test::Words { words, negated: false } }) => Some(&words[..]),
+            _ => None,
+        })
+    }
+
     /// A row that is in use.
     pub(super) fn row(&'a self, shelf: &'a Shelf, id: RowId) -> Option<RowAt<'a>> {
         let at = id.row as usize;
@@ -339,7 +369,7 @@ impl Book {
     /// The rows that meet a search: at most `limit` (and [`MAX_HITS`]) of those that come after the last page. What has expired since the
     /// last [`Book::expire`] is still found.
     pub fn search(&self, search: &Search<'_>, after: Option<&Cursor>, limit: usize) -> Found {
-        let task = Task::new(self, search, after, limit.min(MAX_HITS));
+        let task = Task::new(self, search, after, limit.min(MAX_HITS), true);
         let plans;
         let (best, total) = if let Some((condition, providers)) = task.confined() {
             scan::of_providers(&task, condition, &providers)

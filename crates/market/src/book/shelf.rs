@@ -1,7 +1,7 @@
 //! The rows of one GPU class: each an offer at one of its prices, in columns, and in the order of price for each way of paying.
 
 use super::{
-    PriceAt,
+    PriceAt, RowId,
     column::{BLOCK, Column},
 };
 use crate::query::{Candidate, Cell, FIELDS, FREE, PRICE, tail};
@@ -17,7 +17,7 @@ pub(super) struct Place {
 }
 
 /// A row in the order in which it is walked: what is free first, then by price, then by the end of the peer id.
-pub(super) type Priced = (u64, u64, u32);
+pub(super) type Priced = (u64, u64, RowId);
 
 /// The bit above all prices that is set when nothing is free.
 pub(super) const BUSY: u64 = 1 << 63;
@@ -54,8 +54,8 @@ impl Default for Shelf {
 }
 
 impl Shelf {
-    /// Puts an offer at one of its prices on the shelf, and says in which row.
-    pub(super) fn put(&mut self, candidate: &Candidate<'_>, place: Place, currency: u32) -> u32 {
+    /// Puts an offer at one of its prices on the shelf, which is number `shelf` of the book, and says where it stands in the order of price.
+    pub(super) fn put(&mut self, shelf: u16, candidate: &Candidate<'_>, place: Place, currency: u32) -> Priced {
         if self.unused.is_empty() {
             self.grow();
         }
@@ -73,14 +73,14 @@ impl Shelf {
             *live |= 1 << (at % BLOCK);
         }
         self.rows += 1;
-        let priced = self.priced(row, tail(&candidate.ad.peer));
+        let priced = self.priced(RowId { shelf, row }, tail(&candidate.ad.peer));
         self.prices.entry(currency).or_default().insert(priced);
-        row
+        priced
     }
 
-    /// Takes a row of a peer away, and says how it was paid.
-    pub(super) fn take(&mut self, row: u32, tail: u64) -> u32 {
-        let (at, priced) = (row as usize, self.priced(row, tail));
+    /// Takes a row of a peer away, and says where it stood in the order of price and how it was paid.
+    pub(super) fn take(&mut self, id: RowId, tail: u64) -> (Priced, u32) {
+        let (at, priced) = (id.row as usize, self.priced(id, tail));
         let currency = self.currencies.get(at).copied().unwrap_or_default();
         if let Some(prices) = self.prices.get_mut(&currency) {
             prices.remove(&priced);
@@ -93,8 +93,8 @@ impl Shelf {
             *live &= !(1 << (at % BLOCK));
         }
         self.rows -= 1;
-        self.unused.push(row);
-        currency
+        self.unused.push(id.row);
+        (priced, currency)
     }
 
     /// Writes some fields of a row again, from what is not in the advertisement.
@@ -112,13 +112,13 @@ impl Shelf {
         self.columns.get(field).map_or(Cell::Unknown, |column| column.cell(row as usize))
     }
 
-    fn priced(&self, row: u32, tail: u64) -> Priced {
-        let price = match self.cell(row, PRICE) {
+    fn priced(&self, id: RowId, tail: u64) -> Priced {
+        let price = match self.cell(id.row, PRICE) {
             Cell::Number(price) => u64::try_from(price).unwrap_or_default(),
             _ => 0,
         };
-        let busy = if self.cell(row, FREE) == Cell::Number(0) { BUSY } else { 0 };
-        (price | busy, tail, row)
+        let busy = if self.cell(id.row, FREE) == Cell::Number(0) { BUSY } else { 0 };
+        (price | busy, tail, id)
     }
 
     fn grow(&mut self) {

@@ -1,56 +1,57 @@
-//! Walking the rows in the order of price until a page is full: the sorted rows of each shelf and way of paying, merged.
+//! Walking the rows in the order of price until a page is full: sorted rows for each way of paying, of everything, of a region, or of each
+//! class that matters, merged.
 
 use super::{
-    RowId,
     column::BLOCK,
     plan::Plan,
     scan::Best,
     search::{Cursor, RowAt, Task, Total},
     shelf::{BUSY, Priced, Shelf},
 };
-use crate::query::{Cell, PRICE, Row};
+use crate::query::{Cell, PRICE, Row, is_busy};
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, btree_set},
+    cmp::{Ordering, Reverse},
+    collections::{BTreeSet, BinaryHeap, btree_set},
 };
 
-/// Rows that are walked before all are scanned instead: about the time of scanning a million.
-const WALK_BUDGET: usize = 6_000;
-/// After so many rows, and again after each such number of them, it is asked whether the rest of the page will be found within the budget
-/// at the rate so far.
+/// How many rows are scanned in columns in the time in which one is walked to.
+const SCANNED_FOR_ONE: usize = 40;
+/// After so many rows, and again after each such number of them, it is asked whether the rest of the page will be found in less time than
+/// a scan takes, at the rate so far.
 const OUTLOOK: usize = 256;
+/// Regions that are walked side by side; more are as good as all.
+const REGIONS_SIDE_BY_SIDE: usize = 8;
 
-/// Rows in the order of price, on one shelf and for one way of paying.
+/// The shelves that matter, with what the query means there.
+type Plans<'a> = [(u16, &'a Shelf, Plan)];
+
+/// Rows in the order of price for one way of paying.
 struct Stream<'a> {
-    shelf: &'a Shelf,
-    plan: &'a Plan,
-    at: u16,
     worth: u64,
     rows: btree_set::Range<'a, Priced>,
 }
 
-/// The head of a stream: what it is worth, whose it is, and which stream.
-type Head = Reverse<(u128, u64, usize, u32)>;
+/// The head of a stream: what it is worth, the end of the peer id, the row, and which stream.
+type Head = Reverse<(u128, u64, super::RowId, usize)>;
 
-/// The best rows by price, when that is the order; `None` when it is not, or the walk takes too long.
-pub(super) fn by_price<'a>(task: &'a Task<'a>, plans: &'a [(u16, &'a Shelf, Plan)]) -> Option<(Vec<RowAt<'a>>, Total)> {
+/// The best rows by price, when that is the order; `None` when it is not, or the walk would take longer than a scan.
+pub(super) fn by_price<'a>(task: &'a Task<'a>, plans: &'a Plans<'a>) -> Option<(Vec<RowAt<'a>>, Total)> {
     let keys = task.search.order.keys();
     if keys.first().and_then(|key| key.field()) != Some((PRICE, false)) {
         return None;
     }
-    let mut walk = Walk { task, found: Vec::new(), walked: 0, met: 0, alone: keys.len() == 1 };
     let mut groups: Vec<u32> = task.paid.iter().flatten().map(|paid| paid.group).collect();
     groups.sort_unstable();
     groups.dedup();
+    let mut walk = Walk::new(task, plans, keys.len() == 1);
     for busy in [0, BUSY] {
         for group in &groups {
-            let streams = streams(task, plans, busy, *group);
+            let streams = walk.streams(busy, *group);
             if walk.merge(streams)? {
                 // one more than the page was found
-                let more = walk.found.len() > task.limit;
                 let count = walk.found.len();
                 walk.found.truncate(task.limit);
-                return Some((walk.found, if more { Total::AtLeast(count) } else { Total::Exactly(count) }));
+                return Some((walk.found, Total::AtLeast(count)));
             }
         }
     }
@@ -58,63 +59,58 @@ pub(super) fn by_price<'a>(task: &'a Task<'a>, plans: &'a [(u16, &'a Shelf, Plan
     Some((walk.found, Total::Exactly(count)))
 }
 
-fn streams<'a>(task: &Task<'_>, plans: &'a [(u16, &'a Shelf, Plan)], busy: u64, group: u32) -> Vec<Stream<'a>> {
-    let mut streams = Vec::new();
-    for (at, shelf, plan) in plans {
-        let (low, high) = plan.bounds_of(PRICE).unwrap_or((0, i64::MAX));
-        let (low, high) = (u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0));
-        for (currency, rows) in &shelf.prices {
-            let Some(Some(paid)) = task.paid.get(*currency as usize) else { continue };
-            if paid.group != group {
-                continue;
-            }
-            let worth = paid.worth.unwrap_or(1);
-            let Some(low) = first_price(task.after, busy, paid.group, task, worth).map(|from| from.max(low)) else {
-                continue;
-            };
-            if low <= high {
-                let rows = rows.range((low | busy, 0, 0)..=(high | busy, u64::MAX, u32::MAX));
-                streams.push(Stream { shelf, plan, at: *at, worth, rows });
-            }
-        }
-    }
-    streams
-}
-
-/// The least price at which rows of a group may still come after the cursor; `None` when all come before.
-fn first_price(after: Option<&Cursor>, busy: u64, group: u32, task: &Task<'_>, worth: u64) -> Option<u64> {
-    let Some(cursor) = after else { return Some(0) };
-    let was_busy = if crate::query::is_busy(cursor) { BUSY } else { 0 };
-    let rates = task.search.order.rates();
-    let Cell::Number(price) = cursor.cell(PRICE) else { return Some(0) };
-    let price = u128::try_from(price).unwrap_or(0);
-    let (was_in, worth_then) = match rates.of(cursor.token()) {
-        Some(worth) => (Some(0), worth),
-        // a token that the book no longer has: its place is found row by row
-        None => (task.group_of(cursor.token()), 1),
-    };
-    let Some(was_in) = was_in else { return Some(0) };
-    match (was_busy, was_in).cmp(&(busy, group)) {
-        std::cmp::Ordering::Less => Some(0),
-        std::cmp::Ordering::Greater => None,
-        std::cmp::Ordering::Equal => {
-            u64::try_from(price.saturating_mul(u128::from(worth_then)) / u128::from(worth)).ok()
-        }
-    }
-}
+/// Sorted rows for one way of paying.
+type Ladder<'a> = (u32, &'a BTreeSet<Priced>);
 
 struct Walk<'a> {
     task: &'a Task<'a>,
+    /// What the query means on each shelf of the book, where it may be met.
+    plans: Vec<Option<&'a (u16, &'a Shelf, Plan)>>,
+    ladders: Vec<Ladder<'a>>,
+    /// Between which prices.
+    prices: (u64, u64),
     /// In their order.
     found: Vec<RowAt<'a>>,
     walked: usize,
     /// Of those walked, the rows that meet the query.
     met: usize,
+    /// Rows to walk in the time of a scan.
+    budget: usize,
     /// Whether price is all that is sorted by, so that the order of the streams is nearly that of the rows.
     alone: bool,
 }
 
 impl<'a> Walk<'a> {
+    fn new(task: &'a Task<'a>, plans: &'a Plans<'a>, alone: bool) -> Self {
+        let mut of_shelves = vec![None; task.book.shelves.len()];
+        for plan in plans {
+            if let Some(slot) = of_shelves.get_mut(usize::from(plan.0)) {
+                *slot = Some(plan);
+            }
+        }
+        let ladders = ladders(task, plans);
+        let rows: usize = plans.iter().map(|(_, shelf, _)| shelf.rows).sum();
+        let walkable: usize = ladders.iter().map(|(_, rows)| rows.len()).sum();
+        // few rows are walked to their end
+        let budget = if walkable * SCANNED_FOR_ONE <= rows { usize::MAX } else { rows / SCANNED_FOR_ONE };
+        let bounds = |plan: &Plan| plan.bounds_of(PRICE).unwrap_or((0, i64::MAX));
+        let low = plans.iter().map(|(_, _, plan)| bounds(plan).0).min().unwrap_or(0);
+        let high = plans.iter().map(|(_, _, plan)| bounds(plan).1).max().unwrap_or(0);
+        let prices = (u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0));
+        Self { task, plans: of_shelves, ladders, prices, found: Vec::new(), walked: 0, met: 0, budget, alone }
+    }
+
+    fn streams(&self, busy: u64, group: u32) -> Vec<Stream<'a>> {
+        let (low, high) = self.prices;
+        let streams = self.ladders.iter().filter_map(|(currency, rows)| {
+            let paid = self.task.paid.get(*currency as usize).copied().flatten().filter(|paid| paid.group == group)?;
+            let worth = paid.worth.unwrap_or(1);
+            let low = first_price(self.task, busy, group, worth)?.max(low);
+            (low <= high).then(|| Stream { worth, rows: rows.range(from(low | busy)..=to(high | busy)) })
+        });
+        streams.collect()
+    }
+
     /// Goes through streams that are compared with each other; whether more than the page was found. `None` when it takes too long.
     fn merge(&mut self, mut streams: Vec<Stream<'a>>) -> Option<bool> {
         let mut heads: BinaryHeap<Head> = BinaryHeap::with_capacity(streams.len());
@@ -124,30 +120,40 @@ impl<'a> Walk<'a> {
         // rows that are equal as far as the walk can see, sorted once they are together
         let mut equal: Option<(u128, u64)> = None;
         let mut together = self.batch();
-        while let Some(Reverse((worth, tail, at, row))) = heads.pop() {
+        while let Some(Reverse((worth, tail, id, at))) = heads.pop() {
             self.walked += 1;
-            if self.walked.is_multiple_of(OUTLOOK) && self.met * WALK_BUDGET < self.task.limit * self.walked {
+            if self.walked.is_multiple_of(OUTLOOK) && self.is_hopeless() {
                 return None;
             }
             let same = equal.is_some_and(|(w, t)| w == worth && (!self.alone || t == tail));
             if !same {
-                let done = std::mem::replace(&mut together, self.batch());
-                if self.close(done) {
-                    return Some(true);
-                }
                 equal = Some((worth, tail));
+                if !together.is_empty() {
+                    let done = std::mem::replace(&mut together, Best::new(0));
+                    if self.close(done) {
+                        return Some(true);
+                    }
+                    together = self.batch();
+                }
             }
-            let Some(stream) = streams.get_mut(at) else { continue };
-            if stream.plan.mask(stream.shelf, row as usize / BLOCK, 1 << (row as usize % BLOCK)) != 0
-                && let Some(row) = self.task.row(stream.shelf, RowId { shelf: stream.at, row })
+            if let Some(Some((_, shelf, plan))) = self.plans.get(usize::from(id.shelf))
+                && plan.mask(shelf, id.row as usize / BLOCK, 1 << (id.row as usize % BLOCK)) != 0
+                && let Some(row) = self.task.row(shelf, id)
                 && row.is_after(self.task.after)
             {
                 self.met += 1;
                 together.offer(row);
             }
-            heads.extend(head(stream, at));
+            if let Some(stream) = streams.get_mut(at) {
+                heads.extend(head(stream, at));
+            }
         }
         Some(self.close(together))
+    }
+
+    /// Whether the page would be full only after more rows than a scan is worth.
+    fn is_hopeless(&self) -> bool {
+        self.met.saturating_mul(self.budget) < self.task.limit.saturating_mul(self.walked)
     }
 
     /// Room for as many rows as the page still lacks, and one that tells that there are more.
@@ -161,7 +167,62 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The sorted rows to walk: of the regions that are named, of everything when most shelves matter, else of each that does.
+fn ladders<'a>(task: &'a Task<'a>, plans: &'a Plans<'a>) -> Vec<Ladder<'a>> {
+    let book = task.book;
+    let wanted = (0..).zip(&task.paid).filter(|(_, paid)| paid.is_some()).map(|(currency, _)| currency);
+    let of = |lead: Option<Box<str>>| {
+        let wanted = wanted.clone();
+        wanted.filter_map(move |currency| Some((currency, book.ladders.get(&(lead.clone(), currency))?)))
+    };
+    match task.regions() {
+        Some(regions) if regions.len() <= REGIONS_SIDE_BY_SIDE => {
+            let named: BTreeSet<&str> = regions.iter().map(String::as_str).collect();
+            named.into_iter().flat_map(|region| of(Some(region.into()))).collect()
+        }
+        _ if plans.len() * 2 > book.shelves.len() => of(None).collect(),
+        _ => {
+            let of_shelf = |(_, shelf, _): &'a (u16, &'a Shelf, Plan)| shelf.prices.iter();
+            plans.iter().flat_map(of_shelf).map(|(currency, rows)| (*currency, rows)).collect()
+        }
+    }
+}
+
+/// The least price at which rows of a group may still come after the cursor; `None` when all come before.
+fn first_price(task: &Task<'_>, busy: u64, group: u32, worth: u64) -> Option<u64> {
+    let Some(cursor) = task.after else { return Some(0) };
+    let was_busy = if is_busy(cursor) { BUSY } else { 0 };
+    let Cell::Number(price) = cursor.cell(PRICE) else { return Some(0) };
+    let price = u128::try_from(price).unwrap_or(0);
+    let (was_in, worth_then) = place(task, cursor);
+    // a token that the book no longer has: its place is found row by row
+    let Some(was_in) = was_in else { return Some(0) };
+    match (was_busy, was_in).cmp(&(busy, group)) {
+        Ordering::Less => Some(0),
+        Ordering::Greater => None,
+        Ordering::Equal => u64::try_from(price.saturating_mul(u128::from(worth_then)) / u128::from(worth)).ok(),
+    }
+}
+
+/// The group of the cursor's token, and its worth.
+fn place(task: &Task<'_>, cursor: &Cursor) -> (Option<u32>, u64) {
+    match task.search.order.rates().of(cursor.token()) {
+        Some(worth) => (Some(0), worth),
+        None => (task.group_of(cursor.token()), 1),
+    }
+}
+
+/// Below every row of a price.
+const fn from(key: u64) -> Priced {
+    (key, 0, super::RowId { shelf: 0, row: 0 })
+}
+
+/// Above every row of a price.
+const fn to(key: u64) -> Priced {
+    (key, u64::MAX, super::RowId { shelf: u16::MAX, row: u32::MAX })
+}
+
 fn head(stream: &mut Stream<'_>, at: usize) -> Option<Head> {
-    let (price, tail, row) = *stream.rows.next()?;
-    Some(Reverse((u128::from(price & !BUSY) * u128::from(stream.worth), tail, at, row)))
+    let (price, tail, id) = *stream.rows.next()?;
+    Some(Reverse((u128::from(price & !BUSY) * u128::from(stream.worth), tail, id, at)))
 }

@@ -46,7 +46,9 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
 pub(crate) const PRICE: usize = position("price");
 pub(crate) const FREE: usize = position("free");
 pub(crate) const OFFER: usize = position("offer");
+pub(crate) const REGION: usize = position("region");
 pub(crate) const SM_CODE: usize = position("sm_code");
+pub(crate) const TOKEN: usize = position("token");
 pub(crate) const TFLOPS_TOTAL: usize = position("tflops");
 pub(crate) const MEMORY_SPEED_TOTAL: usize = position("mem_bw");
 pub(crate) const LONGEST: usize = position("duration");

@@ -22,14 +22,12 @@ pub use order::{MAX_KEYS, Order};
 pub use parse::{MAX_NESTING, MAX_QUERY_BYTES, MAX_TERMS};
 pub use rates::{MAX_RATES, Rates, RatesError};
 
-#[cfg(test)]
-pub(crate) use unit::Match;
 pub(crate) use {
     expr::{Condition, Expr, Test, matches_any},
-    fields::{FIELDS, FREE, OFFER, PRICE, standing_cells},
+    fields::{FIELDS, FREE, OFFER, PRICE, REGION, TOKEN, standing_cells},
     order::{Key, Row, is_busy, tail, token_order},
     read::Cell,
-    unit::Kind,
+    unit::{Kind, Match},
 };
 
 use crate::{
