@@ -18,9 +18,11 @@ sol! {
 }
 
 fn provider_rows(config: &mut Table, name: &str, row: Table) {
-    let provider = config.get_mut("provider").and_then(Value::as_table_mut).expect("a provider has this section");
-    let rows = provider.entry(name).or_insert_with(|| Value::Array(Vec::new()));
-    rows.as_array_mut().expect("rows").push(Value::Table(row));
+    let provider = config.get_mut("provider").and_then(Value::as_table_mut);
+    let rows = provider.map(|provider| provider.entry(name).or_insert_with(|| Value::Array(Vec::new())));
+    if let Some(Value::Array(rows)) = rows {
+        rows.push(Value::Table(row));
+    }
 }
 
 async fn rented(renter: &Node) -> Result<Receipt> {
