@@ -67,8 +67,8 @@ fn main() -> ExitCode {
 
 fn pull(provider: &Provider, seq: u64) -> Pulled {
     let envelope = provider.advertisement(seq, 900_000);
-    let signature = provider.key().sign(&envelope).expect("an ed25519 key signs anything");
-    Pulled { key: provider.key().public(), envelope, signature }
+    let signature = provider.key.sign(&envelope).expect("an ed25519 key signs anything");
+    Pulled { key: provider.key.public(), envelope, signature }
 }
 
 fn ingest(pulled: &[Pulled], bindings: &Bindings, book: &mut Book, disk: &DiskBook) {

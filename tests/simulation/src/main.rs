@@ -2,7 +2,7 @@
 
 use simulation::{
     real,
-    report::{Delays, Offer, Report},
+    report::{Delays, Report},
     world::{self, Loss, MILLISECOND, Parameters, SECOND},
 };
 use std::{process::ExitCode, time::Instant};
@@ -129,11 +129,8 @@ fn tell(report: &Report, started: Instant) -> Delays {
         report.live.len(),
         report.held
     );
-    let kinds: [(&str, fn(&Offer) -> bool); 2] =
-        [("of new providers", |offer| !offer.renews), ("renewals", |offer| offer.renews)];
-    for (name, which) in kinds {
-        println!("  {name}: {}", report.delays(which));
-    }
+    println!("  of new providers: {}", report.delays(|offer| !offer.renews));
+    println!("  renewals: {}", report.delays(|offer| offer.renews));
     let all = report.delays(|_| true);
     println!("  all: {all}");
     all

@@ -125,7 +125,7 @@ fn offer(name: &str, model: usize, price: u32, free: u32) -> Offer {
         escrow: Escrow { chain: 1, address: Address::ZERO },
         token,
         rate: Rate::from_hourly(hourly).unwrap(),
-        floor: (price % 2 == 0).then(|| Rate::from_hourly(Amount::new(u128::from(price)).unwrap()).unwrap()),
+        floor: price.is_multiple_of(2).then(|| Rate::from_hourly(Amount::new(u128::from(price)).unwrap()).unwrap()),
         min_deposit: Amount::ZERO,
     };
     Offer {
@@ -178,8 +178,10 @@ fn offers() -> impl Strategy<Value = Vec<Offer>> {
     })
 }
 
-/// What happens to a book: a peer's advertisement, or its record.
-fn happenings() -> impl Strategy<Value = Vec<(u8, Result<(Vec<Offer>, &'static str), Option<u32>>)>> {
+/// What happens to a book: a peer's advertisement with its region, or its record.
+type Happening = Result<(Vec<Offer>, &'static str), Option<u32>>;
+
+fn happenings() -> impl Strategy<Value = Vec<(u8, Happening)>> {
     let regions = select(vec!["", "KR", "JP"]);
     let advertised = (offers(), regions).prop_map(Ok);
     let recorded = option::of(select(vec![0, 990_000, 1_000_000])).prop_map(Err);

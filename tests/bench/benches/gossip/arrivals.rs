@@ -110,9 +110,12 @@ pub(crate) enum Saying {
     Taken,
 }
 
+/// Who is told, and of what.
+type Listening = Option<(Saying, Arc<Arrivals>)>;
+
 /// Listens to the nodes, and to nothing else.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Listener(Arc<Mutex<Option<(Saying, Arc<Arrivals>)>>>);
+pub(crate) struct Listener(Arc<Mutex<Listening>>);
 
 impl Listener {
     /// From now on, what says `saying` belongs to this run.

@@ -24,7 +24,8 @@ const MODELS: [(&str, u32, u32); 5] = [
 
 /// A provider, whose wallet has signed once.
 pub(crate) struct Provider {
-    key: Keypair,
+    /// Its peer's key.
+    pub(crate) key: Keypair,
     binding: Binding,
     number: usize,
 }
@@ -36,10 +37,6 @@ impl Provider {
         let binding = Binding::issue(&key.public().to_peer_id(), 8_453, wallet.address(), wallet.address(), now, sign)
             .expect("a key in memory signs");
         Self { key, binding, number }
-    }
-
-    pub(crate) fn key(&self) -> &Keypair {
-        &self.key
     }
 
     /// Its advertisement, in its envelope.
