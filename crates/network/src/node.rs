@@ -170,6 +170,7 @@ impl Node {
     fn on_tick(&mut self, now: Instant) {
         self.keep_bootstrapped(now);
         self.keep_rendezvous(now);
+        self.keep_lan(now);
         self.keep_searching(now);
         self.renew_ad(now);
         self.expire_ads(now);

@@ -39,7 +39,9 @@ async fn offers(node: &Node) -> Result<Vec<OfferRow>> {
 async fn whoever_holds_the_nft_that_an_offer_names_pays_less() -> Result<()> {
     story(async {
         let art = Address::repeat_byte(0xa7);
-        let provider = NodeSpec::provider("provider-1").config(move |config| {
+        // a slot for each: the second does not wait until the first one's is seen to be free
+        let two = SlotSpec { count: 2, ..SlotSpec::default() };
+        let provider = NodeSpec::provider("provider-1").slots([two]).config(move |config| {
             let row = toml! { percent = 25
             chain = "devnet" };
             let mut row = row;

@@ -40,6 +40,8 @@ pub(super) struct Neighbours {
     own: Vec<Namespace>,
     /// Where it looks for others.
     wanted: Vec<Namespace>,
+    /// When those of the local network are tried again.
+    lan: Instant,
 }
 
 impl Neighbours {
@@ -58,7 +60,7 @@ impl Neighbours {
                 (own.clone(), own.into_iter().chain(indexers).collect())
             }
         };
-        Self { points: points.collect(), own, wanted }
+        Self { points: points.collect(), own, wanted, lan: now }
     }
 }
 
@@ -72,7 +74,7 @@ impl Node {
         let few = self.swarm.connected_peers().count() < ENOUGH;
         // whoever has no address that others can use is found by nobody there
         let reachable = self.swarm.external_addresses().next().is_some();
-        let Neighbours { points, own, wanted } = &mut self.neighbours;
+        let Neighbours { points, own, wanted, .. } = &mut self.neighbours;
         for (peer, point) in points {
             if !self.swarm.is_connected(peer) {
                 // it may have forgotten when it is back
@@ -133,12 +135,29 @@ impl Node {
         }
     }
 
-    /// Dials some of these until there are enough neighbours. Their addresses are known to the protocol that found them.
+    /// Tries nodes of the local network again that could not be reached when they called out.
+    pub(super) fn keep_lan(&mut self, now: Instant) {
+        let Some(lan) = self.swarm.behaviour().lan.as_ref() else { return };
+        if self.neighbours.lan > now {
+            return;
+        }
+        let mut peers: Vec<PeerId> = lan.discovered_nodes().copied().collect();
+        self.neighbours.lan = now + ASK_AGAIN;
+        peers.sort_unstable();
+        peers.dedup();
+        self.meet(peers);
+    }
+
+    /// Dials some of these until there are enough neighbours. Their addresses are known to the protocol that found them. From a port of its
+    /// own: two that hear of each other at once, and dial from the ports they listen on, would open one connection from both ends,
+    /// and neither could speak first.
     fn meet(&mut self, peers: Vec<PeerId>) {
         let missing = ENOUGH.saturating_sub(self.swarm.connected_peers().count());
         let local = *self.swarm.local_peer_id();
-        for peer in peers.into_iter().filter(|peer| *peer != local).take(missing) {
-            let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).build();
+        let new: Vec<_> = peers.into_iter().filter(|peer| *peer != local && !self.swarm.is_connected(peer)).collect();
+        for peer in new.into_iter().take(missing) {
+            let options =
+                DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).allocate_new_port().build();
             // one that is connected or being dialled is no failure
             if let Err(error) = self.swarm.dial(options) {
                 tracing::debug!(%peer, %error, "not dialled");

@@ -13,7 +13,7 @@ fn indexer() -> (tempfile::TempDir, Context) {
     let dir = DataDir::find(Some(folder.path())).unwrap();
     dir.create().unwrap();
     dir.create_peer_key().unwrap();
-    dir.write_config("[network]\nlisten = []\nmdns = false\n[metrics]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    dir.write_config("[network]\nlisten = []\nmdns = false\n[indexer]\nhttp = \"127.0.0.1:0\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n").unwrap();
     (folder, Context { dir, output: plain() })
 }
 
