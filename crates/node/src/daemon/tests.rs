@@ -54,6 +54,8 @@ async fn a_task_that_ends_by_itself_ends_the_daemon() {
     assert!(futures::FutureExt::now_or_never(daemon.died(&faults)).is_none(), "it is well");
     cancel.cancel();
     let fault = tokio::time::timeout(SOON, daemon.died(&faults)).await.unwrap();
-    assert_eq!(fault, "the network's task has ended by itself");
+    // the order given to all of them reaches one first
+    let parts = ["the network's task has ended by itself", "the indexer's task has ended by itself"];
+    assert!(parts.contains(&fault.as_str()), "{fault}");
     assert_eq!(died(&fault).kind.exit_code(), 1);
 }
