@@ -76,12 +76,21 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// What a person should know about it.
     pub detail: String,
+    /// Asked again after so many milliseconds it may be a yes; 0 when that is not to be expected soon.
+    #[serde(default)]
+    pub retry_millis: u32,
 }
 
 impl Refusal {
     /// A refusal for `code`, explained by `detail`.
     pub fn new(code: RefusalCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), retry_millis: 0 }
+    }
+
+    /// The same, for something that passes by itself within moments.
+    #[must_use]
+    pub fn retry_after(self, millis: u32) -> Self {
+        Self { retry_millis: millis, ..self }
     }
 }
 

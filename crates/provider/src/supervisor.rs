@@ -77,6 +77,10 @@ const MAX_PROCESSES: u64 = 512;
 const MAX_OPEN_FILES: u64 = 1_024;
 /// How often the offers are looked at for what time alone changes, such as the hour's price.
 const OFFERS_LOOK: u64 = 1_000;
+/// What a closing takes: the wait for company, and the chain's confirmation.
+const CLOSING_TAKES: u64 = 10_000;
+/// After what pause a renter whom a closing is in the way of does well to ask again, in milliseconds.
+const ASK_AGAIN: u32 = 1_000;
 /// How long leaving may take: the tombstone is a courtesy.
 const LEAVE_WAIT: Duration = Duration::from_secs(2);
 
@@ -416,7 +420,15 @@ impl Supervisor {
                     Err(error) => tracing::error!(%error, "a task of the provider died"),
                 },
                 Some(command) = commands.recv() => self.command(command).await,
-                _ = tick.tick() => self.tick().await,
+                _ = tick.tick() => {
+                    // a voucher that has arrived counts, however long a slow disk kept it waiting here
+                    for _ in 0..questions.len() {
+                        if let Ok(question) = questions.try_recv() {
+                            self.question(question).await;
+                        }
+                    }
+                    self.tick().await;
+                }
             }
         }
         let leaving = tokio::time::timeout(LEAVE_WAIT, self.network.withdraw_ad()).await;
@@ -639,9 +651,10 @@ impl Supervisor {
     fn ends(&self) -> HashMap<RentalId, UnixMillis> {
         // one that is not open yet ends no later than if it is opened at the last moment
         let latest = |quote: &Quote| (u64::from(quote.expiry) + u64::from(quote.max_seconds)) * 1_000;
-        let end = |rental: &Rental| match rental.meter() {
-            Some(meter) => meter.ends_at(),
-            None => UnixMillis(latest(&rental.quote.quote)),
+        let end = |rental: &Rental| match (rental.stopped_at, rental.meter()) {
+            (Some(stopped), _) => UnixMillis(stopped.0 + CLOSING_TAKES),
+            (None, Some(meter)) => meter.ends_at(),
+            (None, None) => UnixMillis(latest(&rental.quote.quote)),
         };
         let open = self.live.values().map(|live| &live.rental).filter(|rental| rental.occupies_slot());
         open.map(|rental| (rental.id, end(rental))).collect()

@@ -17,6 +17,7 @@ use market::{
 };
 use network::{AskError, Handle};
 use settlement::{EscrowAccount, SettlementError, Wallet};
+use std::time::Duration;
 use wire::{QuoteAsk, proto};
 
 /// The shortest challenge window that is accepted on a real chain: six hours, so that a provider that vanished holds a deposit no longer than needed, and one that sleeps a night is not robbed (DESIGN §7).
@@ -30,6 +31,9 @@ pub(crate) fn payable(accounts: &[EscrowAccount], escrow: &Escrow, token: &Token
         .map(|account| account.sender().chain())
         .any(|chain| chain.escrow() == *escrow && chain.config().tokens.contains(token))
 }
+
+/// The shortest pause before a provider is asked again.
+const LEAST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A promise that is good.
 pub(crate) struct Promise {
@@ -63,6 +67,12 @@ pub(crate) enum NoPromise {
 }
 
 impl NoPromise {
+    /// After what pause the provider is worth asking again, if it says so. No provider makes anybody ask in a flurry.
+    pub(crate) fn ask_again(&self) -> Option<Duration> {
+        let Self::Refused(refusal) = self else { return None };
+        (refusal.retry_millis > 0).then(|| Duration::from_millis(refusal.retry_millis.into()).max(LEAST_PAUSE))
+    }
+
     /// The error for whoever asked.
     pub(crate) fn into_api(self, provider: &network::PeerId) -> ApiError {
         let who = short_peer(provider);

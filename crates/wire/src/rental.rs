@@ -467,14 +467,14 @@ pub fn refusal_to_proto(refusal: &Refusal) -> proto::Refusal {
     let code =
         CODES.iter().find(|(_, code)| *code == refusal.code).map_or(proto::RefusalCode::Internal, |(wire, _)| *wire);
     let end = refusal.detail.floor_char_boundary(MAX_DETAIL_BYTES);
-    proto::Refusal { code: code.into(), detail: refusal.detail[..end].to_owned() }
+    proto::Refusal { code: code.into(), detail: refusal.detail[..end].to_owned(), retry_millis: refusal.retry_millis }
 }
 
 /// Reads a refusal. A code of a newer version becomes [`RefusalCode::Internal`].
 pub fn refusal_from_proto(message: proto::Refusal) -> Refusal {
     let code =
         CODES.iter().find(|(wire, _)| *wire as i32 == message.code).map_or(RefusalCode::Internal, |(_, code)| *code);
-    Refusal { code, detail: shown(&message.detail) }
+    Refusal { code, detail: shown(&message.detail), retry_millis: message.retry_millis }
 }
 
 /// A stranger's words as people may see them: at most [`MAX_DETAIL_BYTES`] of them, with blanks for control characters, which a terminal

@@ -140,7 +140,7 @@ fn each_bad_field_is_named() {
 
 #[test]
 fn a_refusal_is_as_long_as_it_may_be_sent_and_steers_no_terminal() {
-    let message = proto::Refusal { code: 3, detail: "\u{1b}[2J\u{20ac}".repeat(1_000) };
+    let message = proto::Refusal { code: 3, detail: "\u{1b}[2J\u{20ac}".repeat(1_000), retry_millis: 7 };
     let refusal = crate::refusal_from_proto(message);
     assert!(refusal.detail.len() <= crate::MAX_DETAIL_BYTES);
     assert!(!refusal.detail.contains(char::is_control));

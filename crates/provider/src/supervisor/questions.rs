@@ -1,6 +1,6 @@
 //! What renters ask: a quote, how it stands, a voucher taken, the end. Each answer that promises something is on disk before it leaves.
 
-use super::{Asking, Done, Live, MAX_ASKING, StepFailure, Supervisor, Weighed, service};
+use super::{ASK_AGAIN, Asking, CLOSING_TAKES, Done, Live, MAX_ASKING, StepFailure, Supervisor, Weighed, service};
 use crate::{
     closing,
     inventory::{Occupant, Taken},
@@ -136,7 +136,9 @@ impl Supervisor {
         }
         let until = self.inventory.busy_until(&ask.offer, ask.slots, &self.ends());
         let detail = until.map_or_else(|| "a renter who is about to open".to_owned(), |at| at.to_string());
-        Err(Refusal::new(RefusalCode::BusyUntil, detail))
+        let refusal = Refusal::new(RefusalCode::BusyUntil, detail);
+        let soon = UnixMillis(UnixMillis::now().0 + CLOSING_TAKES);
+        Err(if until.is_some_and(|at| at <= soon) { refusal.retry_after(ASK_AGAIN) } else { refusal })
     }
 
     /// Whether this wallet or peer already holds a quote that is not opened.

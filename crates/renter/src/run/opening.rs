@@ -23,23 +23,61 @@ use market::{
     signed::{Escrow, SignedVoucher},
     time::UnixMillis,
 };
-use network::Page;
+use network::{Page, PeerId};
 use settlement::{Chain, EscrowAccount, Follower, Known, Path, Purpose, Wallet, Way};
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 use store::crash_point;
+use tokio::time::Instant;
 
 /// How many offers are asked before giving up: enough to pass a few that were just taken.
 const MAX_OFFERS_ASKED: usize = 8;
 /// How long a node that has just started waits for the market to reach it.
 const DISCOVERY_WAIT: Duration = Duration::from_secs(10);
+/// How long slots that are just being given back are waited for: what a closing takes, and a little.
+const BUSY_WAIT: Duration = Duration::from_secs(15);
 /// How often an opening is looked for among the sent transactions, to show it.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Finds an offer, agrees with its provider, and opens the rental.
+/// Finds an offer, agrees with its provider, and opens the rental. Slots that are just being given back are waited for.
 pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> Result<Driver, ApiError> {
-    let found = find(context, plan).await?;
+    let deadline = Instant::now() + BUSY_WAIT;
+    let mut told = HashSet::new();
+    loop {
+        let found = find(context, plan).await?;
+        let failed = match choose(context, plan, journal, found, &mut told).await {
+            Ok(driver) => return Ok(driver),
+            Err(failed) => failed,
+        };
+        let Some(pause) = failed.again.filter(|pause| Instant::now() + *pause <= deadline) else {
+            return Err(failed.error);
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Why none of the offers came to a rental.
+struct NoneAgreed {
+    error: ApiError,
+    /// One of them is worth asking again after this pause.
+    again: Option<Duration>,
+}
+
+impl From<ApiError> for NoneAgreed {
+    fn from(error: ApiError) -> Self {
+        Self { error, again: None }
+    }
+}
+
+/// Asks the providers of these offers, the best first, until one of them agrees. What was `told` of an offer is not told again.
+async fn choose(
+    context: &Context,
+    plan: &Plan,
+    journal: &Journal,
+    found: Page,
+    told: &mut HashSet<(PeerId, String)>,
+) -> Result<Driver, NoneAgreed> {
     let candidates = found.total.count();
-    let mut last = None;
+    let (mut last, mut again) = (None, None);
     for chosen in found.matches {
         let account = context.account(&chosen.price.escrow);
         let Some((account, follower)) = account else { continue };
@@ -55,7 +93,10 @@ pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> R
             interruptible: plan.request.interruptible,
             continues: None,
         };
-        journal.push(RunStep::Matched { offer: Box::new(plan.search.row(&chosen)), candidates }).await;
+        let news = told.insert((chosen.ad.peer, chosen.offer.name.clone()));
+        if news {
+            journal.push(RunStep::Matched { offer: Box::new(plan.search.row(&chosen)), candidates }).await;
+        }
         // before a provider is made to hold anything
         let path = account.path(chosen.price.token.address, deposit).await.map_err(|error| chain_error(&error))?;
         let accepted = &context.config.limits.arbiters;
@@ -67,21 +108,25 @@ pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> R
                 return Ok(driver);
             }
             // money and chains do not get better with another provider
-            Err(error @ NoPromise::Settlement(_)) => return Err(error.into_api(&chosen.ad.peer)),
+            Err(error @ NoPromise::Settlement(_)) => return Err(error.into_api(&chosen.ad.peer).into()),
             Err(error) => {
-                let reason = error.to_string();
-                journal.push(RunStep::Refused { provider: chosen.ad.peer.to_base58(), reason }).await;
+                again = again.into_iter().chain(error.ask_again()).min();
+                if news {
+                    let reason = error.to_string();
+                    journal.push(RunStep::Refused { provider: chosen.ad.peer.to_base58(), reason }).await;
+                }
                 last = Some(error.into_api(&chosen.ad.peer));
             }
         }
     }
-    Err(last.unwrap_or_else(|| {
+    let error = last.unwrap_or_else(|| {
         let message = match plan.request.interruptible {
             true => "no offer takes this bid",
             false => "no offer can be paid by this node",
         };
         ApiError::new(ErrorKind::NoMatch, message, "bid more, or configure the [[chain]] and token of the offer")
-    }))
+    });
+    Err(NoneAgreed { error, again })
 }
 
 /// The matching offers; a node that has just started waits a little for the market to reach it.
