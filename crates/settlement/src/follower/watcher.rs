@@ -229,7 +229,10 @@ impl Watcher {
             // Open or over, or never opened: only the event tells the last two apart.
             match self.chain.opening(id, watched.since).await? {
                 // the chain has grown meanwhile: told with its block, behind which the cursor then stands
-                Some(opening) if opening.block > head.number => return Ok(self.due.push_back(id)),
+                Some(opening) if opening.block > head.number => {
+                    self.due.push_back(id);
+                    return Ok(());
+                }
                 Some(opening) => self.report(RentalEvent::Opened(Box::new(opening))).await?,
                 None if watched.opened.is_some() => return Ok(self.opening_undone(id).await?),
                 None => return Ok(()),
@@ -245,7 +248,10 @@ impl Watcher {
                 }
             }
             None => match self.chain.closing(id, watched.since).await? {
-                Some(closing) if closing.block > head.number => return Ok(self.due.push_back(id)),
+                Some(closing) if closing.block > head.number => {
+                    self.due.push_back(id);
+                    return Ok(());
+                }
                 Some(closing) => self.report(RentalEvent::Closed(Box::new(closing))).await?,
                 // between two answers of the chain: looked at again
                 None => return Ok(()),
