@@ -160,16 +160,12 @@ impl DiskBook {
                 changes.iter().enumerate().map(|(at, change)| (subject(change), at)).collect();
             for (_, change) in changes.iter().enumerate().filter(|(at, change)| newest[subject(change)] == *at) {
                 let peer = *subject(change);
-                if let Some(before) = shelf.kept.get(&peer) {
-                    unlist(&mut batch, &peer, before)?;
-                }
                 let kept = match change {
                     AdChange::Put { seq, expires, classes, raw, .. } => {
                         last = now.0.max(last + 1);
                         let kept =
                             Kept { seq: *seq, updated_at: last, expires: *expires, classes: Arc::clone(classes) };
                         batch.put::<Ads>(&peer, &Ad { updated_at: last, raw: Arc::clone(raw) })?;
-                        list(&mut batch, &peer, &kept)?;
                         Some(kept)
                     }
                     AdChange::Removed { .. } => {
@@ -177,6 +173,7 @@ impl DiskBook {
                         None
                     }
                 };
+                list(&mut batch, &peer, shelf.kept.get(&peer), kept.as_ref())?;
                 written.push((peer, kept));
             }
             batch.put::<Mark>(&(), &Json(last))?;
@@ -235,16 +232,23 @@ fn subject(change: &AdChange) -> &PeerId {
     }
 }
 
-fn list(batch: &mut Batch<'_>, peer: &PeerId, kept: &Kept) -> Result<(), StoreError> {
-    batch.put::<ByUpdate>(&kept.updated_at, &Peer(*peer))?;
-    batch.put::<ByExpiry>(&(kept.expires.0, *peer), &())?;
-    kept.classes.iter().try_for_each(|class| batch.put::<ByClass>(&(class.name().to_owned(), *peer), &()))
-}
-
-fn unlist(batch: &mut Batch<'_>, peer: &PeerId, kept: &Kept) -> Result<(), StoreError> {
-    batch.delete::<ByUpdate>(&kept.updated_at)?;
-    batch.delete::<ByExpiry>(&(kept.expires.0, *peer))?;
-    kept.classes.iter().try_for_each(|class| batch.delete::<ByClass>(&(class.name().to_owned(), *peer)))
+/// Writes the rows of the indexes that change.
+fn list(batch: &mut Batch<'_>, peer: &PeerId, before: Option<&Kept>, after: Option<&Kept>) -> Result<(), StoreError> {
+    fn classes(kept: Option<&Kept>) -> &[GpuClass] {
+        kept.map_or(&[], |kept| &kept.classes)
+    }
+    if let Some(before) = before {
+        batch.delete::<ByUpdate>(&before.updated_at)?;
+        batch.delete::<ByExpiry>(&(before.expires.0, *peer))?;
+    }
+    if let Some(after) = after {
+        batch.put::<ByUpdate>(&after.updated_at, &Peer(*peer))?;
+        batch.put::<ByExpiry>(&(after.expires.0, *peer), &())?;
+    }
+    let row = |class: &GpuClass| (class.name().to_owned(), *peer);
+    let (left, joined) = (classes(before), classes(after));
+    left.iter().filter(|class| !joined.contains(class)).try_for_each(|class| batch.delete::<ByClass>(&row(class)))?;
+    joined.iter().filter(|class| !left.contains(class)).try_for_each(|class| batch.put::<ByClass>(&row(class), &()))
 }
 
 #[cfg(test)]

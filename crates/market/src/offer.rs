@@ -140,7 +140,7 @@ impl Binding {
 }
 
 /// Slots of one kind, and what they cost.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Offer {
     /// The provider's own name for this kind of slot; unique in its advertisement.
     pub name: String,
@@ -201,7 +201,7 @@ impl Offer {
 }
 
 /// What one slot is made of. Zero means "not stated".
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Hardware {
     /// GPUs, grouped by kind; a machine may mix kinds.
     pub gpus: Vec<GpuGroup>,
@@ -272,7 +272,7 @@ impl fmt::Display for Mebibytes {
 }
 
 /// GPUs of one kind in a slot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GpuGroup {
     /// The model as the driver names it.
     pub model: String,
@@ -299,7 +299,7 @@ pub struct GpuGroup {
 }
 
 /// What a second costs, in one token on one chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Price {
     /// Where it is paid.
     pub escrow: Escrow,
@@ -314,7 +314,7 @@ pub struct Price {
 }
 
 /// How a sandbox is kept apart from the machine and its neighbours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// Namespaces and cgroups over the host's kernel.
@@ -326,7 +326,7 @@ pub enum Isolation {
 }
 
 /// How far the advertised hardware was checked (DESIGN §11).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
     /// 0: the provider says so.
@@ -347,7 +347,7 @@ impl Verification {
 }
 
 /// A lower price for whoever holds a token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Discount {
     /// The chain it is held on.
     pub chain: u64,

@@ -22,9 +22,9 @@ impl Table for Receipts {
 }
 
 /// The owner's order to be out of service, while there is one.
-pub(crate) struct Standings;
-impl Table for Standings {
-    const NAME: &'static str = "provider_standing";
+pub(crate) struct DrainOrder;
+impl Table for DrainOrder {
+    const NAME: &'static str = "provider_drain";
     type Key = ();
     type Value = Json<Drain>;
 }
@@ -42,5 +42,5 @@ pub fn forget_oldest(store: &Store) -> Result<usize, StoreError> {
 
 /// The tables that [`store::Store::open`] must know for this role.
 pub fn tables() -> [TableDef; 3] {
-    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>(), TableDef::of::<Standings>()]
+    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>(), TableDef::of::<DrainOrder>()]
 }

@@ -23,7 +23,7 @@ use crate::{
     inventory::{Inventory, Occupant, Taken},
     keeper::Keeper,
     payout::Keys,
-    records::{Receipts, Rentals, Standings},
+    records::{DrainOrder, Receipts, Rentals},
     rules::Rules,
     service::Drain,
 };
@@ -273,7 +273,7 @@ impl Supervisor {
         let chains: Vec<_> = parts.accounts.iter().map(|account| account.sender().chain().clone()).collect();
         let rules = Rules::new(&config, &chains)?;
         let inventory = Inventory::new(&config, &peer)?;
-        let drain = parts.store.get::<Standings>(&())?.map(|standing| standing.0);
+        let drain = parts.store.get::<DrainOrder>(&())?.map(|order| order.0);
         let first = chains.first().ok_or_else(|| Error::Config("no [[chain]] is configured".to_owned()))?;
         let keys = Keys::new(&config, parts.wallet, parts.provider_key, &chains).await?;
         let binding = keys.bind(first.config().chain_id, &peer)?;

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn change(provider: &Provider, now: UnixMillis) -> AdChange {
-    let raw: Arc<[u8]> = provider.advertisement(now.0, market::offer::MAX_AD_LIFETIME).into();
+    let raw: Arc<[u8]> = provider.advertisement(now.0, market::offer::MAX_AD_LIFETIME, 0).into();
     let ad = ad::open_kept(Arc::clone(&raw), now).expect("just signed").ad;
     AdChange::Put { peer: ad.peer, seq: ad.seq, expires: ad.expires, classes: ad.classes().into(), raw }
 }

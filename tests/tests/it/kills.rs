@@ -3,6 +3,7 @@
 //! whose last result is in `docs/survival.md`.
 
 mod ground;
+mod load;
 mod points;
 
 use anyhow::{Context, Result};

@@ -1,6 +1,9 @@
 //! One field of every row of a shelf, so that a condition reads only what it is about, 64 rows at a time.
 
-use super::dictionary::{Dictionary, UNKNOWN_CODE};
+use super::{
+    dictionary::{Dictionary, UNKNOWN_CODE},
+    sets::Sets,
+};
 use crate::query::{Cell, Kind};
 use std::borrow::Cow;
 
@@ -12,6 +15,8 @@ pub(super) const UNKNOWN_NARROW: u32 = u32::MAX;
 pub(super) const UNKNOWN_WIDE: i64 = i64::MIN;
 /// With fewer rows than this left in a block, looking at them one by one is cheaper than at all.
 const FEW: u32 = 8;
+/// Rows looked at to guess how many have some value.
+const SAMPLE: usize = 16;
 
 /// The values, and within which bounds they lie.
 #[derive(Debug)]
@@ -26,11 +31,15 @@ pub(super) struct Column {
 /// Values in the order of rows.
 #[derive(Debug)]
 pub(super) enum Values {
-    Narrow(Vec<u32>),
+    Narrow {
+        numbers: Vec<u32>,
+        sets: Sets,
+    },
     Wide(Vec<i64>),
     Text {
         codes: Vec<u32>,
         texts: Dictionary<str>,
+        sets: Sets,
     },
     /// What belongs to the provider is not repeated for each of its rows.
     OfProvider,
@@ -41,8 +50,10 @@ impl Column {
         let values = match kind {
             Kind::Number(unit) if unit.wide => Values::Wide(Vec::new()),
             Kind::Version => Values::Wide(Vec::new()),
-            Kind::Number(_) | Kind::Level(_) | Kind::Flag | Kind::Capability => Values::Narrow(Vec::new()),
-            Kind::Text(_) => Values::Text { codes: Vec::new(), texts: Dictionary::default() },
+            Kind::Number(_) | Kind::Level(_) | Kind::Flag | Kind::Capability => {
+                Values::Narrow { numbers: Vec::new(), sets: Sets::default() }
+            }
+            Kind::Text(_) => Values::Text { codes: Vec::new(), texts: Dictionary::default(), sets: Sets::default() },
             Kind::Provider | Kind::Wallet => Values::OfProvider,
         };
         Self { values, bounds: None, unknown: 0 }
@@ -51,9 +62,15 @@ impl Column {
     /// Makes room for another block.
     pub(super) fn grow(&mut self, rows: usize) {
         match &mut self.values {
-            Values::Narrow(values) => values.resize(rows, UNKNOWN_NARROW),
+            Values::Narrow { numbers, sets } => {
+                numbers.resize(rows, UNKNOWN_NARROW);
+                sets.grow();
+            }
             Values::Wide(values) => values.resize(rows, UNKNOWN_WIDE),
-            Values::Text { codes, .. } => codes.resize(rows, UNKNOWN_CODE),
+            Values::Text { codes, sets, .. } => {
+                codes.resize(rows, UNKNOWN_CODE);
+                sets.grow();
+            }
             Values::OfProvider => {}
         }
     }
@@ -65,11 +82,18 @@ impl Column {
             self.bounds = Some(self.bounds.map_or((number, number), |(low, high)| (low.min(number), high.max(number))));
         }
         match (&mut self.values, cell) {
-            (Values::Narrow(values), cell) => set(values, row, narrow(&cell)),
+            (Values::Narrow { numbers, sets }, cell) => {
+                let number = narrow(&cell);
+                set(numbers, row, number);
+                sets.put(row, number);
+            }
             (Values::Wide(values), Cell::Number(number)) => set(values, row, number),
             (Values::Wide(values), _) => set(values, row, UNKNOWN_WIDE),
-            (Values::Text { codes, texts }, Cell::Text(text)) => set(codes, row, texts.take(&text)),
-            (Values::Text { codes, .. }, _) => set(codes, row, UNKNOWN_CODE),
+            (Values::Text { codes, texts, sets }, cell) => {
+                let code = if let Cell::Text(text) = cell { texts.take(&text) } else { UNKNOWN_CODE };
+                set(codes, row, code);
+                sets.put(row, code);
+            }
             (Values::OfProvider, _) => {}
         }
     }
@@ -80,10 +104,15 @@ impl Column {
             self.unknown -= 1;
         }
         match &mut self.values {
-            Values::Narrow(values) => set(values, row, UNKNOWN_NARROW),
+            Values::Narrow { numbers, sets } => {
+                sets.take(row, numbers.get(row).copied().unwrap_or(UNKNOWN_NARROW));
+                set(numbers, row, UNKNOWN_NARROW);
+            }
             Values::Wide(values) => set(values, row, UNKNOWN_WIDE),
-            Values::Text { codes, texts } => {
-                texts.release(codes.get(row).copied().unwrap_or(UNKNOWN_CODE));
+            Values::Text { codes, texts, sets } => {
+                let code = codes.get(row).copied().unwrap_or(UNKNOWN_CODE);
+                sets.take(row, code);
+                texts.release(code);
                 set(codes, row, UNKNOWN_CODE);
             }
             Values::OfProvider => {}
@@ -93,7 +122,7 @@ impl Column {
     /// The value of a row.
     pub(super) fn cell(&self, row: usize) -> Cell<'_> {
         match &self.values {
-            Values::Narrow(values) => match values.get(row) {
+            Values::Narrow { numbers, .. } => match numbers.get(row) {
                 None | Some(&UNKNOWN_NARROW) => Cell::Unknown,
                 Some(number) => Cell::Number(i64::from(*number)),
             },
@@ -101,13 +130,22 @@ impl Column {
                 None | Some(&UNKNOWN_WIDE) => Cell::Unknown,
                 Some(number) => Cell::Number(*number),
             },
-            Values::Text { codes, texts } => {
+            Values::Text { codes, texts, .. } => {
                 let text = codes.get(row).and_then(|code| texts.get(*code));
                 text.map_or(Cell::Unknown, |text| Cell::Text(Cow::Borrowed(text)))
             }
             Values::OfProvider => Cell::Unknown,
         }
     }
+}
+
+/// How many of so many rows have a value that `holds`, guessed from some that lie evenly among them.
+pub(super) fn guess<T: Copy>(values: &[T], rows: usize, holds: impl Fn(T) -> bool) -> usize {
+    let step = (values.len() / SAMPLE).max(1);
+    let (seen, held) =
+        values.iter().step_by(step).fold((0, 0), |(seen, held), value| (seen + 1, held + usize::from(holds(*value))));
+    // none in the sample is still some
+    (rows * held / seen.max(1)).max(rows / (2 * SAMPLE))
 }
 
 fn set<T>(values: &mut [T], row: usize, value: T) {

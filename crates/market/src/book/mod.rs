@@ -12,6 +12,7 @@ mod explain;
 mod plan;
 mod scan;
 mod search;
+mod sets;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use dictionary::Dictionary;
 use shelf::{Place, Priced, Shelf};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
     ops::Bound,
     sync::Arc,
 };
@@ -63,7 +65,29 @@ pub struct Entry {
     /// The provider's record, where one is kept.
     pub standing: Option<Standing>,
     wallet: Address,
+    shelved: Box<[Shelved]>,
     rows: Box<[RowId]>,
+}
+
+impl Entry {
+    /// Each of its offers with the rows it has.
+    fn by_offer(&self) -> impl Iterator<Item = (Shelved, &[RowId])> {
+        let mut left = &self.rows[..];
+        self.shelved.iter().filter_map(move |offer| {
+            let (rows, rest) = left.split_at_checked(offer.prices.into())?;
+            left = rest;
+            Some((*offer, rows))
+        })
+    }
+}
+
+/// An offer as it stands on the shelves.
+#[derive(Clone, Copy, Debug)]
+struct Shelved {
+    /// A hash of all that it says, by which it is known again.
+    print: u64,
+    /// How many rows it has.
+    prices: u16,
 }
 
 /// Where a row stands.
@@ -131,6 +155,7 @@ pub struct Book {
     currencies: Dictionary<Currency>,
     standings: BTreeMap<Box<[u8]>, Standing>,
     rows: usize,
+    prints: RandomState,
 }
 
 fn key(peer: &PeerId) -> Box<[u8]> {
@@ -172,24 +197,31 @@ impl Book {
         if ad.offers.len() > MAX_OFFERS {
             return Err(Stale::TooManyOffers);
         }
-        let held = self.get(&ad.peer).map_or(0, |entry| entry.rows.len());
+        let number = self.number(&ad.peer);
+        let held = number.and_then(|number| self.entry(number)).map_or(0, |entry| entry.rows.len());
         let rows = ad.offers.iter().map(|offer| offer.prices.len()).sum::<usize>();
         if self.rows - held + rows > MAX_ROWS {
             return Err(Stale::Full);
         }
-        let known = self.remove(&ad.peer).is_some();
-        self.add(raw, ad);
-        Ok(match known {
+        self.write(number, raw, ad);
+        Ok(match number {
             _ if ad.offers.is_empty() => Inserted::Withdrawn,
-            true => Inserted::Newer,
-            false => Inserted::New,
+            Some(_) => Inserted::Newer,
+            None => Inserted::New,
         })
     }
 
-    fn add(&mut self, raw: Arc<[u8]>, ad: &ProviderAd) {
+    /// Writes down what a provider says, in the place of what it said before.
+    fn write(&mut self, known: Option<u32>, raw: Arc<[u8]>, ad: &ProviderAd) {
         // bounded by MAX_PROVIDERS
-        let number = self.unused.pop().unwrap_or_else(|| u32::try_from(self.entries.len()).unwrap_or_default());
-        let rows = self.shelve(number, ad);
+        let new = |unused: &mut Vec<u32>, all: usize| unused.pop().unwrap_or(u32::try_from(all).unwrap_or_default());
+        let number = known.unwrap_or_else(|| new(&mut self.unused, self.entries.len()));
+        let old = self.entries.get_mut(number as usize).and_then(Option::take);
+        match &old {
+            Some(old) => _ = self.expiries.remove(&(old.expires, number)),
+            None => _ = self.numbers.insert(key(&ad.peer), number),
+        }
+        let (shelved, rows) = self.shelve(number, ad, old.as_ref());
         let entry = Entry {
             raw,
             peer: ad.peer,
@@ -197,22 +229,35 @@ impl Book {
             expires: ad.expires,
             offers: ad.offers.len(),
             classes: ad.classes().into(),
-            standing: self.standing(&ad.peer),
+            standing: old.map_or_else(|| self.standing(&ad.peer), |old| old.standing),
             wallet: ad.binding.wallet,
-            rows,
+            shelved: shelved.into(),
+            rows: rows.into(),
         };
         self.expiries.insert((entry.expires, number));
-        self.numbers.insert(key(&ad.peer), number);
         match self.entries.get_mut(number as usize) {
             Some(slot) => *slot = Some(entry),
             None => self.entries.push(Some(entry)),
         }
     }
 
-    fn shelve(&mut self, provider: u32, ad: &ProviderAd) -> Box<[RowId]> {
+    /// Puts offers on the shelves, and takes those off that stood there before. One that is as it was stays where it is.
+    fn shelve(&mut self, provider: u32, ad: &ProviderAd, old: Option<&Entry>) -> (Vec<Shelved>, Vec<RowId>) {
         let (standing, region) = (self.standing(&ad.peer), region_key(&ad.region));
-        let mut rows = Vec::new();
+        let mut before = old.into_iter().flat_map(Entry::by_offer);
+        let (mut shelved, mut rows) = (Vec::with_capacity(ad.offers.len()), Vec::with_capacity(ad.offers.len()));
         for (offer_at, offer) in (0..).zip(&ad.offers) {
+            let print = self.prints.hash_one((&ad.region, offer));
+            // bounded by what an advertisement may be long
+            shelved.push(Shelved { print, prices: u16::try_from(offer.prices.len()).unwrap_or(u16::MAX) });
+            match before.next() {
+                Some((was, kept)) if was.print == print => {
+                    rows.extend(kept);
+                    continue;
+                }
+                Some((_, gone)) => self.unshelve(&ad.peer, gone),
+                None => {}
+            }
             let shelf = self.shelf(offer.class());
             for (price_at, price) in (0..).zip(&offer.prices) {
                 let currency = self.currencies.take_owned(Arc::new((price.escrow, price.token.clone())));
@@ -224,30 +269,20 @@ impl Book {
                     if let Some(region) = &region {
                         self.ladders.entry((Some(region.clone()), currency)).or_default().insert(priced);
                     }
+                    self.rows += 1;
                     rows.push(priced.2);
                 }
             }
         }
-        self.rows += rows.len();
-        rows.into()
+        for (_, gone) in before {
+            self.unshelve(&ad.peer, gone);
+        }
+        (shelved, rows)
     }
 
-    fn shelf(&mut self, class: GpuClass) -> u16 {
-        let at = self.shelves.iter().position(|(known, _)| *known == class).unwrap_or_else(|| {
-            self.shelves.push((class, Shelf::default()));
-            self.shelves.len() - 1
-        });
-        // there are at most as many as classes
-        u16::try_from(at).unwrap_or_default()
-    }
-
-    fn remove(&mut self, peer: &PeerId) -> Option<Entry> {
-        let number = self.numbers.remove(&key(peer))?;
-        let entry = self.entries.get_mut(number as usize)?.take()?;
-        self.expiries.remove(&(entry.expires, number));
-        self.unused.push(number);
+    fn unshelve(&mut self, peer: &PeerId, rows: &[RowId]) {
         let tail = tail(peer);
-        for id in &entry.rows {
+        for id in rows {
             if let Some((_, on)) = self.shelves.get_mut(usize::from(id.shelf)) {
                 let region = match on.cell(id.row, REGION) {
                     Cell::Text(region) => region_key(&region),
@@ -259,10 +294,26 @@ impl Book {
                     self.descend((region, currency), &priced);
                 }
                 self.currencies.release(currency);
+                self.rows -= 1;
             }
         }
-        self.rows -= entry.rows.len();
-        Some(entry)
+    }
+
+    fn shelf(&mut self, class: GpuClass) -> u16 {
+        let at = self.shelves.iter().position(|(known, _)| *known == class).unwrap_or_else(|| {
+            self.shelves.push((class, Shelf::default()));
+            self.shelves.len() - 1
+        });
+        // there are at most as many as classes
+        u16::try_from(at).unwrap_or_default()
+    }
+
+    fn remove(&mut self, peer: &PeerId) {
+        let Some(number) = self.numbers.remove(&key(peer)) else { return };
+        let Some(entry) = self.entries.get_mut(number as usize).and_then(Option::take) else { return };
+        self.expiries.remove(&(entry.expires, number));
+        self.unused.push(number);
+        self.unshelve(peer, &entry.rows);
     }
 
     fn descend(&mut self, ladder: (Option<Box<str>>, u32), priced: &Priced) {

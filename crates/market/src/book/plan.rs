@@ -6,7 +6,8 @@
 
 use super::{
     Book, Entry,
-    column::{Column, Values, mask},
+    column::{BLOCK, Column, Values, guess, mask},
+    sets::Chosen,
     shelf::Shelf,
 };
 use crate::{
@@ -17,6 +18,9 @@ use std::collections::BTreeSet;
 
 /// As many codes are compared one by one.
 const FEW_CODES: usize = 4;
+/// What a block costs, in units of about a nanosecond: a word of a set, and looking at the values themselves.
+const WORD_COST: usize = 2;
+const VALUES_COST: usize = 100;
 
 /// A part of a query for one shelf.
 #[derive(Clone, Debug)]
@@ -25,23 +29,16 @@ pub(super) enum Plan {
     Always,
     All(Vec<Plan>),
     Any(Vec<Plan>),
-    Narrow {
+    /// Numbers and texts: sets of rows with accepted values, and a look at those rows that are in no set.
+    Coded {
         field: usize,
-        intervals: Vec<(u32, u32)>,
+        chosen: Chosen,
+        accepted: Accepted,
+        rows: usize,
     },
     Wide {
         field: usize,
         intervals: Vec<(i64, i64)>,
-    },
-    /// Texts that match: by their codes where they are few, which is quick to compare, else by all that there are.
-    Code {
-        field: usize,
-        codes: Vec<u32>,
-        rows: usize,
-    },
-    Codes {
-        field: usize,
-        accepted: Vec<bool>,
         rows: usize,
     },
     Providers {
@@ -52,6 +49,31 @@ pub(super) enum Plan {
     Currencies {
         accepted: Vec<bool>,
     },
+}
+
+/// Which values of 32 bits are accepted: by intervals, which are quick to compare, or by all that there are.
+#[derive(Clone, Debug)]
+pub(super) enum Accepted {
+    Within(Vec<(u32, u32)>),
+    Codes(Vec<bool>),
+}
+
+impl Accepted {
+    fn holds(&self, value: u32) -> bool {
+        match self {
+            Self::Within(intervals) => intervals.iter().any(|(low, high)| value.wrapping_sub(*low) <= high - low),
+            Self::Codes(accepted) => accepted.get(value as usize).copied().unwrap_or(false),
+        }
+    }
+
+    fn mask(&self, values: &[u32], block: usize, alive: u64) -> u64 {
+        match self {
+            Self::Within(intervals) => {
+                among(values, block, alive, intervals, |value: u32, low, high| value.wrapping_sub(low) <= high - low)
+            }
+            Self::Codes(_) => mask(values, block, alive, |code| self.holds(code)),
+        }
+    }
 }
 
 impl Plan {
@@ -100,15 +122,15 @@ impl Plan {
         }
     }
 
-    /// How many rows may be left, roughly: what is known of texts, a guess of numbers.
-    fn expected(&self, rows: usize) -> usize {
+    /// How many rows may be left, roughly.
+    pub(super) fn expected(&self, rows: usize) -> usize {
         match self {
             Self::Never => 0,
             Self::Providers { negated: false, .. } => 1,
-            Self::Code { rows, .. } | Self::Codes { rows, .. } => *rows,
-            Self::Narrow { .. } | Self::Wide { .. } => rows / 3,
+            Self::Coded { rows, .. } | Self::Wide { rows, .. } => *rows,
             Self::All(parts) => parts.iter().map(|part| part.expected(rows)).min().unwrap_or(rows),
-            Self::Any(_) | Self::Always | Self::Providers { .. } | Self::Currencies { .. } => rows,
+            Self::Any(parts) => parts.iter().map(|part| part.expected(rows)).sum::<usize>().min(rows),
+            Self::Always | Self::Providers { .. } | Self::Currencies { .. } => rows,
         }
     }
 
@@ -117,10 +139,10 @@ impl Plan {
             return Self::Never;
         };
         match (&condition.test, &column.values) {
-            (Test::Within(ranges), Values::Narrow(_) | Values::Wide(_)) => {
-                Self::numbers(condition.field, ranges.intervals(), column)
+            (Test::Within(ranges), Values::Narrow { .. } | Values::Wide(_)) => {
+                Self::numbers(condition.field, ranges.intervals(), column, shelf.rows)
             }
-            (Test::Words { words, negated }, Values::Text { texts, .. }) => {
+            (Test::Words { words, negated }, Values::Text { texts, sets, .. }) => {
                 let mut rows = 0;
                 let accepted: Vec<bool> = texts
                     .values()
@@ -130,13 +152,17 @@ impl Plan {
                         wanted.is_some()
                     })
                     .collect();
-                let codes: Vec<u32> =
-                    (0..).zip(&accepted).filter(|(_, accepted)| **accepted).map(|(code, _)| code).collect();
+                let codes: Vec<(u32, u32)> =
+                    (0..).zip(&accepted).filter(|(_, accepted)| **accepted).map(|(code, _)| (code, code)).collect();
+                let accepted =
+                    if codes.len() <= FEW_CODES { Accepted::Within(codes) } else { Accepted::Codes(accepted) };
                 match rows {
                     0 => Self::Never,
                     all if all == shelf.rows => Self::Always,
-                    _ if codes.len() <= FEW_CODES => Self::Code { field: condition.field, codes, rows },
-                    _ => Self::Codes { field: condition.field, accepted, rows },
+                    _ => {
+                        let chosen = sets.choose(|code| accepted.holds(code));
+                        Self::Coded { field: condition.field, chosen, accepted, rows }
+                    }
                 }
             }
             (Test::Words { words, negated }, Values::OfProvider) => {
@@ -150,7 +176,7 @@ impl Plan {
         }
     }
 
-    fn numbers(field: usize, intervals: &[(i64, i64)], column: &Column) -> Self {
+    fn numbers(field: usize, intervals: &[(i64, i64)], column: &Column, rows: usize) -> Self {
         let Some((least, greatest)) = column.bounds else { return Self::Never };
         let left: Vec<(i64, i64)> = intervals
             .iter()
@@ -163,14 +189,28 @@ impl Plan {
         if column.unknown == 0 && left == [(least, greatest)] {
             return Self::Always;
         }
-        match column.values {
-            Values::Narrow(_) => {
+        match &column.values {
+            Values::Narrow { numbers, sets } => {
                 // the bounds are those of the column, so that they fit
                 let fit = |number: i64| u32::try_from(number).unwrap_or(u32::MAX - 1);
-                let intervals = left.into_iter().map(|(low, high)| (fit(low), fit(high))).collect();
-                Self::Narrow { field, intervals }
+                let accepted = Accepted::Within(left.into_iter().map(|(low, high)| (fit(low), fit(high))).collect());
+                let chosen = sets.choose(|number| accepted.holds(number));
+                match (sets.others(), chosen.rows) {
+                    (0, 0) => Self::Never,
+                    (0, _) if chosen.all => Self::Always,
+                    (0, rows) => Self::Coded { field, chosen, accepted, rows },
+                    _ => {
+                        let rows = guess(numbers, rows, |number| accepted.holds(number));
+                        Self::Coded { field, chosen, accepted, rows }
+                    }
+                }
             }
-            _ => Self::Wide { field, intervals: left },
+            Values::Wide(numbers) => {
+                let within = |number: i64| left.iter().any(|(low, high)| number >= *low && number <= *high);
+                let rows = guess(numbers, rows, within);
+                Self::Wide { field, intervals: left, rows }
+            }
+            Values::Text { .. } | Values::OfProvider => Self::Never,
         }
     }
 
@@ -184,29 +224,19 @@ impl Plan {
             Self::Always => alive,
             Self::All(parts) => parts.iter().fold(alive, |left, part| part.mask(shelf, block, left)),
             Self::Any(parts) => parts.iter().fold(0, |met, part| met | part.mask(shelf, block, alive & !met)),
-            Self::Narrow { field, intervals } => match shelf.columns.get(*field).map(|column| &column.values) {
-                Some(Values::Narrow(values)) => among(values, block, alive, intervals, |value: u32, low, high| {
-                    value.wrapping_sub(low) <= high - low
-                }),
+            Self::Coded { field, chosen, accepted, .. } => match shelf.columns.get(*field).map(|column| &column.values)
+            {
+                Some(Values::Narrow { numbers: codes, sets } | Values::Text { codes, sets, .. }) => {
+                    let (met, others) = sets.mask(chosen, block, alive);
+                    if others == 0 { met } else { met | accepted.mask(codes, block, others) }
+                }
                 _ => 0,
             },
-            Self::Wide { field, intervals } => match shelf.columns.get(*field).map(|column| &column.values) {
+            Self::Wide { field, intervals, .. } => match shelf.columns.get(*field).map(|column| &column.values) {
                 Some(Values::Wide(values)) => among(values, block, alive, intervals, |value: i64, low, high| {
                     // what is unknown lies below all bounds
                     value >= low && value <= high
                 }),
-                _ => 0,
-            },
-            Self::Code { field, codes: asked, .. } => match shelf.columns.get(*field).map(|column| &column.values) {
-                Some(Values::Text { codes, .. }) => {
-                    asked.iter().fold(0, |met, wanted| met | mask(codes, block, alive & !met, |code| code == *wanted))
-                }
-                _ => 0,
-            },
-            Self::Codes { field, accepted, .. } => match shelf.columns.get(*field).map(|column| &column.values) {
-                Some(Values::Text { codes, .. }) => {
-                    mask(codes, block, alive, |code| accepted.get(code as usize).copied().unwrap_or(false))
-                }
                 _ => 0,
             },
             Self::Providers { among, negated } => {
@@ -218,10 +248,39 @@ impl Plan {
         }
     }
 
+    /// What looking at the rows of a block costs, in units of about a nanosecond: what stands behind a condition is asked only of blocks
+    /// in which that leaves a row.
+    pub(super) fn cost(&self, shelf: &Shelf) -> usize {
+        match self {
+            Self::Never | Self::Always => 1,
+            Self::Coded { field, chosen, .. } => {
+                let others = match shelf.columns.get(*field).map(|column| &column.values) {
+                    Some(Values::Narrow { sets, .. } | Values::Text { sets, .. }) => sets.others(),
+                    _ => 0,
+                };
+                let looked_at = (others * BLOCK / shelf.rows.max(1)).min(1) * VALUES_COST;
+                WORD_COST * (1 + chosen.words()) + looked_at
+            }
+            Self::Wide { intervals, .. } => VALUES_COST * intervals.len(),
+            Self::Providers { .. } | Self::Currencies { .. } => VALUES_COST,
+            Self::Any(parts) => parts.iter().map(|part| part.cost(shelf)).sum(),
+            Self::All(parts) => {
+                let mut reached = 1.0;
+                let cost = parts.iter().map(|part| {
+                    let cost = part.cost(shelf) as f64 * reached;
+                    let share = part.expected(shelf.rows) as f64 / shelf.rows.max(1) as f64;
+                    reached *= (share * BLOCK as f64).min(1.0);
+                    cost
+                });
+                cost.sum::<f64>() as usize
+            }
+        }
+    }
+
     /// The interval of a wide field that every row must lie in, as far as one condition says it.
     pub(super) fn bounds_of(&self, asked: usize) -> Option<(i64, i64)> {
         match self {
-            Self::Wide { field, intervals } if *field == asked => Some((intervals.first()?.0, intervals.last()?.1)),
+            Self::Wide { field, intervals, .. } if *field == asked => Some((intervals.first()?.0, intervals.last()?.1)),
             Self::All(parts) => parts.iter().find_map(|part| match part {
                 Self::Wide { .. } => part.bounds_of(asked),
                 _ => None,

@@ -43,6 +43,16 @@ impl<'a> Best<'a> {
         self.rows.is_empty()
     }
 
+    /// Moves the rows behind others, and is empty again.
+    pub(super) fn empty_into(&mut self, others: &mut Vec<RowAt<'a>>) {
+        others.append(&mut self.rows);
+    }
+
+    /// How many are wanted from now on.
+    pub(super) const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     pub(super) fn into_rows(self) -> Vec<RowAt<'a>> {
         self.rows
     }
@@ -52,11 +62,11 @@ impl<'a> Best<'a> {
 pub(super) fn all<'a>(task: &'a Task<'a>, plans: &[(u16, &'a Shelf, Plan)]) -> (Vec<RowAt<'a>>, Total) {
     let (mut best, mut count) = (Best::new(task.limit), 0);
     let mut bound = None;
-    for (at, shelf, plan) in plans {
-        let gate = Gate::new(task, shelf);
+    for (at, shelf, plan) in best_first(task, plans) {
+        let mut gate = Gate::new(task, shelf, best.last());
         for (block, live) in shelf.live.iter().enumerate() {
             let met = plan.mask(shelf, block, *live);
-            let mut left = gate.pass(block, met, best.last());
+            let mut left = gate.pass(block, met);
             // whatever goes behind the last of the best need not be looked at more closely: it stands on this page's successors
             count += (met & !left).count_ones() as usize;
             while left != 0 {
@@ -72,11 +82,24 @@ pub(super) fn all<'a>(task: &'a Task<'a>, plans: &[(u16, &'a Shelf, Plan)]) -> (
                     count += 1;
                     best.offer(row);
                     bound = best.last().map(|last| Bound::new(task, last.shelf, last.id.row));
+                    gate = Gate::new(task, shelf, best.last());
                 }
             }
         }
     }
     (best.into_rows(), Total::Exactly(count))
+}
+
+/// The shelves whose rows may be the best by the first key before the others, which then need not be looked at closely.
+fn best_first<'p, 'a>(task: &Task<'_>, plans: &'p [(u16, &'a Shelf, Plan)]) -> Vec<&'p (u16, &'a Shelf, Plan)> {
+    let mut sorted: Vec<_> = plans.iter().collect();
+    if let Some((field, descending)) = task.search.order.keys().first().and_then(|key| key.field()) {
+        sorted.sort_by_key(|(_, shelf, _)| {
+            let (low, high) = shelf.columns.get(field).and_then(|column| column.bounds).unwrap_or((i64::MAX, i64::MIN));
+            if descending { i128::from(high).wrapping_neg() } else { i128::from(low) }
+        });
+    }
+    sorted
 }
 
 /// The best rows of the few providers that a condition names.
@@ -102,53 +125,117 @@ pub(super) fn of_providers<'a>(
     (best.into_rows(), Total::Exactly(count))
 }
 
-/// Passes only the rows of a block that may go before the last of the best, as far as the first key shows it in a column.
+/// Passes only the rows of a block that may go before the last of the best, as far as its first two keys show it in columns.
 struct Gate<'a> {
     shelf: &'a Shelf,
-    /// The field of the first key and whether downwards, where columns can be compared: not by amounts of different tokens.
-    first: Option<(usize, bool)>,
+    /// Whether what has nothing free goes behind.
+    free: bool,
+    fences: Vec<Fence>,
+}
+
+/// What a row must have for one key so that it does not go behind the last of the best.
+struct Fence {
+    field: usize,
+    descending: bool,
+    limit: Limit,
+}
+
+/// The value of the last of the best.
+enum Limit {
+    Number(i64),
+    /// An amount as it would be written in each way of paying, by its number.
+    Amounts(Vec<i64>),
 }
 
 impl<'a> Gate<'a> {
-    fn new(task: &Task<'_>, shelf: &'a Shelf) -> Self {
-        let first = task.search.order.keys().first().filter(|key| !key.is_money() || is_one_token(task));
-        Self { shelf, first: first.and_then(|key| key.field()) }
+    fn new(task: &Task<'_>, shelf: &'a Shelf, last: Option<&RowAt<'_>>) -> Self {
+        let Some(last) = last else { return Self { shelf, free: false, fences: Vec::new() } };
+        let mut fences = Vec::new();
+        for key in task.search.order.keys().iter().take(2) {
+            let Some((field, descending)) = key.field() else { break };
+            let Cell::Number(number) = last.cell(field) else { break };
+            let limit = match key.is_money() && !is_one_token(task) {
+                false => Limit::Number(number),
+                true => match last.amounts(number, descending) {
+                    Some(amounts) => Limit::Amounts(amounts),
+                    None => break,
+                },
+            };
+            let is_last = matches!(limit, Limit::Amounts(_));
+            fences.push(Fence { field, descending, limit });
+            if is_last {
+                break;
+            }
+        }
+        Self { shelf, free: last.cell(FREE) != Cell::Number(0), fences }
     }
 
-    fn pass(&self, block: usize, met: u64, last: Option<&RowAt<'_>>) -> u64 {
-        let (Some(last), Some((field, descending))) = (last, self.first) else { return met };
-        if met == 0 {
-            return 0;
-        }
-        if last.cell(FREE) == Cell::Number(0) {
+    fn pass(&self, block: usize, met: u64) -> u64 {
+        // before something that is not free goes all that is
+        if met == 0 || !self.free {
             return met;
         }
-        let free = match self.values(FREE) {
-            Some(Values::Narrow(values)) => mask(values, block, met, |free| free != 0),
-            _ => met,
-        };
-        match (self.values(field), last.cell(field)) {
-            (Some(Values::Narrow(values)), Cell::Number(number)) => {
-                let bound = u32::try_from(number).unwrap_or(UNKNOWN_NARROW - 1);
-                if descending {
-                    mask(values, block, free, |value| value >= bound && value != UNKNOWN_NARROW)
-                } else {
-                    mask(values, block, free, |value| value <= bound)
-                }
+        let Some((first, others)) = self.fences.split_first() else { return met };
+        let (before, equal) = first.split(self.shelf, block, met);
+        let equal = others.iter().fold(equal, |equal, fence| {
+            let (before, level) = fence.split(self.shelf, block, equal);
+            before | level
+        });
+        let left = before | equal;
+        match self.shelf.columns.get(FREE).map(|column| &column.values) {
+            Some(Values::Narrow { numbers, .. }) if left != 0 => mask(numbers, block, left, |free| free != 0),
+            _ => left,
+        }
+    }
+}
+
+impl Fence {
+    /// Of the rows of a block, those that go before, and those that the next key decides about.
+    fn split(&self, shelf: &Shelf, block: usize, met: u64) -> (u64, u64) {
+        let Some(column) = shelf.columns.get(self.field) else { return (met, 0) };
+        if met == 0 {
+            return (0, 0);
+        }
+        match (&column.values, &self.limit) {
+            (_, Limit::Number(limit)) if self.is_beyond(column.bounds, *limit) => (0, 0),
+            (Values::Narrow { numbers, .. }, Limit::Number(limit)) => {
+                let limit = u32::try_from(*limit).unwrap_or(UNKNOWN_NARROW - 1);
+                let before = match self.descending {
+                    true => mask(numbers, block, met, |number| number > limit && number != UNKNOWN_NARROW),
+                    false => mask(numbers, block, met, |number| number < limit),
+                };
+                (before, mask(numbers, block, met & !before, |number| number == limit))
             }
-            (Some(Values::Wide(values)), Cell::Number(bound)) => {
-                if descending {
-                    mask(values, block, free, |value| value >= bound)
-                } else {
-                    mask(values, block, free, |value| value <= bound && value != UNKNOWN_WIDE)
-                }
+            (Values::Wide(numbers), Limit::Number(limit)) => {
+                let before = match self.descending {
+                    true => mask(numbers, block, met, |number| number > *limit),
+                    false => mask(numbers, block, met, |number| number < *limit && number != UNKNOWN_WIDE),
+                };
+                (before, mask(numbers, block, met & !before, |number| number == *limit))
             }
-            _ => free,
+            (Values::Wide(numbers), Limit::Amounts(limits)) => {
+                let from = block * BLOCK;
+                let mut left = met;
+                let mut passed = 0;
+                while left != 0 {
+                    let bit = left.trailing_zeros();
+                    left &= left - 1;
+                    let at = from + bit as usize;
+                    let code = shelf.currencies.get(at).map_or(usize::MAX, |code| *code as usize);
+                    if let (Some(number), Some(limit)) = (numbers.get(at), limits.get(code)) {
+                        let goes = if self.descending { number >= limit } else { number <= limit };
+                        passed |= u64::from(goes && *number != UNKNOWN_WIDE) << bit;
+                    }
+                }
+                (0, passed)
+            }
+            _ => (met, 0),
         }
     }
 
-    fn values(&self, field: usize) -> Option<&'a Values> {
-        self.shelf.columns.get(field).map(|column| &column.values)
+    /// Whether all rows of a shelf go behind.
+    fn is_beyond(&self, bounds: Option<(i64, i64)>, limit: i64) -> bool {
+        bounds.is_some_and(|(low, high)| if self.descending { high < limit } else { low > limit })
     }
 }
 

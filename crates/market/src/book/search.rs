@@ -25,6 +25,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
@@ -247,8 +248,28 @@ impl<'a> RowAt<'a> {
         Hit { peer, offer: offer.into(), price: price.into(), standing: self.entry.standing }
     }
 
+    /// An amount that this row has, as the greatest (or, when `descending`, the least) of each way of paying that goes no further behind: by
+    /// what it is worth, and after all of the groups before its own. `None` when its own group is not known.
+    pub(super) fn amounts(&self, number: i64, descending: bool) -> Option<Vec<i64>> {
+        let own = self.paid?;
+        let worth = i128::from(number) * i128::from(own.worth.unwrap_or(1));
+        let (all, none) = if descending { (i64::MIN + 1, i64::MAX) } else { (i64::MAX, i64::MIN) };
+        let limits =
+            self.task.paid.iter().map(|paid| match paid.map(|paid| (paid.group.cmp(&own.group), paid.worth)) {
+                None | Some((Ordering::Greater, _)) => none,
+                Some((Ordering::Less, _)) => all,
+                Some((Ordering::Equal, than)) => {
+                    let than = i128::from(than.unwrap_or(1)).max(1);
+                    let whole = worth.div_euclid(than);
+                    let up = i128::from(descending && worth.rem_euclid(than) != 0);
+                    i64::try_from(whole + up).unwrap_or(all)
+                }
+            });
+        Some(limits.collect())
+    }
+
     /// Which of two rows is shown first.
-    pub(super) fn compare(&self, other: &Self) -> std::cmp::Ordering {
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
         self.task.search.order.compare_rows(self, other).then_with(|| self.place().cmp(&other.place()))
     }
 

@@ -14,8 +14,10 @@ use std::{
     collections::{BTreeSet, BinaryHeap, btree_set},
 };
 
-/// How many rows are scanned in columns in the time in which one is walked to.
-const SCANNED_FOR_ONE: usize = 40;
+/// What a row that is walked to costs, in the units of [`Plan::cost`].
+const WALK_COST: usize = 150;
+/// What a row that a scan finds costs.
+const FOUND_COST: usize = 40;
 /// After so many rows, and again after each such number of them, it is asked whether the rest of the page will be found in less time than
 /// a scan takes, at the rate so far.
 const OUTLOOK: usize = 256;
@@ -89,10 +91,13 @@ impl<'a> Walk<'a> {
             }
         }
         let ladders = ladders(task, plans);
-        let rows: usize = plans.iter().map(|(_, shelf, _)| shelf.rows).sum();
+        let scan = |(_, shelf, plan): &(u16, &Shelf, Plan)| {
+            plan.cost(shelf) * shelf.live.len() + plan.expected(shelf.rows) * FOUND_COST
+        };
+        let budget = plans.iter().map(scan).sum::<usize>() / WALK_COST;
         let walkable: usize = ladders.iter().map(|(_, rows)| rows.len()).sum();
         // few rows are walked to their end
-        let budget = if walkable * SCANNED_FOR_ONE <= rows { usize::MAX } else { rows / SCANNED_FOR_ONE };
+        let budget = if walkable <= budget { usize::MAX } else { budget };
         let bounds = |plan: &Plan| plan.bounds_of(PRICE).unwrap_or((0, i64::MAX));
         let low = plans.iter().map(|(_, _, plan)| bounds(plan).0).min().unwrap_or(0);
         let high = plans.iter().map(|(_, _, plan)| bounds(plan).1).max().unwrap_or(0);
@@ -119,7 +124,7 @@ impl<'a> Walk<'a> {
         }
         // rows that are equal as far as the walk can see, sorted once they are together
         let mut equal: Option<(u128, u64)> = None;
-        let mut together = self.batch();
+        let mut together = Best::new(self.room());
         while let Some(Reverse((worth, tail, id, at))) = heads.pop() {
             self.walked += 1;
             if self.walked.is_multiple_of(OUTLOOK) && self.is_hopeless() {
@@ -128,12 +133,8 @@ impl<'a> Walk<'a> {
             let same = equal.is_some_and(|(w, t)| w == worth && (!self.alone || t == tail));
             if !same {
                 equal = Some((worth, tail));
-                if !together.is_empty() {
-                    let done = std::mem::replace(&mut together, Best::new(0));
-                    if self.close(done) {
-                        return Some(true);
-                    }
-                    together = self.batch();
+                if !together.is_empty() && self.close(&mut together) {
+                    return Some(true);
                 }
             }
             if let Some(Some((_, shelf, plan))) = self.plans.get(usize::from(id.shelf))
@@ -148,7 +149,7 @@ impl<'a> Walk<'a> {
                 heads.extend(head(stream, at));
             }
         }
-        Some(self.close(together))
+        Some(self.close(&mut together))
     }
 
     /// Whether the page would be full only after more rows than a scan is worth.
@@ -156,13 +157,15 @@ impl<'a> Walk<'a> {
         self.met.saturating_mul(self.budget) < self.task.limit.saturating_mul(self.walked)
     }
 
-    /// Room for as many rows as the page still lacks, and one that tells that there are more.
-    fn batch(&self) -> Best<'a> {
-        Best::new(self.task.limit.saturating_add(1).saturating_sub(self.found.len()))
+    /// As many rows as the page still lacks, and one that tells that there are more.
+    const fn room(&self) -> usize {
+        self.task.limit.saturating_add(1).saturating_sub(self.found.len())
     }
 
-    fn close(&mut self, done: Best<'a>) -> bool {
-        self.found.extend(done.into_rows());
+    /// Takes the rows over that stand together; whether more than the page was found.
+    fn close(&mut self, together: &mut Best<'a>) -> bool {
+        together.empty_into(&mut self.found);
+        together.set_limit(self.room());
         self.found.len() > self.task.limit
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     Config, Error,
     config::Changes,
     desk::Desk,
-    records::Standings,
+    records::DrainOrder,
     rules::Rules,
     service::{Drain, Service},
 };
@@ -40,8 +40,8 @@ impl Supervisor {
     /// Takes the machine out of service, or back into it: on disk first.
     pub(super) async fn order_drain(&mut self, drain: Option<Drain>) -> Result<ServiceState, ApiError> {
         let written = self.store.run(move |store| match drain {
-            Some(drain) => store.put_sync::<Standings>(&(), &Json(drain)),
-            None => store.delete::<Standings>(&()),
+            Some(drain) => store.put_sync::<DrainOrder>(&(), &Json(drain)),
+            None => store.delete::<DrainOrder>(&()),
         });
         written.await.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string(), "see the daemon's log"))?;
         self.drain = drain;

@@ -39,23 +39,23 @@ impl Provider {
         Self { key, binding, number }
     }
 
-    /// Its advertisement, in its envelope.
-    pub(crate) fn advertisement(&self, seq: u64, lifetime: u64) -> Vec<u8> {
+    /// Its advertisement, in its envelope; in as many of its offers as have `changed`, price and free slots depend on the number.
+    pub(crate) fn advertisement(&self, seq: u64, lifetime: u64, changed: usize) -> Vec<u8> {
         let ad = ProviderAd {
             peer: self.key.public().to_peer_id(),
             seq,
             expires: UnixMillis(seq + lifetime),
             binding: self.binding.clone(),
             region: ["KR", "US", "DE", "FI"][self.number % 4].into(),
-            offers: (0..OFFERS).map(|offer| self.offer(offer)).collect(),
+            offers: (0..OFFERS).map(|offer| self.offer(offer, if offer < changed { seq } else { 0 })).collect(),
         };
         ad::seal(&self.key, &ad).expect("an ed25519 key signs anything")
     }
 
-    fn offer(&self, place: usize) -> Offer {
+    fn offer(&self, place: usize, turn: u64) -> Offer {
         let (model, vram_mib, sm) = MODELS[(self.number + place) % MODELS.len()];
         let count = 1 << (place % 4);
-        let cents = 40 + (self.number * 7 + place * 13) % 360;
+        let cents = 40 + (self.number * 7 + place * 13 + turn as usize % 11) % 360;
         let hourly = Amount::new(cents as u128 * 10_000 * count as u128).expect("small");
         let escrow = Escrow { chain: 8_453, address: Address::repeat_byte(9) };
         let token = Token { chain: 8_453, address: Address::repeat_byte(7), symbol: "USDC".into(), decimals: 6 };
@@ -75,7 +75,7 @@ impl Provider {
         Offer {
             name: format!("slot-{place}"),
             slots: 2,
-            free: 2,
+            free: 2 - turn as u32 % 2,
             busy_until: None,
             hardware,
             prices: vec![Price { escrow, token, rate, floor: None, min_deposit: Amount::new(100_000).expect("small") }],

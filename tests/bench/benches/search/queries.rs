@@ -1,6 +1,6 @@
 //! The published set of queries: what renters ask, what is hard, and the same in SQL.
 
-use crate::generate::Market;
+use crate::{generate::Market, sqlite::ANSWER};
 
 /// Rows of a page.
 pub(crate) const LIMIT: usize = 50;
@@ -87,8 +87,9 @@ pub(crate) const QUERIES: &[Asked] = &[
 impl Asked {
     /// The statement for SQLite.
     pub(crate) fn sql(&self, market: &Market) -> String {
-        let provider = format!("'{}'", market.peer(market.providers / 2));
+        let peer = market.peer(market.providers / 2).to_bytes();
+        let provider = format!("x'{}'", peer.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         let condition = self.condition.replace(":provider", &provider);
-        format!("SELECT id FROM offers WHERE {condition} ORDER BY {} LIMIT {LIMIT}", self.sorted)
+        format!("SELECT {ANSWER} FROM offers WHERE {condition} ORDER BY {} LIMIT {LIMIT}", self.sorted)
     }
 }

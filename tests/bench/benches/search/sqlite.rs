@@ -1,4 +1,4 @@
-//! The same rows in SQLite: in memory, with the indexes that somebody who knows the queries would make, statistics gathered, statements
+//! The same rows in SQLite, which answers what a hit of ours says: in memory, with the indexes that somebody who knows the queries would make, statistics gathered, statements
 //! prepared.
 
 use crate::generate::Market;
@@ -7,8 +7,9 @@ use market::{
     query::{Candidate, Rates},
 };
 use rusqlite::{Connection, Statement, params};
+use std::hint::black_box;
 
-const COLUMNS: &str = "id INTEGER PRIMARY KEY, provider TEXT, tail INTEGER, gpu TEXT, class TEXT, num_gpus INTEGER, vram INTEGER,
+const COLUMNS: &str = "id INTEGER PRIMARY KEY, provider BLOB, offer_at INTEGER, price_at INTEGER, tail INTEGER, gpu TEXT, class TEXT, num_gpus INTEGER, vram INTEGER,
     sm INTEGER, sm_code TEXT, cpu TEXT, cpus INTEGER, memory INTEGER, disk INTEGER, net_down INTEGER, net_up INTEGER, region TEXT,
     verified INTEGER, isolation INTEGER, busy INTEGER, free INTEGER, duration INTEGER, interruptible INTEGER, symbol TEXT, token INTEGER,
     price INTEGER, worth INTEGER, price_tflops INTEGER, reliability INTEGER, rating INTEGER";
@@ -28,6 +29,10 @@ const INDEXES: &[&str] = &[
     "price_tflops",
 ];
 
+/// Whose it is, which of its offers and prices, and the provider's record.
+pub(crate) const ANSWER: &str = "provider, offer_at, price_at, reliability, rating";
+const ANSWER_COLUMNS: usize = 5;
+
 /// The rows.
 pub(crate) struct Table(Connection);
 
@@ -45,7 +50,7 @@ impl Table {
             let (_, ad, standing) = market.provider(number, market.began);
             for candidate in Candidate::all(&ad, standing) {
                 id += 1;
-                put(&mut insert, id, &candidate);
+                put(&mut insert, id, &candidate, at(&candidate));
             }
         }
         assert_eq!(usize::try_from(id), Ok(book.rows()), "both have the same rows");
@@ -67,12 +72,26 @@ impl Table {
 impl Prepared<'_> {
     /// Runs it, and counts what it finds.
     pub(crate) fn rows(&mut self) -> usize {
-        let rows = self.0.query_map([], |row| row.get::<_, i64>(0)).expect("it runs");
-        rows.fold(0, |count, id| count + id.map_or(0, |_| 1))
+        let mut rows = self.0.query([]).expect("it runs");
+        let mut count = 0;
+        while let Some(row) = rows.next().expect("it goes on") {
+            for column in 0..ANSWER_COLUMNS {
+                black_box(row.get_ref(column).expect("it was asked for"));
+            }
+            count += 1;
+        }
+        count
     }
 }
 
-fn put(insert: &mut Statement<'_>, id: i64, c: &Candidate<'_>) {
+/// Which offer of the advertisement, and which price of the offer.
+fn at(c: &Candidate<'_>) -> (usize, usize) {
+    let offer = c.ad.offers.iter().position(|offer| std::ptr::eq(offer, c.offer)).expect("it is one of them");
+    let price = c.offer.prices.iter().position(|price| std::ptr::eq(price, c.price)).expect("it is one of them");
+    (offer, price)
+}
+
+fn put(insert: &mut Statement<'_>, id: i64, c: &Candidate<'_>, (offer_at, price_at): (usize, usize)) {
     let (offer, hardware, token) = (c.offer, &c.offer.hardware, &c.price.token);
     let gpu = hardware.gpus.first();
     let scale = 10i128.pow(u32::from(token.decimals.abs_diff(9)));
@@ -85,7 +104,9 @@ fn put(insert: &mut Statement<'_>, id: i64, c: &Candidate<'_>) {
     insert
         .execute(params![
             id,
-            c.ad.peer.to_base58(),
+            c.ad.peer.to_bytes(),
+            offer_at as i64,
+            price_at as i64,
             // moved into the range of signed numbers without changing the order
             (tail ^ 1 << 63) as i64,
             gpu.map_or("", |group| &group.model),
