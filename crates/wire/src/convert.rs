@@ -21,7 +21,8 @@ pub(crate) fn text(field: &'static str, value: String) -> Result<String, WireErr
         return Err(invalid(field, format!("{} bytes of text, at most {MAX_TEXT_BYTES}", value.len())));
     }
     // terminals obey control characters, and this text is shown to people
-    if value.chars().any(char::is_control) {
+    let is_plain = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if !is_plain && value.chars().any(char::is_control) {
         return Err(invalid(field, "control characters"));
     }
     Ok(value)

@@ -87,10 +87,10 @@ fn ingest(pulled: &[Pulled], bindings: &Bindings, book: &mut Book, disk: &DiskBo
     let mut changes = Vec::with_capacity(pulled.len());
     for one in pulled {
         let CheckedAd { raw, ad } = ad::open_with(black_box(&one.envelope), now, bindings).expect("it is good");
-        let (ProviderAd { peer, seq, expires, .. }, classes) = (&ad, ad.classes());
-        let (peer, seq, expires) = (*peer, *seq, *expires);
+        let ProviderAd { peer, seq, expires, .. } = ad;
         book.insert(Arc::clone(&raw), &ad, now).expect("it is news");
-        changes.push(AdChange::Put { peer, seq, expires, classes: classes.into(), raw });
+        let classes = Arc::clone(&book.get(&peer).expect("it was taken").classes);
+        changes.push(AdChange::Put { peer, seq, expires, classes, raw });
     }
     disk.write(&changes);
 }

@@ -50,14 +50,14 @@ impl DiskBook {
                 loaded.corrupt += 1;
                 return unfit.push(peer);
             };
-            let kept = Kept { seq: ad.seq, updated_at, expires: ad.expires, classes: ad.classes().into() };
-            if book.insert(raw, &ad, now).is_err() {
+            let Some(entry) = book.insert(raw, &ad, now).ok().and_then(|_| book.get(&peer)) else {
                 loaded.over += 1;
                 return unfit.push(peer);
-            }
+            };
+            let (seq, expires, classes) = (entry.seq, entry.expires, Arc::clone(&entry.classes));
             loaded.ads += 1;
             shelf.last = shelf.last.max(updated_at);
-            shelf.kept.insert(peer, kept);
+            shelf.kept.insert(peer, Kept { seq, updated_at, expires, classes });
         })?;
         if loaded.corrupt > 0 {
             tracing::warn!(records = loaded.corrupt, "records of the book could not be read and are forgotten");

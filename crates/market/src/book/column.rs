@@ -15,8 +15,6 @@ pub(super) const UNKNOWN_NARROW: u32 = u32::MAX;
 pub(super) const UNKNOWN_WIDE: i64 = i64::MIN;
 /// With fewer rows than this left in a block, looking at them one by one is cheaper than at all.
 const FEW: u32 = 8;
-/// Rows looked at to guess how many have some value.
-const SAMPLE: usize = 16;
 
 /// The values, and within which bounds they lie.
 #[derive(Debug)]
@@ -24,8 +22,6 @@ pub(super) struct Column {
     pub(super) values: Values,
     /// The least and the greatest number there ever was; rows that left do not narrow it.
     pub(super) bounds: Option<(i64, i64)>,
-    /// Rows whose value is unknown.
-    pub(super) unknown: usize,
 }
 
 /// Values in the order of rows.
@@ -35,7 +31,10 @@ pub(super) enum Values {
         numbers: Vec<u32>,
         sets: Sets,
     },
-    Wide(Vec<i64>),
+    Wide {
+        numbers: Vec<i64>,
+        sets: Sets,
+    },
     Text {
         codes: Vec<u32>,
         texts: Dictionary<str>,
@@ -48,15 +47,15 @@ pub(super) enum Values {
 impl Column {
     pub(super) fn new(kind: Kind) -> Self {
         let values = match kind {
-            Kind::Number(unit) if unit.wide => Values::Wide(Vec::new()),
-            Kind::Version => Values::Wide(Vec::new()),
+            Kind::Number(unit) if unit.wide => Values::Wide { numbers: Vec::new(), sets: Sets::of_numbers() },
+            Kind::Version => Values::Wide { numbers: Vec::new(), sets: Sets::of_numbers() },
             Kind::Number(_) | Kind::Level(_) | Kind::Flag | Kind::Capability => {
-                Values::Narrow { numbers: Vec::new(), sets: Sets::default() }
+                Values::Narrow { numbers: Vec::new(), sets: Sets::of_numbers() }
             }
-            Kind::Text(_) => Values::Text { codes: Vec::new(), texts: Dictionary::default(), sets: Sets::default() },
+            Kind::Text(_) => Values::Text { codes: Vec::new(), texts: Dictionary::default(), sets: Sets::of_codes() },
             Kind::Provider | Kind::Wallet => Values::OfProvider,
         };
-        Self { values, bounds: None, unknown: 0 }
+        Self { values, bounds: None }
     }
 
     /// Makes room for another block.
@@ -66,7 +65,10 @@ impl Column {
                 numbers.resize(rows, UNKNOWN_NARROW);
                 sets.grow();
             }
-            Values::Wide(values) => values.resize(rows, UNKNOWN_WIDE),
+            Values::Wide { numbers, sets } => {
+                numbers.resize(rows, UNKNOWN_WIDE);
+                sets.grow();
+            }
             Values::Text { codes, sets, .. } => {
                 codes.resize(rows, UNKNOWN_CODE);
                 sets.grow();
@@ -77,41 +79,49 @@ impl Column {
 
     /// Writes the value of a row that had none.
     pub(super) fn put(&mut self, row: usize, cell: Cell<'_>) {
-        self.unknown += usize::from(cell == Cell::Unknown);
         if let Cell::Number(number) = cell {
             self.bounds = Some(self.bounds.map_or((number, number), |(low, high)| (low.min(number), high.max(number))));
         }
-        match (&mut self.values, cell) {
-            (Values::Narrow { numbers, sets }, cell) => {
+        match &mut self.values {
+            Values::Narrow { numbers, sets } => {
                 let number = narrow(&cell);
                 set(numbers, row, number);
-                sets.put(row, number);
+                sets.put(row, known(number));
+                if sets.is_cut_due() {
+                    sets.cut(|row| numbers.get(row).copied().and_then(known).unwrap_or_default());
+                }
             }
-            (Values::Wide(values), Cell::Number(number)) => set(values, row, number),
-            (Values::Wide(values), _) => set(values, row, UNKNOWN_WIDE),
-            (Values::Text { codes, texts, sets }, cell) => {
+            Values::Wide { numbers, sets } => {
+                let number = if let Cell::Number(number) = cell { Some(number) } else { None };
+                set(numbers, row, number.unwrap_or(UNKNOWN_WIDE));
+                sets.put(row, number);
+                if sets.is_cut_due() {
+                    sets.cut(|row| numbers.get(row).copied().unwrap_or_default());
+                }
+            }
+            Values::Text { codes, texts, sets } => {
                 let code = if let Cell::Text(text) = cell { texts.take(&text) } else { UNKNOWN_CODE };
                 set(codes, row, code);
-                sets.put(row, code);
+                sets.put(row, known(code));
             }
-            (Values::OfProvider, _) => {}
+            Values::OfProvider => {}
         }
     }
 
     /// Forgets the value of a row.
     pub(super) fn clear(&mut self, row: usize) {
-        if !matches!(self.values, Values::OfProvider) && self.cell(row) == Cell::Unknown {
-            self.unknown -= 1;
-        }
         match &mut self.values {
             Values::Narrow { numbers, sets } => {
-                sets.take(row, numbers.get(row).copied().unwrap_or(UNKNOWN_NARROW));
+                sets.take(row, numbers.get(row).copied().and_then(known));
                 set(numbers, row, UNKNOWN_NARROW);
             }
-            Values::Wide(values) => set(values, row, UNKNOWN_WIDE),
+            Values::Wide { numbers, sets } => {
+                sets.take(row, numbers.get(row).copied().filter(|number| *number != UNKNOWN_WIDE));
+                set(numbers, row, UNKNOWN_WIDE);
+            }
             Values::Text { codes, texts, sets } => {
                 let code = codes.get(row).copied().unwrap_or(UNKNOWN_CODE);
-                sets.take(row, code);
+                sets.take(row, known(code));
                 texts.release(code);
                 set(codes, row, UNKNOWN_CODE);
             }
@@ -126,7 +136,7 @@ impl Column {
                 None | Some(&UNKNOWN_NARROW) => Cell::Unknown,
                 Some(number) => Cell::Number(i64::from(*number)),
             },
-            Values::Wide(values) => match values.get(row) {
+            Values::Wide { numbers, .. } => match numbers.get(row) {
                 None | Some(&UNKNOWN_WIDE) => Cell::Unknown,
                 Some(number) => Cell::Number(*number),
             },
@@ -139,13 +149,9 @@ impl Column {
     }
 }
 
-/// How many of so many rows have a value that `holds`, guessed from some that lie evenly among them.
-pub(super) fn guess<T: Copy>(values: &[T], rows: usize, holds: impl Fn(T) -> bool) -> usize {
-    let step = (values.len() / SAMPLE).max(1);
-    let (seen, held) =
-        values.iter().step_by(step).fold((0, 0), |(seen, held), value| (seen + 1, held + usize::from(holds(*value))));
-    // none in the sample is still some
-    (rows * held / seen.max(1)).max(rows / (2 * SAMPLE))
+/// A number of 32 bits, or the code of a text, that is one.
+fn known(value: u32) -> Option<i64> {
+    (value != UNKNOWN_NARROW).then(|| i64::from(value))
 }
 
 fn set<T>(values: &mut [T], row: usize, value: T) {
@@ -217,10 +223,10 @@ mod tests {
         column.grow(BLOCK);
         column.put(3, Cell::Text("KR".into()));
         column.put(4, Cell::Unknown);
-        assert_eq!((column.cell(3), column.unknown), (Cell::Text("KR".into()), 1));
+        assert_eq!(column.cell(3), Cell::Text("KR".into()));
         column.clear(3);
         column.clear(4);
-        assert_eq!((column.cell(3), column.unknown), (Cell::Unknown, 0));
+        assert_eq!(column.cell(3), Cell::Unknown);
         let Values::Text { texts, .. } = &column.values else { panic!("a column of texts") };
         assert_eq!(texts.values().flatten().count(), 0);
     }

@@ -33,10 +33,11 @@ use crate::{
 };
 use alloy_primitives::Address;
 use dictionary::Dictionary;
+use foldhash::fast::RandomState;
 use shelf::{Place, Priced, Shelf};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
     ops::Bound,
     sync::Arc,
 };
@@ -61,7 +62,7 @@ pub struct Entry {
     /// How many offers it makes; none in a tombstone.
     pub offers: usize,
     /// The classes of its offers, each once.
-    pub classes: Box<[GpuClass]>,
+    pub classes: Arc<[GpuClass]>,
     /// The provider's record, where one is kept.
     pub standing: Option<Standing>,
     wallet: Address,
@@ -221,14 +222,14 @@ impl Book {
             Some(old) => _ = self.expiries.remove(&(old.expires, number)),
             None => _ = self.numbers.insert(key(&ad.peer), number),
         }
-        let (shelved, rows) = self.shelve(number, ad, old.as_ref());
+        let (shelved, rows, classes) = self.shelve(number, ad, old.as_ref());
         let entry = Entry {
             raw,
             peer: ad.peer,
             seq: ad.seq,
             expires: ad.expires,
             offers: ad.offers.len(),
-            classes: ad.classes().into(),
+            classes,
             standing: old.map_or_else(|| self.standing(&ad.peer), |old| old.standing),
             wallet: ad.binding.wallet,
             shelved: shelved.into(),
@@ -242,23 +243,32 @@ impl Book {
     }
 
     /// Puts offers on the shelves, and takes those off that stood there before. One that is as it was stays where it is.
-    fn shelve(&mut self, provider: u32, ad: &ProviderAd, old: Option<&Entry>) -> (Vec<Shelved>, Vec<RowId>) {
+    fn shelve(
+        &mut self,
+        provider: u32,
+        ad: &ProviderAd,
+        old: Option<&Entry>,
+    ) -> (Vec<Shelved>, Vec<RowId>, Arc<[GpuClass]>) {
         let (standing, region) = (self.standing(&ad.peer), region_key(&ad.region));
         let mut before = old.into_iter().flat_map(Entry::by_offer);
+        let mut moved = false;
         let (mut shelved, mut rows) = (Vec::with_capacity(ad.offers.len()), Vec::with_capacity(ad.offers.len()));
         for (offer_at, offer) in (0..).zip(&ad.offers) {
             let print = self.prints.hash_one((&ad.region, offer));
             // bounded by what an advertisement may be long
             shelved.push(Shelved { print, prices: u16::try_from(offer.prices.len()).unwrap_or(u16::MAX) });
-            match before.next() {
+            let gone = match before.next() {
                 Some((was, kept)) if was.print == print => {
                     rows.extend(kept);
                     continue;
                 }
-                Some((_, gone)) => self.unshelve(&ad.peer, gone),
-                None => {}
+                gone => gone.map(|(_, rows)| rows),
+            };
+            if let Some(gone) = gone {
+                self.unshelve(&ad.peer, gone);
             }
             let shelf = self.shelf(offer.class());
+            moved |= gone.and_then(|gone| gone.first()).is_none_or(|was| was.shelf != shelf);
             for (price_at, price) in (0..).zip(&offer.prices) {
                 let currency = self.currencies.take_owned(Arc::new((price.escrow, price.token.clone())));
                 let candidate = Candidate { ad, offer, price, standing };
@@ -276,8 +286,10 @@ impl Book {
         }
         for (_, gone) in before {
             self.unshelve(&ad.peer, gone);
+            moved = true;
         }
-        (shelved, rows)
+        let known = old.filter(|_| !moved).map(|old| Arc::clone(&old.classes));
+        (shelved, rows, known.unwrap_or_else(|| ad.classes().into()))
     }
 
     fn unshelve(&mut self, peer: &PeerId, rows: &[RowId]) {

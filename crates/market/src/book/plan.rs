@@ -6,8 +6,8 @@
 
 use super::{
     Book, Entry,
-    column::{BLOCK, Column, Values, guess, mask},
-    sets::Chosen,
+    column::{BLOCK, Column, UNKNOWN_NARROW, Values, mask},
+    sets::{Chosen, Share},
     shelf::Shelf,
 };
 use crate::{
@@ -29,17 +29,11 @@ pub(super) enum Plan {
     Always,
     All(Vec<Plan>),
     Any(Vec<Plan>),
-    /// Numbers and texts: sets of rows with accepted values, and a look at those rows that are in no set.
-    Coded {
+    /// Numbers and texts: sets of rows, and a look at the values of those in ranges that are accepted in part.
+    Values {
         field: usize,
         chosen: Chosen,
         accepted: Accepted,
-        rows: usize,
-    },
-    Wide {
-        field: usize,
-        intervals: Vec<(i64, i64)>,
-        rows: usize,
     },
     Providers {
         among: BTreeSet<u32>,
@@ -51,28 +45,38 @@ pub(super) enum Plan {
     },
 }
 
-/// Which values of 32 bits are accepted: by intervals, which are quick to compare, or by all that there are.
+/// Which values are accepted: by intervals, which are quick to compare, or by all that there are.
 #[derive(Clone, Debug)]
 pub(super) enum Accepted {
-    Within(Vec<(u32, u32)>),
+    Narrow(Vec<(u32, u32)>),
+    Wide(Vec<(i64, i64)>),
     Codes(Vec<bool>),
 }
 
 impl Accepted {
-    fn holds(&self, value: u32) -> bool {
-        match self {
-            Self::Within(intervals) => intervals.iter().any(|(low, high)| value.wrapping_sub(*low) <= high - low),
-            Self::Codes(accepted) => accepted.get(value as usize).copied().unwrap_or(false),
-        }
-    }
-
-    fn mask(&self, values: &[u32], block: usize, alive: u64) -> u64 {
-        match self {
-            Self::Within(intervals) => {
+    fn mask(&self, values: &Values, block: usize, alive: u64) -> u64 {
+        match (self, values) {
+            (Self::Narrow(intervals), Values::Narrow { numbers: values, .. } | Values::Text { codes: values, .. }) => {
                 among(values, block, alive, intervals, |value: u32, low, high| value.wrapping_sub(low) <= high - low)
             }
-            Self::Codes(_) => mask(values, block, alive, |code| self.holds(code)),
+            // what is unknown lies below all bounds
+            (Self::Wide(intervals), Values::Wide { numbers, .. }) => {
+                among(numbers, block, alive, intervals, |value: i64, low, high| value >= low && value <= high)
+            }
+            (Self::Codes(accepted), Values::Text { codes, .. }) => {
+                mask(codes, block, alive, |code| accepted.get(code as usize).copied().unwrap_or(false))
+            }
+            _ => 0,
         }
+    }
+}
+
+/// How much of a range of numbers lies within intervals.
+fn share_of(intervals: &[(i64, i64)], least: i64, greatest: i64) -> Share {
+    match intervals {
+        _ if intervals.iter().any(|(low, high)| *low <= least && greatest <= *high) => Share::All,
+        _ if intervals.iter().any(|(low, high)| *low <= greatest && least <= *high) => Share::Part,
+        _ => Share::Nothing,
     }
 }
 
@@ -127,20 +131,20 @@ impl Plan {
         match self {
             Self::Never => 0,
             Self::Providers { negated: false, .. } => 1,
-            Self::Coded { rows, .. } | Self::Wide { rows, .. } => *rows,
+            Self::Values { chosen, .. } => chosen.rows,
             Self::All(parts) => parts.iter().map(|part| part.expected(rows)).min().unwrap_or(rows),
             Self::Any(parts) => parts.iter().map(|part| part.expected(rows)).sum::<usize>().min(rows),
             Self::Always | Self::Providers { .. } | Self::Currencies { .. } => rows,
         }
     }
 
-    fn test(condition: &Condition, shelf: &Shelf, book: &Book) -> Self {
+    pub(super) fn test(condition: &Condition, shelf: &Shelf, book: &Book) -> Self {
         let (Some(column), Some(field)) = (shelf.columns.get(condition.field), FIELDS.get(condition.field)) else {
             return Self::Never;
         };
         match (&condition.test, &column.values) {
-            (Test::Within(ranges), Values::Narrow { .. } | Values::Wide(_)) => {
-                Self::numbers(condition.field, ranges.intervals(), column, shelf.rows)
+            (Test::Within(ranges), Values::Narrow { .. } | Values::Wide { .. }) => {
+                Self::numbers(condition.field, ranges.intervals(), column)
             }
             (Test::Words { words, negated }, Values::Text { texts, sets, .. }) => {
                 let mut rows = 0;
@@ -152,18 +156,22 @@ impl Plan {
                         wanted.is_some()
                     })
                     .collect();
-                let codes: Vec<(u32, u32)> =
-                    (0..).zip(&accepted).filter(|(_, accepted)| **accepted).map(|(code, _)| (code, code)).collect();
-                let accepted =
-                    if codes.len() <= FEW_CODES { Accepted::Within(codes) } else { Accepted::Codes(accepted) };
-                match rows {
-                    0 => Self::Never,
-                    all if all == shelf.rows => Self::Always,
-                    _ => {
-                        let chosen = sets.choose(|code| accepted.holds(code));
-                        Self::Coded { field: condition.field, chosen, accepted, rows }
-                    }
+                if rows == 0 {
+                    return Self::Never;
                 }
+                if rows == shelf.rows {
+                    return Self::Always;
+                }
+                let is = |code: i64| usize::try_from(code).ok().and_then(|code| accepted.get(code).copied());
+                let chosen = sets.choose(|first, last| match first == last {
+                    true if is(first) == Some(true) => Share::All,
+                    false if (first..=last).any(|code| is(code) == Some(true)) => Share::Part,
+                    _ => Share::Nothing,
+                });
+                let codes = (0..).zip(&accepted).filter(|(_, accepted)| **accepted).map(|(code, _)| (code, code));
+                let few: Vec<(u32, u32)> = codes.take(FEW_CODES + 1).collect();
+                let accepted = if few.len() > FEW_CODES { Accepted::Codes(accepted) } else { Accepted::Narrow(few) };
+                Self::Values { field: condition.field, chosen, accepted }
             }
             (Test::Words { words, negated }, Values::OfProvider) => {
                 let among = providers(field.kind, words, book);
@@ -176,7 +184,7 @@ impl Plan {
         }
     }
 
-    fn numbers(field: usize, intervals: &[(i64, i64)], column: &Column, rows: usize) -> Self {
+    fn numbers(field: usize, intervals: &[(i64, i64)], column: &Column) -> Self {
         let Some((least, greatest)) = column.bounds else { return Self::Never };
         let left: Vec<(i64, i64)> = intervals
             .iter()
@@ -186,32 +194,21 @@ impl Plan {
         if left.is_empty() {
             return Self::Never;
         }
-        if column.unknown == 0 && left == [(least, greatest)] {
+        let (Values::Narrow { sets, .. } | Values::Wide { sets, .. }) = &column.values else { return Self::Never };
+        let chosen = sets.choose(|least, greatest| share_of(&left, least, greatest));
+        if chosen.is_empty() {
+            return Self::Never;
+        }
+        if chosen.all {
             return Self::Always;
         }
-        match &column.values {
-            Values::Narrow { numbers, sets } => {
-                // the bounds are those of the column, so that they fit
-                let fit = |number: i64| u32::try_from(number).unwrap_or(u32::MAX - 1);
-                let accepted = Accepted::Within(left.into_iter().map(|(low, high)| (fit(low), fit(high))).collect());
-                let chosen = sets.choose(|number| accepted.holds(number));
-                match (sets.others(), chosen.rows) {
-                    (0, 0) => Self::Never,
-                    (0, _) if chosen.all => Self::Always,
-                    (0, rows) => Self::Coded { field, chosen, accepted, rows },
-                    _ => {
-                        let rows = guess(numbers, rows, |number| accepted.holds(number));
-                        Self::Coded { field, chosen, accepted, rows }
-                    }
-                }
-            }
-            Values::Wide(numbers) => {
-                let within = |number: i64| left.iter().any(|(low, high)| number >= *low && number <= *high);
-                let rows = guess(numbers, rows, within);
-                Self::Wide { field, intervals: left, rows }
-            }
-            Values::Text { .. } | Values::OfProvider => Self::Never,
-        }
+        // the bounds are those of the column, so that they fit
+        let fit = |number: i64| u32::try_from(number).unwrap_or(UNKNOWN_NARROW - 1);
+        let accepted = match &column.values {
+            Values::Wide { .. } => Accepted::Wide(left),
+            _ => Accepted::Narrow(left.into_iter().map(|(low, high)| (fit(low), fit(high))).collect()),
+        };
+        Self::Values { field, chosen, accepted }
     }
 
     /// Which of the rows of a block that are still `alive` meet it.
@@ -224,21 +221,15 @@ impl Plan {
             Self::Always => alive,
             Self::All(parts) => parts.iter().fold(alive, |left, part| part.mask(shelf, block, left)),
             Self::Any(parts) => parts.iter().fold(0, |met, part| met | part.mask(shelf, block, alive & !met)),
-            Self::Coded { field, chosen, accepted, .. } => match shelf.columns.get(*field).map(|column| &column.values)
-            {
-                Some(Values::Narrow { numbers: codes, sets } | Values::Text { codes, sets, .. }) => {
-                    let (met, others) = sets.mask(chosen, block, alive);
-                    if others == 0 { met } else { met | accepted.mask(codes, block, others) }
-                }
-                _ => 0,
-            },
-            Self::Wide { field, intervals, .. } => match shelf.columns.get(*field).map(|column| &column.values) {
-                Some(Values::Wide(values)) => among(values, block, alive, intervals, |value: i64, low, high| {
-                    // what is unknown lies below all bounds
-                    value >= low && value <= high
-                }),
-                _ => 0,
-            },
+            Self::Values { field, chosen, accepted } => {
+                let Some(values) = shelf.columns.get(*field).map(|column| &column.values) else { return 0 };
+                let (Values::Narrow { sets, .. } | Values::Wide { sets, .. } | Values::Text { sets, .. }) = values
+                else {
+                    return 0;
+                };
+                let (met, asked) = sets.mask(chosen, block, alive);
+                if asked == 0 { met } else { met | accepted.mask(values, block, asked) }
+            }
             Self::Providers { among, negated } => {
                 mask(&shelf.places, block, alive, |place| among.contains(&place.provider) != *negated)
             }
@@ -253,15 +244,9 @@ impl Plan {
     pub(super) fn cost(&self, shelf: &Shelf) -> usize {
         match self {
             Self::Never | Self::Always => 1,
-            Self::Coded { field, chosen, .. } => {
-                let others = match shelf.columns.get(*field).map(|column| &column.values) {
-                    Some(Values::Narrow { sets, .. } | Values::Text { sets, .. }) => sets.others(),
-                    _ => 0,
-                };
-                let looked_at = (others * BLOCK / shelf.rows.max(1)).min(1) * VALUES_COST;
-                WORD_COST * (1 + chosen.words()) + looked_at
+            Self::Values { chosen, .. } => {
+                WORD_COST * (1 + chosen.words()) + usize::from(chosen.has_parts()) * VALUES_COST
             }
-            Self::Wide { intervals, .. } => VALUES_COST * intervals.len(),
             Self::Providers { .. } | Self::Currencies { .. } => VALUES_COST,
             Self::Any(parts) => parts.iter().map(|part| part.cost(shelf)).sum(),
             Self::All(parts) => {
@@ -274,18 +259,6 @@ impl Plan {
                 });
                 cost.sum::<f64>() as usize
             }
-        }
-    }
-
-    /// The interval of a wide field that every row must lie in, as far as one condition says it.
-    pub(super) fn bounds_of(&self, asked: usize) -> Option<(i64, i64)> {
-        match self {
-            Self::Wide { field, intervals, .. } if *field == asked => Some((intervals.first()?.0, intervals.last()?.1)),
-            Self::All(parts) => parts.iter().find_map(|part| match part {
-                Self::Wide { .. } => part.bounds_of(asked),
-                _ => None,
-            }),
-            _ => None,
         }
     }
 }

@@ -206,14 +206,14 @@ impl Fence {
                 };
                 (before, mask(numbers, block, met & !before, |number| number == limit))
             }
-            (Values::Wide(numbers), Limit::Number(limit)) => {
+            (Values::Wide { numbers, .. }, Limit::Number(limit)) => {
                 let before = match self.descending {
                     true => mask(numbers, block, met, |number| number > *limit),
                     false => mask(numbers, block, met, |number| number < *limit && number != UNKNOWN_WIDE),
                 };
                 (before, mask(numbers, block, met & !before, |number| number == *limit))
             }
-            (Values::Wide(numbers), Limit::Amounts(limits)) => {
+            (Values::Wide { numbers, .. }, Limit::Amounts(limits)) => {
                 let from = block * BLOCK;
                 let mut left = met;
                 let mut passed = 0;

@@ -16,8 +16,8 @@ use crate::{
     money::Token,
     offer::{Offer, Price, ProviderAd},
     query::{
-        Cell, Condition, Expr, FIELDS, FREE, Key, Kind, OFFER, Order, Query, REGION, Rates, Row, TOKEN, Test,
-        matches_any, token_order,
+        CLASS, Cell, Condition, Expr, FIELDS, FREE, GPU, Key, Kind, OFFER, Order, PRICE, Query, REGION, Rates, Row,
+        TOKEN, Test, matches_any, token_order,
     },
     signed::Escrow,
     standing::Standing,
@@ -353,10 +353,46 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The regions to which a condition confines the search, in lower case, if one does.
-    pub(super) fn regions(&self) -> Option<&'a [String]> {
-        self.search.query.conjuncts.iter().find_map(|part| match &part.expr {
-            Expr::Test(Condition { field: REGION, test: Test::Words { words, negated: false } }) => Some(&words[..]),
+    /// The regions to which a condition confines the search, in lower case, and that condition, if one does.
+    pub(super) fn regions(&self) -> Option<(usize, &'a [String])> {
+        self.conditions().find_map(|(at, condition)| match condition {
+            Condition { field: REGION, test: Test::Words { words, negated: false } } => Some((at, &words[..])),
+            _ => None,
+        })
+    }
+
+    /// The least and the greatest price that may be met.
+    pub(super) fn prices(&self) -> (u64, u64) {
+        let bounds = self.conditions().filter_map(|(_, condition)| match condition {
+            Condition { field: PRICE, test: Test::Within(ranges) } => {
+                let intervals = ranges.intervals();
+                // what nothing lies within is met by nothing
+                Some((
+                    intervals.first().map_or(i64::MAX, |(low, _)| *low),
+                    intervals.last().map_or(0, |(_, high)| *high),
+                ))
+            }
+            _ => None,
+        });
+        let (low, high) = bounds.fold((0, i64::MAX), |(low, high), (from, to)| (low.max(from), high.min(to)));
+        (u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0))
+    }
+
+    /// The shelves whose class and model may meet the query.
+    pub(super) fn shelves(&self) -> Vec<&'a Shelf> {
+        let of_machine: Vec<_> =
+            self.conditions().filter(|(_, condition)| matches!(condition.field, GPU | CLASS)).collect();
+        let shelves = self.book.shelves.iter().map(|(_, shelf)| shelf).filter(|shelf| shelf.rows > 0);
+        let meets = |shelf: &&Shelf| {
+            of_machine.iter().all(|(_, condition)| !matches!(Plan::test(condition, shelf, self.book), Plan::Never))
+        };
+        shelves.filter(meets).collect()
+    }
+
+    /// The conditions that must all be met, and their places in the query.
+    fn conditions(&self) -> impl Iterator<Item = (usize, &'a Condition)> {
+        self.search.query.conjuncts.iter().enumerate().filter_map(|(at, part)| match &part.expr {
+            Expr::Test(condition) => Some((at, condition)),
             _ => None,
         })
     }
@@ -373,8 +409,7 @@ impl<'a> Task<'a> {
 
     /// The condition that confines the search to a few providers, if there is one, and which those are.
     fn confined(&self) -> Option<(usize, BTreeSet<u32>)> {
-        self.search.query.conjuncts.iter().enumerate().find_map(|(at, part)| {
-            let Expr::Test(condition) = &part.expr else { return None };
+        self.conditions().find_map(|(at, condition)| {
             let kind = FIELDS.get(condition.field)?.kind;
             match (&condition.test, kind) {
                 (Test::Words { words, negated: false }, Kind::Provider | Kind::Wallet) => {
@@ -394,9 +429,11 @@ impl Book {
         let plans;
         let (best, total) = if let Some((condition, providers)) = task.confined() {
             scan::of_providers(&task, condition, &providers)
+        } else if let Some(found) = walk::by_price(&task) {
+            found
         } else {
             plans = task.plans();
-            walk::by_price(&task, &plans).unwrap_or_else(|| scan::all(&task, &plans))
+            scan::all(&task, &plans)
         };
         let more = total.count() > best.len();
         let next = best.last().filter(|_| more).map(|row| Cursor::of(row, search.order));

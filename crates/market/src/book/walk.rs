@@ -10,6 +10,7 @@ use super::{
 };
 use crate::query::{Cell, PRICE, Row, is_busy};
 use std::{
+    cell::OnceCell,
     cmp::{Ordering, Reverse},
     collections::{BTreeSet, BinaryHeap, btree_set},
 };
@@ -23,9 +24,8 @@ const FOUND_COST: usize = 40;
 const OUTLOOK: usize = 256;
 /// Regions that are walked side by side; more are as good as all.
 const REGIONS_SIDE_BY_SIDE: usize = 8;
-
-/// The shelves that matter, with what the query means there.
-type Plans<'a> = [(u16, &'a Shelf, Plan)];
+/// Classes that are walked side by side; with more, those that do not matter are passed over.
+const SHELVES_SIDE_BY_SIDE: usize = 8;
 
 /// Rows in the order of price for one way of paying.
 struct Stream<'a> {
@@ -37,7 +37,7 @@ struct Stream<'a> {
 type Head = Reverse<(u128, u64, super::RowId, usize)>;
 
 /// The best rows by price, when that is the order; `None` when it is not, or the walk would take longer than a scan.
-pub(super) fn by_price<'a>(task: &'a Task<'a>, plans: &'a Plans<'a>) -> Option<(Vec<RowAt<'a>>, Total)> {
+pub(super) fn by_price<'a>(task: &'a Task<'a>) -> Option<(Vec<RowAt<'a>>, Total)> {
     let keys = task.search.order.keys();
     if keys.first().and_then(|key| key.field()) != Some((PRICE, false)) {
         return None;
@@ -45,7 +45,7 @@ pub(super) fn by_price<'a>(task: &'a Task<'a>, plans: &'a Plans<'a>) -> Option<(
     let mut groups: Vec<u32> = task.paid.iter().flatten().map(|paid| paid.group).collect();
     groups.sort_unstable();
     groups.dedup();
-    let mut walk = Walk::new(task, plans, keys.len() == 1);
+    let mut walk = Walk::new(task, keys.len() == 1);
     for busy in [0, BUSY] {
         for group in &groups {
             let streams = walk.streams(busy, *group);
@@ -66,8 +66,10 @@ type Ladder<'a> = (u32, &'a BTreeSet<Priced>);
 
 struct Walk<'a> {
     task: &'a Task<'a>,
-    /// What the query means on each shelf of the book, where it may be met.
-    plans: Vec<Option<&'a (u16, &'a Shelf, Plan)>>,
+    /// What the query means on each shelf of the book, worked out when the walk comes to a row of it.
+    plans: Vec<OnceCell<Plan>>,
+    /// The condition that every row walked to meets, since there are only such.
+    met_by_all: Option<usize>,
     ladders: Vec<Ladder<'a>>,
     /// Between which prices.
     prices: (u64, u64),
@@ -76,33 +78,34 @@ struct Walk<'a> {
     walked: usize,
     /// Of those walked, the rows that meet the query.
     met: usize,
-    /// Rows to walk in the time of a scan.
-    budget: usize,
+    /// Rows to walk in the time of a scan, once that matters.
+    budget: Option<usize>,
     /// Whether price is all that is sorted by, so that the order of the streams is nearly that of the rows.
     alone: bool,
 }
 
 impl<'a> Walk<'a> {
-    fn new(task: &'a Task<'a>, plans: &'a Plans<'a>, alone: bool) -> Self {
-        let mut of_shelves = vec![None; task.book.shelves.len()];
-        for plan in plans {
-            if let Some(slot) = of_shelves.get_mut(usize::from(plan.0)) {
-                *slot = Some(plan);
-            }
-        }
-        let ladders = ladders(task, plans);
-        let scan = |(_, shelf, plan): &(u16, &Shelf, Plan)| {
-            plan.cost(shelf) * shelf.live.len() + plan.expected(shelf.rows) * FOUND_COST
-        };
-        let budget = plans.iter().map(scan).sum::<usize>() / WALK_COST;
-        let walkable: usize = ladders.iter().map(|(_, rows)| rows.len()).sum();
-        // few rows are walked to their end
-        let budget = if walkable <= budget { usize::MAX } else { budget };
-        let bounds = |plan: &Plan| plan.bounds_of(PRICE).unwrap_or((0, i64::MAX));
-        let low = plans.iter().map(|(_, _, plan)| bounds(plan).0).min().unwrap_or(0);
-        let high = plans.iter().map(|(_, _, plan)| bounds(plan).1).max().unwrap_or(0);
-        let prices = (u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0));
-        Self { task, plans: of_shelves, ladders, prices, found: Vec::new(), walked: 0, met: 0, budget, alone }
+    fn new(task: &'a Task<'a>, alone: bool) -> Self {
+        let (ladders, met_by_all) = ladders(task);
+        let plans = std::iter::repeat_with(OnceCell::new).take(task.book.shelves.len()).collect();
+        let prices = task.prices();
+        Self { task, plans, met_by_all, ladders, prices, found: Vec::new(), walked: 0, met: 0, budget: None, alone }
+    }
+
+    fn plan(&self, shelf: u16) -> Option<(&'a Shelf, &Plan)> {
+        let (_, on) = self.task.book.shelves.get(usize::from(shelf))?;
+        let plan = self.plans.get(usize::from(shelf))?.get_or_init(|| self.task.plan(on, self.met_by_all));
+        Some((on, plan))
+    }
+
+    /// As many rows as can be walked to while a scan looks at all that matter. Few are walked to their end.
+    fn budget(&self) -> usize {
+        let shelves = (0..).take(self.task.book.shelves.len()).filter_map(|shelf| self.plan(shelf));
+        let scan =
+            shelves.map(|(shelf, plan)| plan.cost(shelf) * shelf.live.len() + plan.expected(shelf.rows) * FOUND_COST);
+        let budget = scan.sum::<usize>() / WALK_COST;
+        let walkable: usize = self.ladders.iter().map(|(_, rows)| rows.len()).sum();
+        if walkable <= budget { usize::MAX } else { budget }
     }
 
     fn streams(&self, busy: u64, group: u32) -> Vec<Stream<'a>> {
@@ -137,7 +140,7 @@ impl<'a> Walk<'a> {
                     return Some(true);
                 }
             }
-            if let Some(Some((_, shelf, plan))) = self.plans.get(usize::from(id.shelf))
+            if let Some((shelf, plan)) = self.plan(id.shelf)
                 && plan.mask(shelf, id.row as usize / BLOCK, 1 << (id.row as usize % BLOCK)) != 0
                 && let Some(row) = self.task.row(shelf, id)
                 && row.is_after(self.task.after)
@@ -153,8 +156,10 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether the page would be full only after more rows than a scan is worth.
-    fn is_hopeless(&self) -> bool {
-        self.met.saturating_mul(self.budget) < self.task.limit.saturating_mul(self.walked)
+    fn is_hopeless(&mut self) -> bool {
+        let budget = self.budget.unwrap_or_else(|| self.budget());
+        self.budget = Some(budget);
+        self.met.saturating_mul(budget) < self.task.limit.saturating_mul(self.walked)
     }
 
     /// As many rows as the page still lacks, and one that tells that there are more.
@@ -170,24 +175,26 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The sorted rows to walk: of the regions that are named, of everything when most shelves matter, else of each that does.
-fn ladders<'a>(task: &'a Task<'a>, plans: &'a Plans<'a>) -> Vec<Ladder<'a>> {
+/// The sorted rows to walk: of the regions that are named, of each class when few matter, else of everything; and the condition that all of
+/// them meet by that.
+fn ladders<'a>(task: &'a Task<'a>) -> (Vec<Ladder<'a>>, Option<usize>) {
     let book = task.book;
     let wanted = (0..).zip(&task.paid).filter(|(_, paid)| paid.is_some()).map(|(currency, _)| currency);
     let of = |lead: Option<Box<str>>| {
         let wanted = wanted.clone();
         wanted.filter_map(move |currency| Some((currency, book.ladders.get(&(lead.clone(), currency))?)))
     };
+    let shelves = task.shelves();
+    if shelves.len() <= SHELVES_SIDE_BY_SIDE && shelves.len() < book.shelves.len() {
+        let of_shelf = |shelf: &'a Shelf| shelf.prices.iter().map(|(currency, rows)| (*currency, rows));
+        return (shelves.into_iter().flat_map(of_shelf).collect(), None);
+    }
     match task.regions() {
-        Some(regions) if regions.len() <= REGIONS_SIDE_BY_SIDE => {
+        Some((condition, regions)) if regions.len() <= REGIONS_SIDE_BY_SIDE => {
             let named: BTreeSet<&str> = regions.iter().map(String::as_str).collect();
-            named.into_iter().flat_map(|region| of(Some(region.into()))).collect()
+            (named.into_iter().flat_map(|region| of(Some(region.into()))).collect(), Some(condition))
         }
-        _ if plans.len() * 2 > book.shelves.len() => of(None).collect(),
-        _ => {
-            let of_shelf = |(_, shelf, _): &'a (u16, &'a Shelf, Plan)| shelf.prices.iter();
-            plans.iter().flat_map(of_shelf).map(|(currency, rows)| (*currency, rows)).collect()
-        }
+        _ => (of(None).collect(), None),
     }
 }
 

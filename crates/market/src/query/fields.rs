@@ -43,6 +43,8 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
     at == a.len() && at == b.len()
 }
 
+pub(crate) const GPU: usize = position("gpu");
+pub(crate) const CLASS: usize = position("class");
 pub(crate) const PRICE: usize = position("price");
 pub(crate) const FREE: usize = position("free");
 pub(crate) const OFFER: usize = position("offer");

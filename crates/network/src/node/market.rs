@@ -116,14 +116,18 @@ impl Market {
     pub(super) fn take(&mut self, checked: CheckedAd) -> Result<Vec<Waiting>, Stale> {
         let CheckedAd { raw, ad } = checked;
         let (peer, seq, expires) = (ad.peer, ad.seq, ad.expires);
-        self.book.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&raw), &ad, UnixMillis::now())?;
+        let classes = {
+            let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+            book.insert(Arc::clone(&raw), &ad, UnixMillis::now())?;
+            book.get(&peer).map_or_else(Arc::default, |entry| Arc::clone(&entry.classes))
+        };
         tracing::trace!(target: "network::saw", seq, saw = "advertisement");
         let waiting = self.discovery.have(&peer, seq);
         if let Some(observer) = &self.observer {
             observer.put(&peer, seq, expires);
         }
         if let Some(store) = &self.store {
-            store.queue(AdChange::Put { peer, seq, expires, classes: ad.classes().into(), raw });
+            store.queue(AdChange::Put { peer, seq, expires, classes, raw });
         }
         self.changes.send_modify(|version| *version += 1);
         Ok(waiting)
