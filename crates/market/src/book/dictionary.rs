@@ -1,6 +1,7 @@
 //! Texts that many rows share, each kept once and known by a number, with how many rows have it: a condition about a text is worked out
 //! once for each text instead of once for each row, and what no row has any more is forgotten.
 
+use foldhash::fast::RandomState;
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::Hash,
@@ -13,14 +14,14 @@ pub(super) const UNKNOWN_CODE: u32 = u32::MAX;
 /// Values by their codes.
 #[derive(Debug)]
 pub(super) struct Dictionary<T: ?Sized> {
-    codes: HashMap<Arc<T>, u32>,
+    codes: HashMap<Arc<T>, u32, RandomState>,
     values: Vec<Option<(Arc<T>, u32)>>,
     unused: Vec<u32>,
 }
 
 impl<T: ?Sized> Default for Dictionary<T> {
     fn default() -> Self {
-        Self { codes: HashMap::new(), values: Vec::new(), unused: Vec::new() }
+        Self { codes: HashMap::default(), values: Vec::new(), unused: Vec::new() }
     }
 }
 

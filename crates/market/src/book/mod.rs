@@ -251,7 +251,7 @@ impl Book {
     ) -> (Vec<Shelved>, Vec<RowId>, Arc<[GpuClass]>) {
         let (standing, region) = (self.standing(&ad.peer), region_key(&ad.region));
         let mut before = old.into_iter().flat_map(Entry::by_offer);
-        let mut moved = false;
+        let mut classes = Vec::with_capacity(ad.offers.len());
         let (mut shelved, mut rows) = (Vec::with_capacity(ad.offers.len()), Vec::with_capacity(ad.offers.len()));
         for (offer_at, offer) in (0..).zip(&ad.offers) {
             let print = self.prints.hash_one((&ad.region, offer));
@@ -260,6 +260,8 @@ impl Book {
             let gone = match before.next() {
                 Some((was, kept)) if was.print == print => {
                     rows.extend(kept);
+                    let of_row = |row: &RowId| self.shelves.get(usize::from(row.shelf)).map(|(class, _)| *class);
+                    classes.push(kept.first().and_then(of_row).unwrap_or_else(|| offer.class()));
                     continue;
                 }
                 gone => gone.map(|(_, rows)| rows),
@@ -267,14 +269,15 @@ impl Book {
             if let Some(gone) = gone {
                 self.unshelve(&ad.peer, gone);
             }
-            let shelf = self.shelf(offer.class());
-            moved |= gone.and_then(|gone| gone.first()).is_none_or(|was| was.shelf != shelf);
+            let class = offer.class();
+            let shelf = self.shelf(class);
+            classes.push(class);
             for (price_at, price) in (0..).zip(&offer.prices) {
                 let currency = self.currencies.take_owned(Arc::new((price.escrow, price.token.clone())));
                 let candidate = Candidate { ad, offer, price, standing };
                 let place = Place { provider, at: PriceAt { offer: offer_at, price: price_at } };
                 if let Some((_, on)) = self.shelves.get_mut(usize::from(shelf)) {
-                    let priced = on.put(shelf, &candidate, place, currency);
+                    let priced = on.put((shelf, class), &candidate, place, currency);
                     self.ladders.entry((None, currency)).or_default().insert(priced);
                     if let Some(region) = &region {
                         self.ladders.entry((Some(region.clone()), currency)).or_default().insert(priced);
@@ -286,10 +289,11 @@ impl Book {
         }
         for (_, gone) in before {
             self.unshelve(&ad.peer, gone);
-            moved = true;
         }
-        let known = old.filter(|_| !moved).map(|old| Arc::clone(&old.classes));
-        (shelved, rows, known.unwrap_or_else(|| ad.classes().into()))
+        classes.sort_unstable();
+        classes.dedup();
+        let same = old.map(|old| &old.classes).filter(|known| ***known == *classes);
+        (shelved, rows, same.map_or_else(|| classes.into(), Arc::clone))
     }
 
     fn unshelve(&mut self, peer: &PeerId, rows: &[RowId]) {

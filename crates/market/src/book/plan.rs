@@ -219,7 +219,11 @@ impl Plan {
         match self {
             Self::Never => 0,
             Self::Always => alive,
-            Self::All(parts) => parts.iter().fold(alive, |left, part| part.mask(shelf, block, left)),
+            Self::All(parts) => {
+                // values are looked at only where all sets together leave something
+                let likely = parts.iter().fold(alive, |left, part| part.likely(shelf, block, left));
+                parts.iter().fold(likely, |left, part| part.mask(shelf, block, left))
+            }
             Self::Any(parts) => parts.iter().fold(0, |met, part| met | part.mask(shelf, block, alive & !met)),
             Self::Values { field, chosen, accepted } => {
                 let Some(values) = shelf.columns.get(*field).map(|column| &column.values) else { return 0 };
@@ -236,6 +240,26 @@ impl Plan {
             Self::Currencies { accepted } => {
                 mask(&shelf.currencies, block, alive, |code| accepted.get(code as usize).copied().unwrap_or(false))
             }
+        }
+    }
+
+    /// Which of the rows of a block that are still `alive` may meet it, as far as sets of rows tell.
+    fn likely(&self, shelf: &Shelf, block: usize, alive: u64) -> u64 {
+        if alive == 0 {
+            return 0;
+        }
+        match self {
+            Self::Never => 0,
+            Self::All(parts) => parts.iter().fold(alive, |left, part| part.likely(shelf, block, left)),
+            Self::Any(parts) => parts.iter().fold(0, |met, part| met | part.likely(shelf, block, alive & !met)),
+            Self::Values { field, chosen, .. } => match shelf.columns.get(*field).map(|column| &column.values) {
+                Some(Values::Narrow { sets, .. } | Values::Wide { sets, .. } | Values::Text { sets, .. }) => {
+                    let (met, asked) = sets.mask(chosen, block, alive);
+                    met | asked
+                }
+                _ => 0,
+            },
+            Self::Always | Self::Providers { .. } | Self::Currencies { .. } => alive,
         }
     }
 

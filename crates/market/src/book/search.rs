@@ -17,7 +17,7 @@ use crate::{
     offer::{Offer, Price, ProviderAd},
     query::{
         CLASS, Cell, Condition, Expr, FIELDS, FREE, GPU, Key, Kind, OFFER, Order, PRICE, Query, REGION, Rates, Row,
-        TOKEN, Test, matches_any, token_order,
+        SM_CODE, TOKEN, Test, matches_any, token_order,
     },
     signed::Escrow,
     standing::Standing,
@@ -378,15 +378,28 @@ impl<'a> Task<'a> {
         (u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0))
     }
 
-    /// The shelves whose class and model may meet the query.
+    /// The shelves that may have rows of interest, as far as that shows without reading any.
     pub(super) fn shelves(&self) -> Vec<&'a Shelf> {
-        let of_machine: Vec<_> =
-            self.conditions().filter(|(_, condition)| matches!(condition.field, GPU | CLASS)).collect();
+        let conditions: Vec<_> = self.conditions().map(|(_, condition)| condition).collect();
         let shelves = self.book.shelves.iter().map(|(_, shelf)| shelf).filter(|shelf| shelf.rows > 0);
-        let meets = |shelf: &&Shelf| {
-            of_machine.iter().all(|(_, condition)| !matches!(Plan::test(condition, shelf, self.book), Plan::Never))
-        };
-        shelves.filter(meets).collect()
+        shelves.filter(|shelf| conditions.iter().all(|condition| self.may_meet(condition, shelf))).collect()
+    }
+
+    /// Whether rows of a shelf may meet a condition: by the bounds of its numbers, and for what the rows of a class have in common, by its
+    /// texts.
+    fn may_meet(&self, condition: &Condition, shelf: &Shelf) -> bool {
+        match &condition.test {
+            Test::Within(ranges) => {
+                let bounds = shelf.columns.get(condition.field).and_then(|column| column.bounds);
+                let within =
+                    |(low, high): &(i64, i64)| bounds.is_some_and(|(least, most)| *low <= most && least <= *high);
+                ranges.intervals().iter().any(within)
+            }
+            Test::Words { .. } if matches!(condition.field, GPU | CLASS | SM_CODE) => {
+                !matches!(Plan::test(condition, shelf, self.book), Plan::Never)
+            }
+            Test::Words { .. } => true,
+        }
     }
 
     /// The conditions that must all be met, and their places in the query.

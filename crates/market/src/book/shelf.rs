@@ -2,9 +2,10 @@
 
 use super::{
     PriceAt, RowId,
-    column::{BLOCK, Column},
+    column::{BLOCK, Column, Values},
 };
-use crate::query::{Candidate, Cell, FIELDS, FREE, PRICE, tail};
+use crate::class::GpuClass;
+use crate::query::{CLASS, Candidate, Cell, FIELDS, FREE, PRICE, tail};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a row comes from.
@@ -54,16 +55,26 @@ impl Default for Shelf {
 }
 
 impl Shelf {
-    /// Puts an offer at one of its prices on the shelf, which is number `shelf` of the book, and says where it stands in the order of price.
-    pub(super) fn put(&mut self, shelf: u16, candidate: &Candidate<'_>, place: Place, currency: u32) -> Priced {
+    /// Puts an offer at one of its prices on the shelf, which has this number in the book and is that of a class, and says where it stands
+    /// in the order of price.
+    pub(super) fn put(
+        &mut self,
+        (shelf, class): (u16, GpuClass),
+        candidate: &Candidate<'_>,
+        place: Place,
+        currency: u32,
+    ) -> Priced {
         if self.unused.is_empty() {
             self.grow();
         }
         let row = self.unused.pop().unwrap_or_default();
         let at = row as usize;
-        for (column, field) in self.columns.iter_mut().zip(FIELDS) {
-            if !matches!(column.values, super::column::Values::OfProvider) {
-                column.put(at, (field.read)(candidate));
+        for (number, (column, field)) in self.columns.iter_mut().zip(FIELDS).enumerate() {
+            match (&column.values, number) {
+                (Values::OfProvider, _) => {}
+                // known already: finding it among the models takes longer than all the rest
+                (_, CLASS) => column.put(at, Cell::Text(class.name().into())),
+                _ => column.put(at, (field.read)(candidate)),
             }
         }
         if let (Some(to), Some(paid)) = (self.places.get_mut(at), self.currencies.get_mut(at)) {

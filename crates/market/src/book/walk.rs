@@ -24,8 +24,6 @@ const FOUND_COST: usize = 40;
 const OUTLOOK: usize = 256;
 /// Regions that are walked side by side; more are as good as all.
 const REGIONS_SIDE_BY_SIDE: usize = 8;
-/// Classes that are walked side by side; with more, those that do not matter are passed over.
-const SHELVES_SIDE_BY_SIDE: usize = 8;
 
 /// Rows in the order of price for one way of paying.
 struct Stream<'a> {
@@ -185,7 +183,7 @@ fn ladders<'a>(task: &'a Task<'a>) -> (Vec<Ladder<'a>>, Option<usize>) {
         wanted.filter_map(move |currency| Some((currency, book.ladders.get(&(lead.clone(), currency))?)))
     };
     let shelves = task.shelves();
-    if shelves.len() <= SHELVES_SIDE_BY_SIDE && shelves.len() < book.shelves.len() {
+    if shelves.len() * 2 <= book.shelves.len() {
         let of_shelf = |shelf: &'a Shelf| shelf.prices.iter().map(|(currency, rows)| (*currency, rows));
         return (shelves.into_iter().flat_map(of_shelf).collect(), None);
     }

@@ -24,7 +24,7 @@ pub use rates::{MAX_RATES, Rates, RatesError};
 
 pub(crate) use {
     expr::{Condition, Expr, Test, matches_any},
-    fields::{CLASS, FIELDS, FREE, GPU, OFFER, PRICE, REGION, TOKEN, standing_cells},
+    fields::{CLASS, FIELDS, FREE, GPU, OFFER, PRICE, REGION, SM_CODE, TOKEN, standing_cells},
     order::{Key, Row, is_busy, tail, token_order},
     read::Cell,
     unit::{Kind, Match},
