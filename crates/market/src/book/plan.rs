@@ -7,7 +7,7 @@
 use super::{
     Book, Entry,
     column::{BLOCK, Column, UNKNOWN_NARROW, Values, mask},
-    sets::{Chosen, Share},
+    sets::{Chosen, Share, unite},
     shelf::Shelf,
 };
 use crate::{
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 /// As many codes are compared one by one.
 const FEW_CODES: usize = 4;
 /// What a block costs, in units of about a nanosecond: a word of a set, and looking at the values themselves.
-const WORD_COST: usize = 2;
+const WORD_COST: usize = 1;
 const VALUES_COST: usize = 100;
 
 /// A part of a query for one shelf.
@@ -219,11 +219,7 @@ impl Plan {
         match self {
             Self::Never => 0,
             Self::Always => alive,
-            Self::All(parts) => {
-                // values are looked at only where all sets together leave something
-                let likely = parts.iter().fold(alive, |left, part| part.likely(shelf, block, left));
-                parts.iter().fold(likely, |left, part| part.mask(shelf, block, left))
-            }
+            Self::All(parts) => parts.iter().fold(alive, |left, part| part.mask(shelf, block, left)),
             Self::Any(parts) => parts.iter().fold(0, |met, part| met | part.mask(shelf, block, alive & !met)),
             Self::Values { field, chosen, accepted } => {
                 let Some(values) = shelf.columns.get(*field).map(|column| &column.values) else { return 0 };
@@ -243,23 +239,34 @@ impl Plan {
         }
     }
 
-    /// Which of the rows of a block that are still `alive` may meet it, as far as sets of rows tell.
-    fn likely(&self, shelf: &Shelf, block: usize, alive: u64) -> u64 {
-        if alive == 0 {
-            return 0;
-        }
+    /// The rows of a whole shelf that may meet it, as far as sets of rows tell, a word for each block: what is left is looked at by
+    /// [`Plan::mask`].
+    pub(super) fn likely(&self, shelf: &Shelf) -> Vec<u64> {
+        let mut rows = shelf.live.clone();
+        self.narrow(shelf, &mut rows);
+        rows
+    }
+
+    fn narrow(&self, shelf: &Shelf, rows: &mut [u64]) {
         match self {
-            Self::Never => 0,
-            Self::All(parts) => parts.iter().fold(alive, |left, part| part.likely(shelf, block, left)),
-            Self::Any(parts) => parts.iter().fold(0, |met, part| met | part.likely(shelf, block, alive & !met)),
+            Self::Never => rows.fill(0),
+            Self::All(parts) => parts.iter().for_each(|part| part.narrow(shelf, rows)),
+            Self::Any(parts) => {
+                let mut any = vec![0; rows.len()];
+                for part in parts {
+                    let mut met = rows.to_vec();
+                    part.narrow(shelf, &mut met);
+                    unite(&mut any, &met);
+                }
+                rows.copy_from_slice(&any);
+            }
             Self::Values { field, chosen, .. } => match shelf.columns.get(*field).map(|column| &column.values) {
                 Some(Values::Narrow { sets, .. } | Values::Wide { sets, .. } | Values::Text { sets, .. }) => {
-                    let (met, asked) = sets.mask(chosen, block, alive);
-                    met | asked
+                    sets.narrow(chosen, rows);
                 }
-                _ => 0,
+                _ => rows.fill(0),
             },
-            Self::Always | Self::Providers { .. } | Self::Currencies { .. } => alive,
+            Self::Always | Self::Providers { .. } | Self::Currencies { .. } => {}
         }
     }
 

@@ -209,6 +209,26 @@ impl Sets {
         let met = if chosen.rejected { !(named | self.unknown.word(block)) } else { named };
         (met & alive, if chosen.parts.is_empty() { 0 } else { union(&chosen.parts) & alive })
     }
+
+    /// Leaves of the rows of all blocks those that are accepted or to be looked at.
+    pub(super) fn narrow(&self, chosen: &Chosen, rows: &mut [u64]) {
+        let mut met = vec![0; rows.len()];
+        let sets = |ranges: &[usize], met: &mut [u64]| {
+            ranges.iter().filter_map(|at| self.ranges.get(*at)).for_each(|set| unite(met, &set.bits));
+        };
+        sets(&chosen.named, &mut met);
+        if chosen.rejected {
+            unite(&mut met, &self.unknown.bits);
+            met.iter_mut().for_each(|word| *word = !*word);
+        }
+        sets(&chosen.parts, &mut met);
+        rows.iter_mut().zip(met).for_each(|(row, met)| *row &= met);
+    }
+}
+
+/// Adds the rows of one set to those of another.
+pub(super) fn unite(rows: &mut [u64], others: &[u64]) {
+    rows.iter_mut().zip(others).for_each(|(row, other)| *row |= other);
 }
 
 impl Chosen {
