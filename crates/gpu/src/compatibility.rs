@@ -87,6 +87,13 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// Whether the program certainly does not run as it is.
+    pub const fn is_against(self) -> bool {
+        matches!(self, Self::NeedsNewerDriver | Self::No)
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

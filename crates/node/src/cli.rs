@@ -137,6 +137,8 @@ Examples:
     Reputation(Reputation),
     /// Show receipts of closed rentals, or prove them
     Receipts(Receipts),
+    /// Show the GPU code inside programs and libraries, and which cards run it
+    Inspect(Inspect),
     /// Print a script that lets a shell complete these commands
     Completions(Completions),
     /// Write the manual pages
@@ -452,6 +454,29 @@ pub(crate) struct Receipts {
     /// Receipts that were saved with --json, instead of the daemon's
     #[arg(long, value_name = "FILE", requires = "verify")]
     pub(crate) file: Option<PathBuf>,
+}
+
+/// `node inspect`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads programs, shared and static libraries, object files, cubins and PTX, and lists for which cards their
+GPU code was compiled. With --on it says whether it runs on cards of these compute capabilities: natively,
+compiled by the driver at the first start, in part, or not at all. `node run` looks at the program and the
+libraries of its input folder by itself, and leaves out offers whose cards cannot run them.
+
+The exit code is 1 when the files do not run on a card that was asked about.
+
+Examples:
+  node inspect ./train libkernels.so
+  node inspect ./train --on 90,120
+  node inspect ./train --json | jq .files[0]")]
+pub(crate) struct Inspect {
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Compute capabilities times ten, such as 90 for an H100 and 120 for an RTX 5090
+    #[arg(long, value_name = "SM[,SM]", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(10..1_000))]
+    pub(crate) on: Vec<u32>,
 }
 
 /// `node completions`

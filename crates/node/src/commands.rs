@@ -5,6 +5,7 @@ mod dispute;
 mod doctor;
 mod extend;
 mod init;
+mod inspect;
 mod man;
 mod offers;
 mod ps;
@@ -71,6 +72,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
     // of the program alone: no data directory is needed
     match &cli.command {
         Some(Command::Completions(args)) => return Ok(completions::completions(output, args).map(|()| 0)?),
+        Some(Command::Inspect(args)) => return Ok(inspect::inspect_files(output, args)?),
         Some(Command::Man(args)) => return Ok(man::man(output, args).map(|()| 0)?),
         _ => {}
     }
@@ -98,6 +100,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Run(args) => return run::run(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
         Command::Completions(args) => completions::completions(context.output, &args)?,
+        Command::Inspect(args) => return Ok(inspect::inspect_files(context.output, &args)?),
         Command::Man(args) => man::man(context.output, &args)?,
         Command::Show(args) => show::show(&context, args).await?,
         Command::Stop(args) => stop::stop(&context, args).await?,

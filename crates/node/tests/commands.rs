@@ -63,6 +63,25 @@ fn what_makes_no_sense_exits_with_2_and_says_what_would() {
 }
 
 #[test]
+fn code_for_one_card_is_told_from_code_for_another() {
+    let home = Home::new();
+    let fixture = |name: &str| format!("{}/../gpu/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    let kernel = fixture("only-sm_90a.so");
+    let (code, out, said) = home.run(&format!("inspect {kernel}"));
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert!(out.contains("sm_90a"), "{out}");
+    let (code, out, _) = home.run(&format!("inspect {kernel} --on 90,120"));
+    assert_eq!(code, 1);
+    assert!(out.contains("native") && out.contains("needs sm_90a"), "{out}");
+    let (code, out, _) = home.run(&format!("--json inspect {kernel} --on 90"));
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, told["cards"][0]["verdict"].as_str()), (0, Some("native")));
+    let (code, out, said) = home.run("inspect /no/such/file");
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(said.contains("/no/such/file"), "{said}");
+}
+
+#[test]
 fn without_a_daemon_every_command_that_needs_one_exits_with_3_and_says_how_to_start_it() {
     let home = Home::new();
     for line in [

@@ -294,4 +294,4 @@ const fn is_forged(fault: &AdFault) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,6 +2,7 @@
 //! finish. It can be taken up again at any point after the opening, since every step is either repeatable or remembered.
 
 mod extending;
+mod fitness;
 mod job;
 mod opening;
 

@@ -9,7 +9,7 @@ use network::{Config, Interest, Network, identity::Keypair};
 use settlement::Wallet;
 use tokio_util::sync::CancellationToken;
 
-fn offer(name: &str, hourly: u128) -> Offer {
+pub(crate) fn offer(name: &str, hourly: u128) -> Offer {
     let escrow = Escrow { chain: 1, address: Address::repeat_byte(1) };
     let token = Token { chain: 1, address: Address::repeat_byte(2), symbol: "USDT".into(), decimals: 6 };
     let rate = Rate::from_hourly(Amount::new(hourly).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! From a query to an opened rental.
 
-use super::{Context, Plan};
+use super::{Context, Plan, fitness::Fitness};
 use crate::{
     Limits, discount,
     driver::{self, Driver, Snapshot},
@@ -29,6 +29,8 @@ use std::{collections::HashSet, path::PathBuf, time::Duration};
 use store::crash_point;
 use tokio::time::Instant;
 
+/// How many offers are held against the GPU code of a job, to find some that run it.
+const MAX_OFFERS_JUDGED: usize = 256;
 /// How many offers are asked before giving up: enough to pass a few that were just taken.
 const MAX_OFFERS_ASKED: usize = 8;
 /// How long a node that has just started waits for the market to reach it.
@@ -42,8 +44,9 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn rent(context: &Context, plan: &Plan, journal: &Journal) -> Result<Driver, ApiError> {
     let deadline = Instant::now() + BUSY_WAIT;
     let mut told = HashSet::new();
+    let fitness = Fitness::of(plan).await;
     loop {
-        let found = find(context, plan).await?;
+        let found = find(context, plan, &fitness).await?;
         let failed = match choose(context, plan, journal, found, &mut told).await {
             Ok(driver) => return Ok(driver),
             Err(failed) => failed,
@@ -130,7 +133,7 @@ async fn choose(
 }
 
 /// The matching offers; a node that has just started waits a little for the market to reach it.
-async fn find(context: &Context, plan: &Plan) -> Result<Page, ApiError> {
+async fn find(context: &Context, plan: &Plan, fitness: &Fitness) -> Result<Page, ApiError> {
     let network = &context.parts.network;
     let (mut changes, mut indexers) = (network.watch_offers(), network.watch_indexers());
     let deadline = context.started + DISCOVERY_WAIT;
@@ -139,7 +142,18 @@ async fn find(context: &Context, plan: &Plan) -> Result<Page, ApiError> {
     context.ask_indexers(&asked).await;
     loop {
         let wanted = |escrow: &Escrow, token: &Token| negotiate::payable(&context.parts.accounts, escrow, token);
-        let found = network.search(&plan.search.of(&wanted), None, MAX_OFFERS_ASKED);
+        let looked_at = if fitness.judges() { MAX_OFFERS_JUDGED } else { MAX_OFFERS_ASKED };
+        let mut found = network.search(&plan.search.of(&wanted), None, looked_at);
+        let looked_at = found.matches.len();
+        let mut against = None;
+        found.matches.retain(|found| match fitness.against(&found.offer) {
+            None => true,
+            Some(reason) => {
+                against.get_or_insert(reason);
+                false
+            }
+        });
+        found.matches.truncate(MAX_OFFERS_ASKED);
         if !found.matches.is_empty() {
             return Ok(found);
         }
@@ -155,6 +169,9 @@ async fn find(context: &Context, plan: &Plan) -> Result<Page, ApiError> {
         if !matches!(tokio::time::timeout_at(deadline, news).await, Ok(Ok(()))) {
             let message = match network.held().offers {
                 0 => "no offers are known yet".to_owned(),
+                _ if let Some(reason) = against => {
+                    format!("none of the {looked_at} offers that match runs the program: {reason}")
+                }
                 known if plan.slots() > 1 => format!(
                     "none of the {known} offers known here matches `{}` and rents {} slots together",
                     plan.request.query,
