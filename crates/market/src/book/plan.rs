@@ -247,6 +247,17 @@ impl Plan {
         rows
     }
 
+    /// What is left to be asked of the rows that [`Plan::likely`] leaves.
+    pub(super) fn rest(&self) -> Self {
+        match self {
+            Self::Values { chosen, .. } if !chosen.has_parts() => Self::Always,
+            Self::All(parts) => {
+                Self::All(parts.iter().map(Self::rest).filter(|part| !matches!(part, Self::Always)).collect())
+            }
+            plan => plan.clone(),
+        }
+    }
+
     fn narrow(&self, shelf: &Shelf, rows: &mut [u64]) {
         match self {
             Self::Never => rows.fill(0),

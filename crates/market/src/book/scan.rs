@@ -64,8 +64,9 @@ pub(super) fn all<'a>(task: &'a Task<'a>, plans: &[(u16, &'a Shelf, Plan)]) -> (
     let mut bound = None;
     for (at, shelf, plan) in best_first(task, plans) {
         let mut gate = Gate::new(task, shelf, best.last());
+        let rest = plan.rest();
         for (block, likely) in plan.likely(shelf).into_iter().enumerate().filter(|(_, likely)| *likely != 0) {
-            let met = plan.mask(shelf, block, likely);
+            let met = rest.mask(shelf, block, likely);
             let mut left = gate.pass(block, met);
             // whatever goes behind the last of the best need not be looked at more closely: it stands on this page's successors
             count += (met & !left).count_ones() as usize;
