@@ -137,6 +137,16 @@ Examples:
     Reputation(Reputation),
     /// Show receipts of closed rentals, or prove them
     Receipts(Receipts),
+    /// Show the GPUs of this machine, and whether what they say of themselves can be true
+    #[command(after_help = "\
+Asks NVIDIA's and AMD's drivers, holds what they say against the kernel and against a table of the common
+models, and names what slows a card down. A machine without GPUs is told why it shows none. The exit code
+is 1 when a card does not answer or something cannot be true.
+
+Examples:
+  node devices
+  node devices --json | jq '.inventory.gpus[].model'")]
+    Devices,
     /// Show the GPU code inside programs and libraries, and which cards run it
     Inspect(Inspect),
     /// Print a script that lets a shell complete these commands

@@ -1,6 +1,7 @@
 //! The commands: one file each. They fail with an [`ApiError`], which `main` prints and turns into the exit code.
 
 mod completions;
+mod devices;
 mod dispute;
 mod doctor;
 mod extend;
@@ -73,6 +74,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
     match &cli.command {
         Some(Command::Completions(args)) => return Ok(completions::completions(output, args).map(|()| 0)?),
         Some(Command::Inspect(args)) => return Ok(inspect::inspect_files(output, args)?),
+        Some(Command::Devices) => return Ok(devices::devices(output).await?),
         Some(Command::Man(args)) => return Ok(man::man(output, args).map(|()| 0)?),
         _ => {}
     }
@@ -100,6 +102,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Run(args) => return run::run(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
         Command::Completions(args) => completions::completions(context.output, &args)?,
+        Command::Devices => return Ok(devices::devices(context.output).await?),
         Command::Inspect(args) => return Ok(inspect::inspect_files(context.output, &args)?),
         Command::Man(args) => man::man(context.output, &args)?,
         Command::Show(args) => show::show(&context, args).await?,
