@@ -35,6 +35,11 @@ pub(super) enum Plan {
         chosen: Chosen,
         accepted: Accepted,
     },
+    /// The same by the values alone: of the few rows that sets have left, these lie closer together.
+    Look {
+        field: usize,
+        accepted: Accepted,
+    },
     Providers {
         among: BTreeSet<u32>,
         negated: bool,
@@ -134,7 +139,7 @@ impl Plan {
             Self::Values { chosen, .. } => chosen.rows,
             Self::All(parts) => parts.iter().map(|part| part.expected(rows)).min().unwrap_or(rows),
             Self::Any(parts) => parts.iter().map(|part| part.expected(rows)).sum::<usize>().min(rows),
-            Self::Always | Self::Providers { .. } | Self::Currencies { .. } => rows,
+            Self::Always | Self::Look { .. } | Self::Providers { .. } | Self::Currencies { .. } => rows,
         }
     }
 
@@ -230,6 +235,9 @@ impl Plan {
                 let (met, asked) = sets.mask(chosen, block, alive);
                 if asked == 0 { met } else { met | accepted.mask(values, block, asked) }
             }
+            Self::Look { field, accepted } => {
+                shelf.columns.get(*field).map_or(0, |column| accepted.mask(&column.values, block, alive))
+            }
             Self::Providers { among, negated } => {
                 mask(&shelf.places, block, alive, |place| among.contains(&place.provider) != *negated)
             }
@@ -251,6 +259,7 @@ impl Plan {
     pub(super) fn rest(&self) -> Self {
         match self {
             Self::Values { chosen, .. } if !chosen.has_parts() => Self::Always,
+            Self::Values { field, accepted, .. } => Self::Look { field: *field, accepted: accepted.clone() },
             Self::All(parts) => {
                 Self::All(parts.iter().map(Self::rest).filter(|part| !matches!(part, Self::Always)).collect())
             }
@@ -277,7 +286,7 @@ impl Plan {
                 }
                 _ => rows.fill(0),
             },
-            Self::Always | Self::Providers { .. } | Self::Currencies { .. } => {}
+            Self::Always | Self::Look { .. } | Self::Providers { .. } | Self::Currencies { .. } => {}
         }
     }
 
@@ -289,7 +298,7 @@ impl Plan {
             Self::Values { chosen, .. } => {
                 WORD_COST * (1 + chosen.words()) + usize::from(chosen.has_parts()) * VALUES_COST
             }
-            Self::Providers { .. } | Self::Currencies { .. } => VALUES_COST,
+            Self::Look { .. } | Self::Providers { .. } | Self::Currencies { .. } => VALUES_COST,
             Self::Any(parts) => parts.iter().map(|part| part.cost(shelf)).sum(),
             Self::All(parts) => {
                 let mut reached = 1.0;
