@@ -21,7 +21,7 @@ const WALK_COST: usize = 150;
 const FOUND_COST: usize = 40;
 /// After so many rows, and again after each such number of them, it is asked whether the rest of the page will be found in less time than
 /// a scan takes, at the rate so far.
-const OUTLOOK: usize = 128;
+const OUTLOOK: usize = 256;
 /// Regions that are walked side by side; more are as good as all.
 const REGIONS_SIDE_BY_SIDE: usize = 8;
 
