@@ -82,8 +82,8 @@ mod tests {
     #[tokio::test]
     async fn ptx_that_is_newer_than_the_driver_is_not_sent_there() {
         let portable = fitness("only-ptx.so").await;
-        assert_eq!(portable.against(&offer("RTX 5090", 120, 131)), None);
-        assert!(portable.against(&offer("RTX 5090", 120, 120)).is_some());
+        assert_eq!(portable.against(&offer("RTX 5090", 120, 135)), None);
+        assert!(portable.against(&offer("RTX 5090", 120, 131)).is_some());
     }
 
     #[tokio::test]
