@@ -12,7 +12,12 @@ use api::{
 };
 use market::{dispute::Deadlines, id::RentalId, rental::renter::Rental, time::UnixMillis};
 use settlement::Purpose;
+use std::time::Duration;
 use store::Store;
+
+/// How often, and after what pause, a stop that the chain shows is looked for among the confirmed transactions: five seconds in all.
+const STOP_LOOKS: usize = 50;
+const STOP_PAUSE: Duration = Duration::from_millis(100);
 
 impl Renter {
     /// Whether a rental is, or was, one of this renter's.
@@ -87,13 +92,19 @@ impl Renter {
         self.context.parts.store.run(read).await.map_err(store_error)
     }
 
-    /// This node's own transaction that stopped the rental, and its block.
+    /// This node's own transaction that stopped the rental, and its block. The chain may show the stop a moment before the transaction counts
+    /// as confirmed: that is waited for.
     async fn stop_transaction(&self, rental: &Rental) -> Option<(B256, u64)> {
         let accounts = &self.context.parts.accounts;
         let account = accounts.iter().find(|account| account.sender().chain().escrow() == rental.quote.escrow)?;
-        let sent = account.sender().record(&Purpose::Stop(rental.id)).await.ok()??;
-        let confirmed = sent.outcome()?.ok()?;
-        Some((confirmed.transaction, confirmed.block_number))
+        for _ in 0..STOP_LOOKS {
+            let sent = account.sender().record(&Purpose::Stop(rental.id)).await.ok()??;
+            if let Some(outcome) = sent.outcome() {
+                return outcome.ok().map(|confirmed| (confirmed.transaction, confirmed.block_number));
+            }
+            tokio::time::sleep(STOP_PAUSE).await;
+        }
+        None
     }
 }
 
