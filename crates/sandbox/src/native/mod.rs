@@ -7,6 +7,7 @@ mod disk;
 mod helper;
 mod inside;
 mod root;
+mod secrecy;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use crate::{
     Sandbox, SandboxId, SandboxSpec, Started, Stats, Status, Stored,
 };
 use cgroup::{Hierarchy, Limits};
+use disk::Templates;
 use helper::Plan;
 use state::{Record, State};
 
@@ -66,6 +68,7 @@ pub struct NativeBackend(Arc<Inner>);
 struct Inner {
     config: NativeConfig,
     state: State,
+    templates: Templates,
     /// Held while directories are made or removed that several sandboxes share.
     making: Mutex<()>,
 }
@@ -80,7 +83,9 @@ impl NativeBackend {
     /// Opens the state directory and puts the agent's program there.
     pub fn new(config: NativeConfig) -> Result<NativeBackend, Error> {
         let state = State::open(&config.state_dir)?;
-        Ok(NativeBackend(Arc::new(Inner { config, state, making: Mutex::new(()) })))
+        let path = config.state_dir.join(disk::TEMPLATES);
+        let templates = Templates::open(path.clone()).map_err(|source| Error::State { path, source })?;
+        Ok(NativeBackend(Arc::new(Inner { config, state, templates, making: Mutex::new(()) })))
     }
 }
 
@@ -196,7 +201,7 @@ impl Inner {
 
     fn build(&self, record: &Record) -> Result<(), Error> {
         let directory = self.state.directory(&record.id);
-        disk::create(&directory.join(disk::IMAGE), record.spec.disk_bytes)?;
+        self.templates.create(&directory.join(disk::IMAGE), record.spec.disk_bytes)?;
         let plan = Plan {
             agent: self.state.agent.clone(),
             rootfs: record.spec.rootfs.clone(),
@@ -233,6 +238,8 @@ impl Inner {
             let what = "its control groups are still there".into();
             return Err(Error::Leftover { id: record.id.to_string(), what });
         }
+        let directory = self.state.directory(&record.id);
+        disk::scrub(&directory).map_err(|error| Error::Disk(format!("overwrite {}: {error}", directory.display())))?;
         self.state.remove(&record.id)
     }
 

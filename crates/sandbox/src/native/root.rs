@@ -12,7 +12,7 @@ use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_bind_recursive, move_mount, open_tree,
 };
 
-use super::disk;
+use super::{disk, secrecy};
 use super::helper::{Failed, Plan, Step, c_path, fd_path};
 use super::inside::AGENT_PATH;
 use crate::{Rootfs, WORKING_DIRECTORY};
@@ -73,12 +73,17 @@ fn mount_disk(plan: &Plan) -> Result<(), Failed> {
     mount(&path, DISK, "ext4", MountFlags::NOSUID | MountFlags::NODEV, options)
         .step(|| format!("mount {}", path.display()))?;
     drop(device);
+    let key = secrecy::add_key(Path::new(DISK)).step(|| "give the disk a key".into())?;
     for directory in ["disk/upper", "disk/work"] {
         fs::create_dir(directory).step(|| format!("make {directory}"))?;
+        if let Some(key) = &key {
+            secrecy::encrypt(Path::new(directory), key).step(|| format!("encrypt {directory}"))?;
+        }
         chown(directory, Some(plan.uid_base), Some(plan.uid_base)).step(|| format!("own {directory}"))?;
         fs::set_permissions(directory, Permissions::from_mode(0o755)).step(|| format!("open {directory}"))?;
     }
-    Ok(())
+    // Only what says so is spared the overwriting at the end.
+    if key.is_some() { fs::write(disk::ENCRYPTED, b"").step(|| "note that the disk is encrypted".into()) } else { Ok(()) }
 }
 
 /// The given tree below, owned by the sandbox's users, and the disk on top of it.

