@@ -7,6 +7,7 @@ mod exec;
 mod files;
 mod job;
 mod log;
+mod memory;
 mod setup;
 
 use std::io::ErrorKind;
@@ -51,6 +52,9 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     let children = Arc::new(children::Children::new(inherited.job_groups, inherited.oom_counter));
     let job = Arc::new(job::Job::new(children.clone(), options.log_ring));
     let agent = Arc::new(Agent { children: children.clone(), job, manifest: Mutex::new(files::Manifest::default()) });
+    let memory = inherited.memory;
+    memory.refresh();
+    thread("memory", move || memory.keep_current())?;
     thread("reaper", move || children.reap())?;
     accept(&inherited.listener, &agent)
 }

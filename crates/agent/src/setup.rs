@@ -5,12 +5,16 @@ use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
+use crate::memory::Memory;
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// What the maker of the sandbox tells the agent: `--listen FD --oom FD --group FD… --log-ring BYTES`.
+/// What the maker of the sandbox tells the agent: `--listen FD --oom FD --memory-usage FD --memory-kinds FD
+/// --meminfo FD --memory-limit BYTES --group FD… --log-ring BYTES`.
 pub(crate) struct Options {
     listen: RawFd,
     oom: RawFd,
+    memory: [RawFd; 3],
+    memory_limit: u64,
     groups: Vec<RawFd>,
     /// Bytes of job output kept.
     pub(crate) log_ring: usize,
@@ -22,6 +26,8 @@ pub(crate) struct Inherited {
     pub(crate) listener: UnixListener,
     /// The kernel's count of out-of-memory kills in the job's group.
     pub(crate) oom_counter: File,
+    /// The job's memory, to be shown inside.
+    pub(crate) memory: Memory,
     /// Writing "0" to each puts the writer into the job's limits.
     pub(crate) job_groups: Vec<OwnedFd>,
 }
@@ -30,6 +36,7 @@ impl Options {
     /// Reads the arguments.
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let (mut listen, mut oom, mut groups, mut log_ring) = (None, None, Vec::new(), None);
+        let (mut memory, mut memory_limit) = ([None; 3], None);
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
             let number: usize = value.parse().map_err(|_| format!("{name}: `{value}` is not a number"))?;
@@ -37,6 +44,10 @@ impl Options {
             match name.as_str() {
                 "--listen" => listen = Some(descriptor?),
                 "--oom" => oom = Some(descriptor?),
+                "--memory-usage" => memory[0] = Some(descriptor?),
+                "--memory-kinds" => memory[1] = Some(descriptor?),
+                "--meminfo" => memory[2] = Some(descriptor?),
+                "--memory-limit" => memory_limit = Some(number as u64),
                 "--group" => groups.push(descriptor?),
                 "--log-ring" => log_ring = Some(number),
                 other => return Err(format!("unknown option {other}; the agent is started by a node, not by hand")),
@@ -46,6 +57,11 @@ impl Options {
         Ok(Options {
             listen: listen.ok_or_else(|| missing("--listen"))?,
             oom: oom.ok_or_else(|| missing("--oom"))?,
+            memory: match memory {
+                [Some(usage), Some(kinds), Some(shown)] => [usage, kinds, shown],
+                _ => return Err(missing("--memory-usage, --memory-kinds or --meminfo")),
+            },
+            memory_limit: memory_limit.ok_or_else(|| missing("--memory-limit"))?,
             groups,
             log_ring: log_ring.ok_or_else(|| missing("--log-ring"))?,
         })
@@ -56,6 +72,10 @@ impl Options {
         Ok(Inherited {
             listener: UnixListener::from(own(self.listen)?),
             oom_counter: File::from(own(self.oom)?),
+            memory: {
+                let [usage, kinds, shown] = self.memory;
+                Memory::new(own(usage)?.into(), own(kinds)?.into(), own(shown)?.into(), self.memory_limit)
+            },
             job_groups: self.groups.iter().map(|fd| own(*fd)).collect::<Result<_, _>>()?,
         })
     }

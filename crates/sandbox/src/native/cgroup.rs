@@ -254,6 +254,15 @@ impl Groups {
         }
     }
 
+    /// The files with the job's memory in use, in sum and by kind.
+    pub(crate) fn memory_files(&self) -> [PathBuf; 2] {
+        let usage = match self.version {
+            CgroupVersion::V1 => "memory.usage_in_bytes",
+            CgroupVersion::V2 => "memory.current",
+        };
+        [self.file("memory", "job", usage), self.file("memory", "job", "memory.stat")]
+    }
+
     /// The files by which a process enters one of the two groups.
     pub(crate) fn entrances(&self, part: &str) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> =

@@ -246,3 +246,51 @@ pub(crate) fn attached_size(image: &Path) -> io::Result<Option<u64>> {
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_is_not_encrypted_is_overwritten_where_it_was_written_and_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(IMAGE);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
+        file.set_len(1 << 30).unwrap();
+        file.write_all_at(&[7; 3_000_000], 5 << 20).unwrap();
+        file.write_all_at(b"the end", (1 << 30) - 7).unwrap();
+        let before = written(&File::open(&path).unwrap()).unwrap();
+        scrub(directory.path()).unwrap();
+        let scrubbed = File::open(&path).unwrap();
+        assert_eq!(written(&scrubbed).unwrap(), before, "holes stay holes");
+        for (start, end) in before {
+            let mut bytes = vec![1; usize::try_from(end - start).unwrap()];
+            scrubbed.read_exact_at(&mut bytes, start).unwrap();
+            assert!(bytes.iter().all(|byte| *byte == 0));
+        }
+        std::fs::remove_file(&path).unwrap();
+        scrub(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_a_template_is_the_file_system_that_was_made_and_old_templates_make_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let templates = Templates::open(directory.path().join(TEMPLATES)).unwrap();
+        let unfinished = directory.path().join(TEMPLATES).join("1.unfinished");
+        fs::write(&unfinished, "").unwrap();
+        let templates_again = Templates::open(directory.path().join(TEMPLATES)).unwrap();
+        assert!(!unfinished.exists());
+        for megabytes in 0..=MAX_TEMPLATES as u64 {
+            let bytes = (16 + megabytes) << 20;
+            let (one, two) = (directory.path().join(format!("{bytes}.a")), directory.path().join(format!("{bytes}.b")));
+            templates.create(&one, bytes).unwrap();
+            templates_again.create(&two, bytes).unwrap();
+            assert_eq!(fs::metadata(&one).unwrap().len(), bytes);
+            assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap());
+            let checked = Command::new("e2fsck").args(["-fn"]).arg(&one).output().unwrap();
+            assert!(checked.status.success(), "{checked:?}");
+        }
+        let kept = fs::read_dir(directory.path().join(TEMPLATES)).unwrap().count();
+        assert_eq!(kept, MAX_TEMPLATES);
+    }
+}

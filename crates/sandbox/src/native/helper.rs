@@ -18,7 +18,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde::{Deserialize, Serialize};
 
 use super::state::IDS;
-use super::{inside, root};
+use super::{inside, processors, root, views};
 use crate::client::SOCKET;
 use crate::{Error, Rootfs};
 
@@ -54,6 +54,10 @@ pub(crate) struct Plan {
     /// Files by which the agent puts jobs into theirs.
     pub(crate) job_groups: Vec<PathBuf>,
     pub(crate) oom_counter: PathBuf,
+    /// Files with the memory in use, in sum and by kind.
+    pub(crate) memory_files: [PathBuf; 2],
+    /// The processors to run on.
+    pub(crate) cpus: Vec<u32>,
 }
 
 /// What failed, and why.
@@ -134,6 +138,8 @@ pub fn helper_main_if_requested() {
 pub(crate) struct Handover {
     pub(crate) listener: OwnedFd,
     pub(crate) oom_counter: OwnedFd,
+    /// The memory in use, in sum and by kind, and the file to show it in.
+    pub(crate) memory: [OwnedFd; 3],
     pub(crate) job_groups: Vec<OwnedFd>,
     /// Where the agent's own complaints go, outside.
     pub(crate) log: OwnedFd,
@@ -149,7 +155,8 @@ fn run() -> Result<(), Failed> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(|| "separate the mounts from the machine's".into())?;
     set_process_limits(&plan)?;
-    let handover = prepare_handover(&plan)?;
+    let meminfo = views::prepare(&plan.cpus)?;
+    let handover = prepare_handover(&plan, meminfo)?;
 
     let (go_reader, mut go_writer) = io::pipe().step(|| "make a pipe".into())?;
     let (mut report_reader, report_writer) = io::pipe().step(|| "make a pipe".into())?;
@@ -188,10 +195,15 @@ fn set_process_limits(plan: &Plan) -> Result<(), Failed> {
             plan.max_open_files
         )
     })?;
+    processors::keep_to(&plan.cpus).step(|| format!("keep to the processors {:?}", plan.cpus))?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).step(|| "forbid core files".into())
 }
 
-fn prepare_handover(plan: &Plan) -> Result<Handover, Failed> {
+fn prepare_handover(plan: &Plan, meminfo: File) -> Result<Handover, Failed> {
+    let opened = |path: &PathBuf| -> Result<OwnedFd, Failed> {
+        Ok(File::open(path).step(|| format!("open {}", path.display()))?.into())
+    };
+    let [in_sum, by_kind] = &plan.memory_files;
     let entrance = |path: &PathBuf| -> Result<OwnedFd, Failed> {
         let file = OpenOptions::new().write(true).open(path).step(|| format!("open {}", path.display()))?;
         Ok(file.into())
@@ -200,7 +212,8 @@ fn prepare_handover(plan: &Plan) -> Result<Handover, Failed> {
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open("agent.log");
     Ok(Handover {
         listener: listener.into(),
-        oom_counter: File::open(&plan.oom_counter).step(|| format!("open {}", plan.oom_counter.display()))?.into(),
+        oom_counter: opened(&plan.oom_counter)?,
+        memory: [opened(in_sum)?, opened(by_kind)?, meminfo.into()],
         job_groups: plan.job_groups.iter().map(entrance).collect::<Result<_, _>>()?,
         log: log.step(|| "open agent.log".into())?.into(),
     })

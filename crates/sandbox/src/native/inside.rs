@@ -13,9 +13,9 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recu
 use rustix::process::{pivot_root, umask};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::confine;
 use super::helper::{Failed, Handover, Plan, Step, c_path};
 use super::root::ROOT;
+use super::{confine, views};
 
 /// The agent inside: a mount of its own, read-only.
 pub(crate) const AGENT_PATH: &str = "/run/gpulease/agent";
@@ -89,6 +89,11 @@ fn own_file_systems(plan: &Plan) -> Result<(), Failed> {
             mount_remount(&path, flags, c"").step(|| format!("make /{} read-only", path.display()))?;
         }
     }
+    for name in views::OF_PROC {
+        let path = Path::new("proc").join(name);
+        mount_bind(Path::new(views::PLACE).join(name), &path).step(|| format!("mount /{}", path.display()))?;
+    }
+    mount_bind(Path::new(views::PLACE).join(views::OF_SYS), "sys").step(|| "mount /sys".into())?;
     let options = c"newinstance,ptmxmode=0666,mode=0620,gid=5";
     mount("devpts", "dev/pts", "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, options)
         .step(|| "mount /dev/pts".into())?;
@@ -100,11 +105,11 @@ fn own_file_systems(plan: &Plan) -> Result<(), Failed> {
 
 fn execute(plan: &Plan, handover: &Handover) -> Result<std::convert::Infallible, Failed> {
     let mut arguments = vec![AGENT_PATH.to_string(), "--log-ring".into(), plan.log_ring.to_string()];
+    arguments.extend(["--memory-limit".into(), plan.memory_bytes.to_string()]);
     let mut inherited = vec![handover.listener.as_raw_fd(), handover.oom_counter.as_raw_fd()];
-    inherited.extend(handover.job_groups.iter().map(AsRawFd::as_raw_fd));
-    for (number, name) in
-        (FIRST..).zip(["--listen", "--oom"].into_iter().chain(std::iter::repeat("--group"))).take(inherited.len())
-    {
+    inherited.extend(handover.memory.iter().chain(&handover.job_groups).map(AsRawFd::as_raw_fd));
+    let names = ["--listen", "--oom", "--memory-usage", "--memory-kinds", "--meminfo"];
+    for (number, name) in (FIRST..).zip(names.into_iter().chain(std::iter::repeat("--group"))).take(inherited.len()) {
         arguments.extend([name.into(), number.to_string()]);
     }
     arrange(&inherited, handover.log.as_raw_fd()).step(|| "pass the descriptors on".into())?;

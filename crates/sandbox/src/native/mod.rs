@@ -6,9 +6,11 @@ mod confine;
 mod disk;
 mod helper;
 mod inside;
+mod processors;
 mod root;
 mod secrecy;
 mod state;
+mod views;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -213,6 +215,8 @@ impl Inner {
             agent_groups: record.groups.entrances("agent"),
             job_groups: record.groups.entrances("job"),
             oom_counter: record.groups.oom_counter(),
+            memory_files: record.groups.memory_files(),
+            cpus: record.cpus.clone(),
             directory,
         };
         helper::build(&self.config.builder, &plan)

@@ -12,15 +12,20 @@ use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_bind_recursive, move_mount, open_tree,
 };
 
-use super::{disk, secrecy};
 use super::helper::{Failed, Plan, Step, c_path, fd_path};
 use super::inside::AGENT_PATH;
+use super::{disk, secrecy, views};
 use crate::{Rootfs, WORKING_DIRECTORY};
 
 /// Where the pieces are in the sandbox's state directory, in the builder's own mount namespace.
 pub(crate) const ROOT: &str = "root";
 const DISK: &str = "disk";
 const LOWER: &str = "lower";
+
+/// Where a renter puts what must not touch a disk, and the most bytes of it: keys and tokens are small. It is charged to the agent, which
+/// writes it, and is never swapped out.
+const SECRETS: &str = "run/secrets";
+const SECRETS_BYTES: u64 = 1 << 20;
 
 /// Devices that every program may expect. All are open to everyone and hold no state of the machine.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -50,6 +55,9 @@ pub(crate) fn prepare(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> 
         ("tmp", 0o1777),
         ("run", 0o755),
         ("run/gpulease", 0o755),
+        (views::PLACE, 0o755),
+        (SECRETS, 0o700),
+        ("sys", 0o555),
         (WORKING_DIRECTORY, 0o755),
     ] {
         tree.directory(path, mode)?;
@@ -58,6 +66,9 @@ pub(crate) fn prepare(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> 
         host_usr(&tree, plan, users)?;
     }
     devices(&tree)?;
+    secrets(&tree)?;
+    let shown = clone_tree(Path::new(views::VIEWS), None).step(|| format!("show {}", views::VIEWS))?;
+    place(&shown, &tree.directory(views::PLACE, 0o755)?).step(|| format!("show {}", views::PLACE))?;
     let target = tree.file(AGENT_PATH)?;
     let agent = clone_tree(&plan.agent, None).step(|| format!("show {}", plan.agent.display()))?;
     place(&agent, &target).step(|| "show the agent inside".into())
@@ -83,7 +94,11 @@ fn mount_disk(plan: &Plan) -> Result<(), Failed> {
         fs::set_permissions(directory, Permissions::from_mode(0o755)).step(|| format!("open {directory}"))?;
     }
     // Only what says so is spared the overwriting at the end.
-    if key.is_some() { fs::write(disk::ENCRYPTED, b"").step(|| "note that the disk is encrypted".into()) } else { Ok(()) }
+    if key.is_some() {
+        fs::write(disk::ENCRYPTED, b"").step(|| "note that the disk is encrypted".into())
+    } else {
+        Ok(())
+    }
 }
 
 /// The given tree below, owned by the sandbox's users, and the disk on top of it.
@@ -174,6 +189,15 @@ fn devices(tree: &Tree) -> Result<(), Failed> {
         tree.link(name, Path::new(target))?;
     }
     Ok(())
+}
+
+/// A place in memory for secrets.
+fn secrets(tree: &Tree) -> Result<(), Failed> {
+    let directory = tree.directory(SECRETS, 0o700)?;
+    let options = format!("mode=700,size={SECRETS_BYTES},uid={0},gid={0}", tree.owner);
+    let options = c_path(Path::new(&options)).step(|| "mount the secrets".into())?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("tmpfs", fd_path(&directory), "tmpfs", flags, options.as_c_str()).step(|| "mount the secrets".into())
 }
 
 /// The root being put together.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::cgroup::Groups;
+use super::processors;
 use crate::{Error, SandboxId, SandboxSpec};
 
 /// User and group numbers of one sandbox: the 65,536 that programs expect.
@@ -38,6 +39,9 @@ pub(crate) struct Record {
     slot: u32,
     pub(crate) spec: SandboxSpec,
     pub(crate) groups: Groups,
+    /// The processors it runs on.
+    #[serde(default)]
+    pub(crate) cpus: Vec<u32>,
 }
 
 impl Record {
@@ -91,16 +95,20 @@ impl State {
     /// Makes the directory and writes the record, with a range of user numbers that no other sandbox here has. The caller sees to it that
     /// this runs once at a time.
     pub(crate) fn register(&self, id: &SandboxId, spec: &SandboxSpec, groups: Groups) -> Result<Record, Error> {
-        let taken: Vec<u32> =
-            self.entries()?.iter().filter_map(|id| self.record(id).ok()).map(|record| record.slot).collect();
-        let free = (0..SLOTS).map(|n| (self.first_slot + n) % SLOTS).find(|slot| !taken.contains(slot));
+        let others: Vec<Record> = self.entries()?.iter().filter_map(|id| self.record(id).ok()).collect();
+        let taken = |slot: &u32| others.iter().any(|other| other.slot == *slot);
+        let free = (0..SLOTS).map(|n| (self.first_slot + n) % SLOTS).find(|slot| !taken(slot));
         let slot = free.ok_or_else(|| Error::Unsupported { what: "all ranges of user numbers are in use".into() })?;
+        let usable = processors::usable()
+            .map_err(|error| Error::Unsupported { what: format!("the processors cannot be counted: {error}") })?;
+        let bought = others.iter().map(|other| (other.cpus.as_slice(), other.spec.cpu_millis));
+        let cpus = processors::choose(&usable, spec.cpu_millis, bought);
         let directory = self.directory(id);
         DirBuilder::new().mode(0o700).create(&directory).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists(id.to_string()),
             _ => Error::State { path: directory.clone(), source },
         })?;
-        let record = Record { version: VERSION, id: id.clone(), slot, spec: spec.clone(), groups };
+        let record = Record { version: VERSION, id: id.clone(), slot, spec: spec.clone(), groups, cpus };
         let path = directory.join(RECORD);
         let text = serde_json::to_vec_pretty(&record)
             .map_err(|error| Error::State { path: path.clone(), source: error.into() })?;

@@ -7,4 +7,5 @@ mod inside;
 mod isolation;
 mod job;
 mod lifecycle;
+mod size;
 mod support;
