@@ -618,6 +618,7 @@ impl Supervisor {
             max_open_files: MAX_OPEN_FILES,
             rootfs: Rootfs::HostUsr,
             network: sandbox::Network::None,
+            devices: sandbox::Devices::default(),
             env: [("GPULEASE_RENTAL".to_owned(), id.to_string())].into(),
         };
         let backend = Arc::clone(&self.backend);

@@ -37,8 +37,8 @@ pub use error::Error;
 pub use native::{NativeBackend, NativeConfig, helper_main_if_requested};
 pub use process::Process;
 pub use spec::{
-    Capabilities, CgroupVersion, EffectiveLimits, Isolation, Network, ProcessSpec, Rootfs, SandboxId, SandboxSpec,
-    Started, Stats, Status, Stored, WORKING_DIRECTORY,
+    Capabilities, CgroupVersion, Devices, EffectiveLimits, Isolation, Network, ProcessSpec, Rootfs, SandboxId,
+    SandboxSpec, Started, Stats, Status, Stored, WORKING_DIRECTORY,
 };
 
 /// Bytes that come.

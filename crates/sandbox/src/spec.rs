@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+/// What a sandbox is given for its devices, as their vendors' CDI files say.
+pub use gpu::cdi::Edits as Devices;
+
 /// Where a job starts, and where uploaded folders go.
 pub const WORKING_DIRECTORY: &str = "/job";
 
@@ -99,6 +102,9 @@ pub struct SandboxSpec {
     pub rootfs: Rootfs,
     /// What it can reach.
     pub network: Network,
+    /// Devices, with what belongs to them.
+    #[serde(default)]
+    pub devices: Devices,
     /// Environment of every process in it.
     pub env: BTreeMap<String, String>,
 }
@@ -114,6 +120,7 @@ impl Default for SandboxSpec {
             max_open_files: 1024,
             rootfs: Rootfs::HostUsr,
             network: Network::None,
+            devices: Devices::default(),
             env: BTreeMap::new(),
         }
     }
@@ -146,6 +153,7 @@ impl SandboxSpec {
         {
             return wrong("rootfs", format!("{} is not an absolute path", path.display()));
         }
+        self.devices.check().map_err(|fault| Error::InvalidSpec { field: "devices", reason: fault.to_string() })?;
         check_env("environment", &self.env)
     }
 
@@ -184,12 +192,27 @@ impl ProcessSpec {
         }
         check_env("environment", &self.env)?;
         let mut env: BTreeMap<String, String> = BASE_ENV.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let devices = &sandbox.devices;
+        env.extend(devices.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone())));
         env.extend(sandbox.env.clone());
         env.extend(self.env);
+        if !devices.mounts.is_empty() || !devices.library_folders.is_empty() {
+            // The devices' own libraries first: they must fit the machine's driver, which those of an image cannot know.
+            let folders = devices.library_folders.iter().map(|folder| folder.0.as_str());
+            let given = env.get(LIBRARY_PATH).map(String::as_str);
+            let path: Vec<&str> = std::iter::once(DEVICE_LIBRARIES).chain(folders).chain(given).collect();
+            env.insert(LIBRARY_PATH.into(), path.join(":"));
+        }
         let cwd = self.cwd.unwrap_or_else(|| WORKING_DIRECTORY.into());
         Ok(agent::protocol::Command { argv: self.argv, env: env.into_iter().collect(), cwd })
     }
 }
+
+/// Where the loader looks before its own folders.
+const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+
+/// Where the loader finds the devices' libraries inside, whatever folders the image knows.
+pub(crate) const DEVICE_LIBRARIES: &str = "/run/gpulease/lib";
 
 /// What every program may expect to find.
 const BASE_ENV: [(&str, &str); 4] = [

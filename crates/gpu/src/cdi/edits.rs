@@ -4,6 +4,7 @@ use super::{
     check,
     error::Fault,
     hooks::{self, Meaning},
+    soname,
     spec::*,
 };
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,21 @@ impl Edits {
             }
         }
         Ok(())
+    }
+
+    /// Links by which the loader finds the libraries among the files, whatever folders it knows: each under the name that programs ask
+    /// for, to be put into one folder of the sandbox.
+    pub fn library_links(&self) -> Vec<Link> {
+        let mut links: Vec<Link> = Vec::new();
+        let is_library = |name: &str| name.ends_with(".so") || name.contains(".so.");
+        for mount in &self.mounts {
+            let name = mount.host.file_name().and_then(|name| name.to_str()).filter(|name| is_library(name));
+            let Some(soname) = name.and_then(|_| soname::soname(&mount.host)) else { continue };
+            if !links.iter().any(|link| link.path == Path::new(&soname)) {
+                links.push(Link { path: soname.into(), target: mount.inside.clone() });
+            }
+        }
+        links
     }
 
     /// Holds the list against the machine: every node is a device that a sandbox's user may open, every file is there. To be asked

@@ -32,6 +32,7 @@ mod generate;
 mod hooks;
 mod loader_cache;
 mod registry;
+mod soname;
 mod spec;
 mod version;
 

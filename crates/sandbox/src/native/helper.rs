@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::state::IDS;
 use super::{inside, processors, root, views};
 use crate::client::SOCKET;
-use crate::{Error, Rootfs};
+use crate::{Devices, Error, Rootfs};
 
 /// The argument by which the program knows that it is this process.
 const ARGUMENT: &str = "__sandbox";
@@ -43,6 +43,7 @@ pub(crate) struct Plan {
     /// The agent's file outside.
     pub(crate) agent: PathBuf,
     pub(crate) rootfs: Rootfs,
+    pub(crate) devices: Devices,
     pub(crate) hostname: String,
     /// User number 0 inside is this one outside.
     pub(crate) uid_base: u32,

@@ -3,6 +3,7 @@
 
 mod cgroup;
 mod confine;
+mod devices;
 mod disk;
 mod helper;
 mod inside;
@@ -207,6 +208,7 @@ impl Inner {
         let plan = Plan {
             agent: self.state.agent.clone(),
             rootfs: record.spec.rootfs.clone(),
+            devices: record.spec.devices.clone(),
             hostname: hostname(&record.id),
             uid_base: record.uid_base(),
             max_open_files: record.spec.max_open_files,

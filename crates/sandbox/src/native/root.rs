@@ -1,20 +1,19 @@
 //! The files a sandbox will see, put together outside by root: the disk, the given tree or a skeleton around the machine's `/usr`, devices,
 //! the agent. Directories are opened step by step and never through a symbolic link, since a given tree may hold links meant for us.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
-use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_bind_recursive, move_mount, open_tree,
-};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, move_mount, open_tree};
 
 use super::helper::{Failed, Plan, Step, c_path, fd_path};
 use super::inside::AGENT_PATH;
-use super::{disk, secrecy, views};
+use super::{devices, disk, secrecy, views};
 use crate::{Rootfs, WORKING_DIRECTORY};
 
 /// Where the pieces are in the sandbox's state directory, in the builder's own mount namespace.
@@ -26,9 +25,6 @@ const LOWER: &str = "lower";
 /// writes it, and is never swapped out.
 const SECRETS: &str = "run/secrets";
 const SECRETS_BYTES: u64 = 1 << 20;
-
-/// Devices that every program may expect. All are open to everyone and hold no state of the machine.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// The kernel's constants that no library names yet.
 const MOUNT_ATTR_RDONLY: u64 = 0x1;
@@ -65,7 +61,8 @@ pub(crate) fn prepare(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> 
     if plan.rootfs == Rootfs::HostUsr {
         host_usr(&tree, plan, users)?;
     }
-    devices(&tree)?;
+    devices::basic(&tree)?;
+    devices::given(&tree, &plan.devices, users)?;
     secrets(&tree)?;
     let shown = clone_tree(Path::new(views::VIEWS), None).step(|| format!("show {}", views::VIEWS))?;
     place(&shown, &tree.directory(views::PLACE, 0o755)?).step(|| format!("show {}", views::PLACE))?;
@@ -161,34 +158,9 @@ fn host_usr(tree: &Tree, plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Faile
 }
 
 /// Shows a directory of the machine inside. Where its file system cannot map users its files belong to `nobody`, and are read as well.
-fn show_read_only(host: &Path, target: &impl AsRawFd, users: BorrowedFd<'_>) -> Result<(), Failed> {
+pub(super) fn show_read_only(host: &Path, target: &impl AsRawFd, users: BorrowedFd<'_>) -> Result<(), Failed> {
     let show = || clone_tree(host, Some(users)).or_else(|_| clone_tree(host, None));
     show().and_then(|tree| place(&tree, target)).step(|| format!("show {} inside", host.display()))
-}
-
-/// A small `/dev` of its own. The names are the machine's, and so is only what is listed.
-fn devices(tree: &Tree) -> Result<(), Failed> {
-    let dev = tree.directory("dev", 0o755)?;
-    let options = format!("mode=755,size=64k,uid={0},gid={0}", tree.owner);
-    let options = c_path(Path::new(&options)).step(|| "mount /dev".into())?;
-    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount("tmpfs", fd_path(&dev), "tmpfs", flags, options.as_c_str()).step(|| "mount /dev".into())?;
-    for name in DEVICES {
-        let target = tree.file(&format!("dev/{name}"))?;
-        mount_bind_recursive(Path::new("/dev").join(name), fd_path(&target)).step(|| format!("show /dev/{name}"))?;
-    }
-    tree.directory("dev/pts", 0o755)?;
-    tree.directory("dev/shm", 0o1777)?;
-    for (name, target) in [
-        ("dev/ptmx", "pts/ptmx"),
-        ("dev/fd", "/proc/self/fd"),
-        ("dev/stdin", "/proc/self/fd/0"),
-        ("dev/stdout", "/proc/self/fd/1"),
-        ("dev/stderr", "/proc/self/fd/2"),
-    ] {
-        tree.link(name, Path::new(target))?;
-    }
-    Ok(())
 }
 
 /// A place in memory for secrets.
@@ -201,10 +173,10 @@ fn secrets(tree: &Tree) -> Result<(), Failed> {
 }
 
 /// The root being put together.
-struct Tree {
+pub(super) struct Tree {
     root: OwnedFd,
     /// The number outside of the sandbox's user 0.
-    owner: u32,
+    pub(super) owner: u32,
 }
 
 impl Tree {
@@ -223,7 +195,7 @@ impl Tree {
     }
 
     /// A directory, made if it is not there, with these permissions if it was made.
-    fn directory(&self, path: &str, mode: u32) -> Result<OwnedFd, Failed> {
+    pub(super) fn directory(&self, path: &str, mode: u32) -> Result<OwnedFd, Failed> {
         let (parent, name) = self.parent(path)?;
         let made = match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
             Ok(()) => true,
@@ -244,7 +216,7 @@ impl Tree {
     }
 
     /// An empty file to mount something on, made if it is not there.
-    fn file(&self, path: &str) -> Result<OwnedFd, Failed> {
+    pub(super) fn file(&self, path: &str) -> Result<OwnedFd, Failed> {
         let (parent, name) = self.parent(path)?;
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(&parent, name, flags, Mode::from_raw_mode(0o444)).step(|| format!("make {path} in the root"))?;
@@ -264,7 +236,7 @@ impl Tree {
     }
 
     /// A new symbolic link.
-    fn link(&self, path: &str, target: &Path) -> Result<(), Failed> {
+    pub(super) fn link(&self, path: &str, target: &Path) -> Result<(), Failed> {
         let (parent, name) = self.parent(path)?;
         let link = fd_path(&parent).join(name);
         let make = symlink(target, &link).and_then(|()| lchown(&link, Some(self.owner), Some(self.owner)));
@@ -272,8 +244,82 @@ impl Tree {
     }
 }
 
+/// A place in the root that something of the machine shall take: a directory, and the name in it.
+pub(super) struct Place<'a> {
+    tree: &'a Tree,
+    directory: OwnedFd,
+    name: &'a OsStr,
+    path: &'a Path,
+}
+
+impl Tree {
+    /// The place of a path, its directories made where they are not there. Links on the way are followed as a program inside would: they
+    /// cannot lead out of the root.
+    pub(super) fn place_of<'a>(&'a self, path: &'a Path) -> Result<Place<'a>, Failed> {
+        let shown = || format!("open the place of {} in the root", path.display());
+        let name = path.file_name().ok_or("it is no path of a file").step(shown)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut directory = openat(&self.root, ".", flags, Mode::empty()).step(shown)?;
+        let mut so_far = PathBuf::from("/");
+        for part in path.parent().into_iter().flat_map(Path::components) {
+            let Component::Normal(part) = part else { continue };
+            so_far.push(part);
+            let open = || openat2(&self.root, &so_far, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+            directory = match open() {
+                Ok(found) => found,
+                Err(rustix::io::Errno::NOENT) => {
+                    mkdirat(&directory, part, Mode::from_raw_mode(0o755)).step(shown)?;
+                    let made = open().step(shown)?;
+                    chown(fd_path(&made), Some(self.owner), Some(self.owner)).step(shown)?;
+                    made
+                }
+                Err(error) => return Err(error).step(shown),
+            };
+        }
+        Ok(Place { tree: self, directory, name, path })
+    }
+}
+
+impl Place<'_> {
+    fn open(&self, kind: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | kind;
+        openat(&self.directory, self.name, flags, Mode::empty())
+    }
+
+    fn what(&self, verb: &str) -> String {
+        format!("{verb} {} in the root", self.path.display())
+    }
+
+    /// A file to mount something on, made if nothing is there.
+    pub(super) fn file(&self) -> Result<OwnedFd, Failed> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        match openat(&self.directory, self.name, flags, Mode::from_raw_mode(0o444)) {
+            Ok(_) | Err(rustix::io::Errno::EXIST) => self.open(OFlags::empty()).step(|| self.what("open")),
+            Err(error) => Err(error).step(|| self.what("make")),
+        }
+    }
+
+    /// A directory to mount something on, made if nothing is there.
+    pub(super) fn directory(&self) -> Result<OwnedFd, Failed> {
+        match mkdirat(&self.directory, self.name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => self.open(OFlags::DIRECTORY).step(|| self.what("open")),
+            Err(error) => Err(error).step(|| self.what("make")),
+        }
+    }
+
+    /// A symbolic link, unless something is there.
+    pub(super) fn link(&self, target: &Path) -> Result<(), Failed> {
+        let link = fd_path(&self.directory).join(self.name);
+        match symlink(target, &link) {
+            Ok(()) => lchown(&link, Some(self.tree.owner), Some(self.tree.owner)).step(|| self.what("own")),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error).step(|| self.what("link")),
+        }
+    }
+}
+
 /// A detached read-only copy of a mount, without set-user files and devices, its files mapped to the given users.
-fn clone_tree(path: &Path, users: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+pub(super) fn clone_tree(path: &Path, users: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let path = PathBuf::from(path);
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, &path, flags)?;
@@ -302,7 +348,7 @@ fn clone_tree(path: &Path, users: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd>
 }
 
 /// Attaches a detached mount on an open file or directory.
-fn place(tree: &OwnedFd, target: &impl AsRawFd) -> io::Result<()> {
+pub(super) fn place(tree: &OwnedFd, target: &impl AsRawFd) -> io::Result<()> {
     Ok(move_mount(
         tree.as_fd(),
         "",

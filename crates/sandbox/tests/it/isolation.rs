@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sandbox::{Backend, Error, Exit, ProcessSpec, Rootfs, SandboxSpec};
 
-use crate::support::{Bench, config, exec, fresh_id, run, run_inside, small, tar_of, traces, until};
+use crate::support::{Bench, config, exec, fresh_id, run, run_inside, small, small_tree, tar_of, traces, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_takes_64_mb_in_a_32_mb_sandbox_is_reported_out_of_memory() {
@@ -147,9 +147,18 @@ async fn nothing_of_the_machine_but_its_programs_is_visible() {
     let bench = Bench::new();
     let sandbox = bench.sandbox(&small()).await;
     let state = bench.state.path().to_str().unwrap();
-    for path in
-        ["/root", "/home", "/etc/shadow", "/sys/class", "/sys/fs", "/var/lib", "/var/run/docker.sock", "/dev/sda", "/dev/kvm", state]
-    {
+    for path in [
+        "/root",
+        "/home",
+        "/etc/shadow",
+        "/sys/class",
+        "/sys/fs",
+        "/var/lib",
+        "/var/run/docker.sock",
+        "/dev/sda",
+        "/dev/kvm",
+        state,
+    ] {
         let outcome = exec(&sandbox, &["test", "-e", path]).await;
         assert_eq!(outcome.exit, Exit::Code { code: 1 }, "{path} exists inside");
     }
@@ -205,22 +214,4 @@ async fn a_given_tree_with_links_where_we_mount_is_refused_and_the_machine_is_no
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
         assert_eq!(traces(&id, bench.state.path()), Vec::<String>::new());
     }
-}
-
-/// A root with a shell, its libraries and a note.
-fn small_tree() -> tempfile::TempDir {
-    let tree = tempfile::tempdir().unwrap();
-    let copy = |from: &str, to: &str| {
-        let to = tree.path().join(to.trim_start_matches('/'));
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(from, to).unwrap();
-    };
-    copy("/bin/sh", "/bin/sh");
-    let libraries = std::process::Command::new("ldd").arg("/bin/sh").output().unwrap();
-    for word in String::from_utf8(libraries.stdout).unwrap().split_whitespace().filter(|word| word.starts_with('/')) {
-        copy(word, word);
-    }
-    std::fs::write(tree.path().join("note"), "outside\n").unwrap();
-    std::fs::set_permissions(tree.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    tree
 }

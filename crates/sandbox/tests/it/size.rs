@@ -55,10 +55,12 @@ async fn secrets_are_kept_in_memory_and_nothing_written_can_be_read_from_the_dev
     const SECRET: &[u8] = b"this is a secret that only memory may hold";
     let bench = Bench::new();
     let id = fresh_id();
-    let sandbox = bench.backend.create(&id, &small()).await.unwrap();
+    let spec = SandboxSpec { disk_bytes: 24 << 20, ..small() };
+    let sandbox = bench.backend.create(&id, &spec).await.unwrap();
     sandbox.put("/job", tar_of(&[("public", PUBLIC, 0o644)])).await.unwrap();
     sandbox.put("/run/secrets", tar_of(&[("token", SECRET, 0o600)])).await.unwrap();
-    let kept = exec(&sandbox, &["sh", "-c", "sync; cat /run/secrets/token; df --output=fstype /run/secrets | tail -1"]).await;
+    let kept =
+        exec(&sandbox, &["sh", "-c", "sync; cat /run/secrets/token; df --output=fstype /run/secrets | tail -1"]).await;
     assert_eq!(kept.stdout, format!("{}tmpfs\n", String::from_utf8_lossy(SECRET)));
     let full = exec(&sandbox, &["sh", "-c", "head -c 2000000 /dev/zero > /run/secrets/large"]).await;
     assert!(full.stderr.contains("No space left"), "{full:?}");

@@ -201,3 +201,21 @@ pub(crate) fn traces(id: &SandboxId, state: &std::path::Path) -> Vec<String> {
     }
     found
 }
+
+/// A root with a shell, its libraries and a note.
+pub(crate) fn small_tree() -> tempfile::TempDir {
+    let tree = tempfile::tempdir().unwrap();
+    let copy = |from: &str, to: &str| {
+        let to = tree.path().join(to.trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    };
+    copy("/bin/sh", "/bin/sh");
+    let libraries = std::process::Command::new("ldd").arg("/bin/sh").output().unwrap();
+    for word in String::from_utf8(libraries.stdout).unwrap().split_whitespace().filter(|word| word.starts_with('/')) {
+        copy(word, word);
+    }
+    std::fs::write(tree.path().join("note"), "outside\n").unwrap();
+    std::fs::set_permissions(tree.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    tree
+}
