@@ -9,5 +9,6 @@ mod inside;
 mod isolation;
 mod job;
 mod lifecycle;
+mod many;
 mod size;
 mod support;
