@@ -2,6 +2,7 @@
 
 mod completions;
 mod devices;
+pub(crate) use devices::machines_cards;
 mod dispute;
 mod doctor;
 mod extend;

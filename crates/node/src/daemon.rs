@@ -195,7 +195,13 @@ impl Daemon {
             }
             if let Some(provider_key) = provider_key {
                 control.wallets.push((config.keystore.provider_key.clone(), provider_key.address()));
+                let with_cards = config.provider.slot.iter().any(|slot| slot.gpus > 0);
                 let parts = provider::Parts {
+                    cards: if with_cards {
+                        crate::commands::machines_cards().await?
+                    } else {
+                        provider::Cards::default()
+                    },
                     network: network.clone(),
                     network_name: name.clone(),
                     accounts: accounts.clone(),

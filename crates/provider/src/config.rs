@@ -158,12 +158,18 @@ pub struct SlotConfig {
     /// How many may be rented together, such as `[4, 8]`; one at a time unless set.
     #[serde(default)]
     pub splits: Vec<u32>,
+    /// GPUs of each; none unless set.
+    #[serde(default)]
+    pub gpus: u32,
+    /// Their model, in words that stand in the driver's name for it: `RTX 4090`, `H100 1g.10gb`.
+    #[serde(default)]
+    pub gpu_model: String,
 }
 
 impl SlotConfig {
     /// The class that it is offered under.
-    pub(crate) const fn class(&self) -> GpuClass {
-        GpuClass::CPU
+    pub(crate) fn class(&self) -> GpuClass {
+        if self.gpus == 0 { GpuClass::CPU } else { GpuClass::of_model(&self.gpu_model) }
     }
 }
 
@@ -292,6 +298,8 @@ mod tests {
             memory_mib: 1,
             disk_mib: 1,
             splits: vec![],
+            gpus: 0,
+            gpu_model: String::new(),
         });
         let mut after = before.clone();
         after.slot[0].count = 2;

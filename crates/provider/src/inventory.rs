@@ -3,6 +3,7 @@
 
 use crate::{
     Config, Error,
+    cards::{Cards, SlotCards},
     config::SlotConfig,
     rules::Rules,
     service::{Service, longest_advertised},
@@ -28,6 +29,8 @@ pub(crate) struct Slot {
     pub(crate) offer: String,
     /// Whose it is now.
     pub(crate) occupant: Option<Occupant>,
+    /// Its GPUs.
+    pub(crate) cards: SlotCards,
 }
 
 /// Who has a slot.
@@ -58,8 +61,8 @@ pub(crate) struct Inventory {
 
 impl Inventory {
     /// Reads the configuration against this machine.
-    pub(crate) fn new(config: &Config, peer: &PeerId) -> Result<Self, Error> {
-        let cpu_model = cpu_model();
+    pub(crate) fn new(config: &Config, peer: &PeerId, cards: &Cards) -> Result<Self, Error> {
+        let (cpu_model, mut taken) = (cpu_model(), Vec::new());
         let mut inventory = Self { slots: vec![], offers: vec![], peer: *peer };
         for kind in &config.slot {
             if kind.count == 0 || inventory.slots.len() + kind.count as usize > MAX_SLOTS as usize {
@@ -69,9 +72,14 @@ impl Inventory {
                 return Err(Error::Config(format!("two slots are named `{}`", kind.name)));
             }
             let splits = splits(kind)?;
-            for number in 1..=kind.count {
+            if (kind.gpus == 0) != kind.gpu_model.is_empty() {
+                return Err(Error::Config(format!("slot `{}`: gpus and gpu_model belong together", kind.name)));
+            }
+            let dealt = cards.deal(kind, &mut taken)?;
+            let of_cards = dealt.first().and_then(|slot| cards.of_slot(slot));
+            for (number, cards) in (1..).zip(dealt) {
                 let name = if kind.count == 1 { kind.name.clone() } else { format!("{}-{number}", kind.name) };
-                inventory.slots.push(Slot { name, offer: kind.name.clone(), occupant: None });
+                inventory.slots.push(Slot { name, offer: kind.name.clone(), occupant: None, cards });
             }
             inventory.offers.push(Offer {
                 name: kind.name.clone(),
@@ -83,6 +91,9 @@ impl Inventory {
                     cpu_millis: kind.cpu_millis,
                     memory_mib: kind.memory_mib,
                     disk_mib: kind.disk_mib,
+                    driver_version: of_cards.as_ref().map_or_else(String::new, |cards| cards.driver_version.clone()),
+                    cuda_version: of_cards.as_ref().map_or(0, |cards| cards.cuda_version),
+                    gpus: of_cards.as_ref().map(|cards| cards.group.clone()).into_iter().collect(),
                     ..Hardware::default()
                 },
                 prices: vec![],
@@ -94,7 +105,7 @@ impl Inventory {
                 window: config.window_seconds,
                 arbiters: config.arbiter.into_iter().collect(),
                 isolation: Isolation::SharedKernel,
-                verification: Verification::Declared,
+                verification: of_cards.as_ref().map_or(Verification::Declared, |cards| cards.verification),
                 whole_host: false,
                 splits,
                 discounts: vec![],
@@ -128,6 +139,12 @@ impl Inventory {
             }
         }
         Some(Taken { device: DeviceId::of_named_slot(&self.peer, &name), name })
+    }
+
+    /// The cards of the slots of a name, slot by slot.
+    pub(crate) fn cards(&self, name: &str) -> Vec<SlotCards> {
+        let names = each(name);
+        self.slots.iter().filter(|slot| names.contains(&slot.name)).map(|slot| slot.cards.clone()).collect()
     }
 
     /// Gives the slots of a name to an occupant, as after a restart or when a question becomes a rental.
@@ -276,13 +293,15 @@ pub(crate) mod tests {
             memory_mib: 512,
             disk_mib: 256,
             splits: splits.to_vec(),
+            gpus: 0,
+            gpu_model: String::new(),
         };
         Config { slot: vec![slot], min_seconds: 10, max_seconds: 3_600, ..Config::default() }
     }
 
     /// Slots of one offer.
     pub(crate) fn slots(count: u32, splits: &[u32]) -> Inventory {
-        Inventory::new(&config(count, splits), &PeerId::random()).unwrap()
+        Inventory::new(&config(count, splits), &PeerId::random(), &Cards::default()).unwrap()
     }
 
     /// They cost 3.60 an hour.
@@ -359,7 +378,7 @@ pub(crate) mod tests {
     #[test]
     fn splits_that_cannot_be_are_refused() {
         for (count, splits, word) in [(4, [0], "0 of 4"), (4, [5], "5 of 4"), (64, [33], "1 to 32")] {
-            let error = Inventory::new(&config(count, &splits), &PeerId::random()).unwrap_err();
+            let error = Inventory::new(&config(count, &splits), &PeerId::random(), &Cards::default()).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
     }

@@ -1,6 +1,8 @@
 //! One small task for each running sandbox: it freezes and thaws as told, the latest order winning, and looks after what the sandbox
 //! uses. So a slow kernel call for one rental never delays the meters of others.
 
+use crate::cards::Watch;
+use gpu::inventory::Reading;
 use sandbox::{Sandbox, Stats};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
@@ -8,16 +10,23 @@ use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
 /// How often usage is read: once a second, as people watch it.
 const USAGE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What a sandbox uses, and what its cards do.
+#[derive(Clone, Debug)]
+pub(crate) struct Usage {
+    pub(crate) stats: Stats,
+    pub(crate) cards: Vec<Reading>,
+}
+
 /// A sandbox in care. Dropped, the care ends and the sandbox runs on.
 pub(crate) struct Keeper {
     pub(crate) sandbox: Arc<dyn Sandbox>,
     frozen: watch::Sender<bool>,
-    usage: watch::Receiver<Option<Stats>>,
+    usage: watch::Receiver<Option<Usage>>,
     task: JoinHandle<()>,
 }
 
 impl Keeper {
-    pub(crate) fn new(sandbox: Arc<dyn Sandbox>, frozen: bool) -> Self {
+    pub(crate) fn new(sandbox: Arc<dyn Sandbox>, cards: Watch, frozen: bool) -> Self {
         let (frozen, mut wanted) = watch::channel(frozen);
         let (publish, usage) = watch::channel(None);
         let kept = Arc::clone(&sandbox);
@@ -41,7 +50,8 @@ impl Keeper {
                     }
                     _ = every.tick() => {
                         if let Ok(stats) = kept.stats().await {
-                            publish.send_replace(Some(stats));
+                            let cards = cards.readings().await;
+                            publish.send_replace(Some(Usage { stats, cards }));
                         }
                     }
                 }
@@ -56,8 +66,8 @@ impl Keeper {
     }
 
     /// The usage last read.
-    pub(crate) fn usage(&self) -> Option<Stats> {
-        *self.usage.borrow()
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.usage.borrow().clone()
     }
 }
 

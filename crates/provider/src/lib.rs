@@ -12,6 +12,7 @@
 //! `market::rental::provider::Rental::step`, *stored* in [`supervisor`] and *cashed* in [`closing`].
 
 mod alarm;
+mod cards;
 mod closing;
 mod config;
 mod desk;
@@ -29,6 +30,7 @@ mod supervisor;
 #[cfg(test)]
 mod example;
 
+pub use cards::Cards;
 pub use config::{Changes, Config, DiscountConfig, HoursConfig, Maintenance, Pricing, Renters, SlotConfig};
 pub use figures::{Counts, Standing};
 pub use payout::check_payout;
@@ -68,6 +70,8 @@ pub struct Parts {
     pub provider_key: Wallet,
     /// Its memory.
     pub store: Store,
+    /// The machine's GPUs.
+    pub cards: Cards,
     /// What runs workloads.
     pub backend: Arc<dyn Backend>,
     /// Where requests to carry a renter's Stop go, if this node carries them.

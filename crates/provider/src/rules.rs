@@ -200,8 +200,16 @@ mod tests {
     #[test]
     fn a_configuration_that_makes_no_sense_is_refused_with_what_is_wrong() {
         assert_eq!(refused(|_| {}), "");
-        let slot =
-            || SlotConfig { name: "cpu".into(), count: 1, cpu_millis: 1, memory_mib: 1, disk_mib: 1, splits: vec![] };
+        let slot = || SlotConfig {
+            name: "cpu".into(),
+            count: 1,
+            cpu_millis: 1,
+            memory_mib: 1,
+            disk_mib: 1,
+            splits: vec![],
+            gpus: 0,
+            gpu_model: String::new(),
+        };
         assert!(refused(|config| config.slot.push(slot())).contains("`cpu` has no price"));
         assert!(refused(|config| config.hold_seconds = 121).contains("hold_seconds is 121"));
         assert!(refused(|config| config.min_seconds = config.max_seconds + 1).contains("min_seconds"));

@@ -18,6 +18,7 @@ mod streams;
 use crate::{
     Config, Error, Parts,
     alarm::Alarm,
+    cards::Cards,
     config::Changes,
     figures::{Figures, Standing},
     inventory::{Inventory, Occupant, Taken},
@@ -56,7 +57,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use store::{Json, Store, StoreError, crash_point};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
@@ -243,6 +244,7 @@ pub(crate) struct Supervisor {
     keys: Keys,
     store: Store,
     backend: Arc<dyn Backend>,
+    cards: Arc<Cards>,
     carrier: Option<mpsc::Sender<IncomingRental>>,
     cancel: CancellationToken,
     chains: Vec<Settling>,
@@ -272,7 +274,7 @@ impl Supervisor {
         let peer = parts.network.local_peer_id();
         let chains: Vec<_> = parts.accounts.iter().map(|account| account.sender().chain().clone()).collect();
         let rules = Rules::new(&config, &chains)?;
-        let inventory = Inventory::new(&config, &peer)?;
+        let inventory = Inventory::new(&config, &peer, &parts.cards)?;
         let drain = parts.store.get::<DrainOrder>(&())?.map(|order| order.0);
         let first = chains.first().ok_or_else(|| Error::Config("no [[chain]] is configured".to_owned()))?;
         let keys = Keys::new(&config, parts.wallet, parts.provider_key, &chains).await?;
@@ -302,6 +304,7 @@ impl Supervisor {
             keys,
             store: parts.store,
             backend: parts.backend,
+            cards: Arc::new(parts.cards),
             carrier: parts.carrier,
             cancel: parts.cancel,
             chains: settling,
@@ -363,7 +366,10 @@ impl Supervisor {
                 settling.follower.watch(id, rental.quoted_at_block, known).await?;
             }
             let frozen = phase != Phase::Serving;
-            let keeper = sandbox.clone().filter(|_| !preparing).map(|sandbox| Keeper::new(sandbox, frozen));
+            let keeper = sandbox.clone().filter(|_| !preparing).map(|sandbox| {
+                let cards = self.cards.watch(&self.inventory.cards(&rental.terms.slot));
+                Keeper::new(sandbox, cards, frozen)
+            });
             let lost = rental.keeps_sandbox() && !preparing && keeper.is_none();
             let effects = rental.resume();
             self.live.insert(id, Live::new(rental, keeper));
@@ -473,7 +479,8 @@ impl Supervisor {
                 let SignedQuote { escrow, quote, .. } = &live.rental.quote;
                 match self.keys.sign(quote, &escrow.digest(&ready)) {
                     Ok(signature) => {
-                        live.keeper = Some(Keeper::new(sandbox, false));
+                        let cards = self.cards.watch(&self.inventory.cards(&live.rental.terms.slot));
+                        live.keeper = Some(Keeper::new(sandbox, cards, false));
                         Input::SandboxReady(signature)
                     }
                     Err(error) => Input::SandboxFailed(error.to_string()),
@@ -621,13 +628,19 @@ impl Supervisor {
             devices: sandbox::Devices::default(),
             env: [("GPULEASE_RENTAL".to_owned(), id.to_string())].into(),
         };
-        let backend = Arc::clone(&self.backend);
+        let (backend, cards) = (Arc::clone(&self.backend), Arc::clone(&self.cards));
+        let slots = self.inventory.cards(&live.rental.terms.slot);
         let preparing = async move {
             crash_point("provider", "sandbox", "creating");
-            let result = match SandboxId::new(sandbox_name(&id)) {
-                Ok(name) => backend.create(&name, &spec).await,
-                Err(error) => Err(error),
+            let create = async {
+                let name = SandboxId::new(sandbox_name(&id))?;
+                // Reads the vendor's files, which blocks.
+                let devices = tokio::task::spawn_blocking(move || cards.devices(&slots)).await;
+                let broken =
+                    |error: JoinError| sandbox::Error::InvalidSpec { field: "devices", reason: error.to_string() };
+                backend.create(&name, &SandboxSpec { devices: devices.map_err(broken)??, ..spec }).await
             };
+            let result = create.await;
             crash_point("provider", "sandbox", "created");
             Done::Prepared { id, result }
         };

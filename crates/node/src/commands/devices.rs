@@ -19,18 +19,28 @@ struct Told {
     findings: Findings,
 }
 
+/// Asks the drivers something, off the asynchronous threads and not for ever.
+async fn asking_drivers<T: Send + 'static>(question: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    let failed =
+        |what: &str| ApiError::new(ErrorKind::Failed, what, "look at `dmesg`; restart the machine if its driver hangs");
+    tokio::time::timeout(DRIVERS_WAIT, tokio::task::spawn_blocking(question))
+        .await
+        .map_err(|_| failed("the GPU driver gives no answer"))?
+        .map_err(|_| failed("the GPU driver broke off its answer"))
+}
+
+/// The machine's GPUs as a provider rents them out.
+pub(crate) async fn machines_cards() -> Result<provider::Cards, ApiError> {
+    asking_drivers(|| provider::Cards::of_machine(Path::new("/"))).await
+}
+
 pub(super) async fn devices(output: Output) -> Result<u8, ApiError> {
-    let looking = tokio::task::spawn_blocking(|| {
+    let looking = || {
         let inventory = of_machine(Path::new("/"));
         let findings = check_machine(&inventory, &KernelView::read(Path::new("/")));
         Told { inventory, findings }
-    });
-    let failed =
-        |what: &str| ApiError::new(ErrorKind::Failed, what, "look at `dmesg`; restart the machine if its driver hangs");
-    let told = tokio::time::timeout(DRIVERS_WAIT, looking)
-        .await
-        .map_err(|_| failed("the GPU driver gives no answer"))?
-        .map_err(|_| failed("the GPU driver broke off its answer"))?;
+    };
+    let told = asking_drivers(looking).await?;
     let sound = told.findings.are_consistent() && told.inventory.lost.is_empty();
     output.result(&told, |output| text(output, &told))?;
     Ok(u8::from(!sound))

@@ -269,6 +269,13 @@ pub(crate) const SECTIONS: &[Section] = &[
             key("cpu_millis", Kind::Integer, "1000", "Processor share of each, in thousandths of a core."),
             key("memory_mib", Kind::Integer, "1024", "Memory of each in MiB."),
             key("disk_mib", Kind::Integer, "10240", "Disk of each in MiB."),
+            key("gpus", Kind::Integer, "0", "GPUs of each, whole cards or MIG instances; `node devices` shows them."),
+            key(
+                "gpu_model",
+                Kind::Text,
+                r#""RTX 4090""#,
+                "Their model, in words of the driver's name for it: \"RTX 4090\", or \"H100 1g.10gb\" for instances of one. Needed with gpus.",
+            ),
             key(
                 "splits",
                 Kind::Integers,

@@ -67,7 +67,8 @@ impl Supervisor {
         let Some(live) = self.live.get_mut(&to) else { return };
         tracing::info!(rental = %to.short(), sandbox = %sandbox.id(), "takes over the sandbox of the one before");
         self.inventory.assign(&live.rental.terms.slot, Occupant::Rental(to));
-        live.keeper = Some(Keeper::new(sandbox, true));
+        let cards = self.cards.watch(&self.inventory.cards(&live.rental.terms.slot));
+        live.keeper = Some(Keeper::new(sandbox, cards, true));
         if live.rental.phase == Phase::Preparing {
             self.go_on(to);
         }

@@ -317,12 +317,19 @@ impl Supervisor {
 
     fn ack(&self, live: &Live) -> Result<SignedAck, Refusal> {
         let (rental, now) = (&live.rental, UnixMillis::now());
-        let usage = live.keeper.as_ref().and_then(Keeper::usage).map_or_else(Vec::new, |stats| {
+        let usage = live.keeper.as_ref().and_then(Keeper::usage).map_or_else(Vec::new, |usage| {
+            let cards = usage.cards.iter().map(|card| proto::GpuUsage {
+                utilisation_percent: card.utilisation_percent,
+                memory_bytes: card.memory_used_bytes,
+                celsius: card.temperature_celsius,
+                milliwatts: card.power_milliwatts,
+            });
             proto::Usage {
-                cpu_millis: stats.cpu_nanos / 1_000_000,
-                memory_bytes: stats.memory_bytes,
-                memory_peak_bytes: stats.memory_peak_bytes,
-                disk_bytes: stats.disk_bytes,
+                cpu_millis: usage.stats.cpu_nanos / 1_000_000,
+                memory_bytes: usage.stats.memory_bytes,
+                memory_peak_bytes: usage.stats.memory_peak_bytes,
+                disk_bytes: usage.stats.disk_bytes,
+                gpus: cards.collect(),
             }
             .encode_to_vec()
         });
