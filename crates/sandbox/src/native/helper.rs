@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::state::IDS;
 use super::{inside, root};
+use crate::Error;
 use crate::client::SOCKET;
-use crate::{Error, Rootfs};
 
 /// The argument by which the program knows that it is this process.
 const ARGUMENT: &str = "__sandbox";
@@ -42,7 +42,8 @@ pub(crate) struct Plan {
     pub(crate) directory: PathBuf,
     /// The agent's file outside.
     pub(crate) agent: PathBuf,
-    pub(crate) rootfs: Rootfs,
+    /// The tree below; without one, a skeleton around the machine's programs.
+    pub(crate) tree: Option<PathBuf>,
     pub(crate) hostname: String,
     /// User number 0 inside is this one outside.
     pub(crate) uid_base: u32,
