@@ -29,7 +29,7 @@ const SILENCE_WAIT: Duration = Duration::from_secs(30);
 const MAX_ATTEMPTS: u32 = 5;
 
 /// The pause before the second attempt; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest answer with a token.
 const MAX_TOKEN_ANSWER: u64 = 64 << 10;

@@ -285,3 +285,6 @@ fn ownership(entry: &Entry<'_, impl Read>) -> Result<Ownership, String> {
     let kept = if header.entry_type().is_dir() { 0o3777 } else { 0o777 };
     Ok(Ownership { user: number("user", header.uid())?, group: number("group", header.gid())?, mode: mode & kept })
 }
+
+#[cfg(test)]
+mod tests;
