@@ -80,6 +80,10 @@ pub enum Error {
         reason: String,
     },
 
+    /// The image could not be had.
+    #[error(transparent)]
+    Image(#[from] crate::ImageError),
+
     /// The state directory cannot be used.
     #[error("state directory: {path}: {source}")]
     State {

@@ -21,6 +21,7 @@
 
 mod client;
 mod error;
+mod image;
 mod native;
 mod process;
 mod spec;
@@ -34,6 +35,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use agent::protocol::{Exit, JobState, Record, Stream};
 pub use error::Error;
+pub use image::{
+    ImageConfig, ImageDigest, ImageError, ImageLimits, ImageReference, ImageSource, Images, PreparedImage, Progress,
+};
 pub use native::{NativeBackend, NativeConfig, helper_main_if_requested};
 pub use process::Process;
 pub use spec::{
@@ -84,6 +88,12 @@ pub trait Sandbox: Send + Sync {
 
     /// What was asked for when it was made.
     fn spec(&self) -> &SandboxSpec;
+
+    /// What its image says of its programs, if it was made of one: they get the image's environment below the sandbox's own, start in the
+    /// image's working directory unless they are given another, and an empty command line means the image's.
+    fn image(&self) -> Option<&ImageConfig> {
+        None
+    }
 
     /// Starts the one main job. The same key again finds the job already started, so this may be repeated after a lost answer.
     fn start<'a>(&'a self, key: &'a str, process: ProcessSpec) -> BoxFuture<'a, Result<Started, Error>>;

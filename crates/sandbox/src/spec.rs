@@ -8,6 +8,7 @@ use agent::protocol::JobState;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::image::{ImageConfig, ImageSource};
 
 /// What a sandbox is given for its devices, as their vendors' CDI files say.
 pub use gpu::cdi::Edits as Devices;
@@ -74,6 +75,8 @@ pub enum Rootfs {
     HostUsr,
     /// A directory tree of this machine. It is not changed: what the job writes goes to the sandbox's own disk.
     Dir(PathBuf),
+    /// An image, unpacked once for all sandboxes that use it. It is not changed either.
+    Image(ImageSource),
 }
 
 /// What a sandbox can reach.
@@ -180,6 +183,18 @@ impl ProcessSpec {
     /// A program with its arguments, in the working directory.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> ProcessSpec {
         ProcessSpec { argv: argv.into_iter().map(Into::into).collect(), env: BTreeMap::new(), cwd: None }
+    }
+
+    /// The same in a sandbox of an image: what neither the program nor the sandbox says is as the image says.
+    pub(crate) fn inherit(mut self, image: &ImageConfig, sandbox: &SandboxSpec) -> ProcessSpec {
+        for (name, value) in image.env.iter().filter(|(name, _)| !sandbox.env.contains_key(*name)) {
+            self.env.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        if self.argv.is_empty() {
+            self.argv = image.entrypoint.iter().chain(&image.command).cloned().collect();
+        }
+        self.cwd = self.cwd.or_else(|| image.working_directory.clone());
+        self
     }
 
     /// The same as the agent takes it: the environment is whole and nothing is inherited.
@@ -351,6 +366,28 @@ mod tests {
         assert!(changed(|spec| spec.rootfs = Rootfs::Dir("here".into())).starts_with("rootfs:"));
         assert!(changed(|spec| drop(spec.env.insert("A=B".into(), String::new()))).starts_with("environment:"));
         SandboxSpec::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_process_gets_of_its_image_what_nobody_else_says() {
+        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let sandbox = SandboxSpec { env: pairs(&[("B", "sandbox")]), ..SandboxSpec::default() };
+        let image = ImageConfig {
+            env: pairs(&[("A", "image"), ("B", "image"), ("C", "image")]),
+            entrypoint: vec!["python".into()],
+            command: vec!["-V".into()],
+            working_directory: Some("/srv".into()),
+            user: None,
+        };
+        let mut process = ProcessSpec::new(Vec::<String>::new());
+        process.env = pairs(&[("C", "process")]);
+        let command = process.inherit(&image, &sandbox).command(&sandbox).unwrap();
+        let value = |name: &str| command.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!((value("A"), value("B"), value("C")), (Some("image"), Some("sandbox"), Some("process")));
+        assert_eq!((command.argv, command.cwd.as_str()), (vec!["python".into(), "-V".into()], "/srv"));
+        let given = ProcessSpec { cwd: Some("/tmp".into()), ..ProcessSpec::new(["true"]) };
+        let command = given.inherit(&image, &sandbox).command(&sandbox).unwrap();
+        assert_eq!((command.argv, command.cwd.as_str()), (vec!["true".into()], "/tmp"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::Error;
 pub(crate) const IMAGE: &str = "disk.img";
 
 /// Where the templates are in the state directory: a name that no sandbox can have.
-pub(crate) const TEMPLATES: &str = "disk.templates";
+pub(crate) const TEMPLATES: &str = ".templates";
 
 /// A file beside the image that says that what the sandbox wrote is encrypted with a key that is gone with its mount.
 pub(crate) const ENCRYPTED: &str = "encrypted";

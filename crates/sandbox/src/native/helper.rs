@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::state::IDS;
 use super::{inside, processors, root, views};
 use crate::client::SOCKET;
-use crate::{Devices, Error, Rootfs};
+use crate::{Devices, Error};
 
 /// The argument by which the program knows that it is this process.
 const ARGUMENT: &str = "__sandbox";
@@ -42,7 +42,8 @@ pub(crate) struct Plan {
     pub(crate) directory: PathBuf,
     /// The agent's file outside.
     pub(crate) agent: PathBuf,
-    pub(crate) rootfs: Rootfs,
+    /// The tree below; without one, a skeleton around the machine's programs.
+    pub(crate) tree: Option<PathBuf>,
     pub(crate) devices: Devices,
     pub(crate) hostname: String,
     /// User number 0 inside is this one outside.

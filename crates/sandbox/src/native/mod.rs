@@ -25,9 +25,11 @@ use futures::future::{BoxFuture, FutureExt};
 pub use helper::helper_main_if_requested;
 
 use crate::client::{Client, unexpected};
+use crate::image::ImageUse;
 use crate::{
-    Backend, ByteReader, Capabilities, EffectiveLimits, Error, Exit, Isolation, LogStream, Process, ProcessSpec,
-    Sandbox, SandboxId, SandboxSpec, Started, Stats, Status, Stored,
+    Backend, ByteReader, Capabilities, EffectiveLimits, Error, Exit, ImageConfig, ImageLimits, Images, Isolation,
+    LogStream, PreparedImage, Process, ProcessSpec, Rootfs, Sandbox, SandboxId, SandboxSpec, Started, Stats, Status,
+    Stored,
 };
 use cgroup::{Hierarchy, Limits};
 use disk::Templates;
@@ -36,6 +38,9 @@ use state::{Record, State};
 
 /// The most job output an agent keeps.
 const LOG_RING: u64 = 16 << 20;
+
+/// The pool of images in the state directory: no sandbox can have this name.
+const IMAGES: &str = ".images";
 
 /// How long the kernel may take to let go of a disk after its last process has died.
 const DETACH: Duration = Duration::from_secs(60);
@@ -55,12 +60,15 @@ pub struct NativeConfig {
     pub builder: PathBuf,
     /// Where control groups are made, below the root of each hierarchy: this process's own group, unless set.
     pub cgroup_base: Option<PathBuf>,
+    /// What images may take.
+    pub images: ImageLimits,
 }
 
 impl NativeConfig {
     /// The usual set-up with this state directory.
     pub fn new(state_dir: impl Into<PathBuf>) -> NativeConfig {
-        NativeConfig { state_dir: state_dir.into(), builder: "/proc/self/exe".into(), cgroup_base: None }
+        let (state_dir, builder) = (state_dir.into(), "/proc/self/exe".into());
+        NativeConfig { state_dir, builder, cgroup_base: None, images: ImageLimits::default() }
     }
 }
 
@@ -72,6 +80,7 @@ struct Inner {
     config: NativeConfig,
     state: State,
     templates: Templates,
+    images: Images,
     /// Held while directories are made or removed that several sandboxes share.
     making: Mutex<()>,
 }
@@ -80,6 +89,8 @@ struct NativeSandbox {
     inner: Arc<Inner>,
     record: Record,
     client: Client,
+    /// What its image says, if it has one.
+    image: Option<ImageConfig>,
 }
 
 impl NativeBackend {
@@ -88,7 +99,13 @@ impl NativeBackend {
         let state = State::open(&config.state_dir)?;
         let path = config.state_dir.join(disk::TEMPLATES);
         let templates = Templates::open(path.clone()).map_err(|source| Error::State { path, source })?;
-        Ok(NativeBackend(Arc::new(Inner { config, state, templates, making: Mutex::new(()) })))
+        let images = Images::open(&config.state_dir.join(IMAGES), &config.state_dir, config.images)?;
+        Ok(NativeBackend(Arc::new(Inner { config, state, templates, images, making: Mutex::new(()) })))
+    }
+
+    /// The images of this machine: to prepare one before a sandbox of it is made, and to watch that.
+    pub fn images(&self) -> &Images {
+        &self.0.images
     }
 }
 
@@ -122,8 +139,12 @@ impl Backend for NativeBackend {
     ) -> BoxFuture<'a, Result<Arc<dyn Sandbox>, Error>> {
         async move {
             spec.check()?;
+            let image = match &spec.rootfs {
+                Rootfs::Image(source) => Some(self.0.images.prepare(source, None).await?),
+                Rootfs::HostUsr | Rootfs::Dir(_) => None,
+            };
             let (inner, name, spec) = (self.0.clone(), id.clone(), spec.clone().rounded());
-            let record = blocking(move || inner.create(&name, &spec)).await?;
+            let record = blocking(move || inner.create(&name, &spec, image.as_ref())).await?;
             let sandbox = self.0.handle(record)?;
             // A builder that reported nothing bad has executed the agent; that it answers proves the rest.
             if let Err(error) = sandbox.job().await {
@@ -173,10 +194,11 @@ impl Inner {
     fn handle(self: &Arc<Inner>, record: Record) -> Result<NativeSandbox, Error> {
         let directory = self.state.directory(&record.id);
         let client = Client::new(&record.id, &directory).map_err(|source| Error::State { path: directory, source })?;
-        Ok(NativeSandbox { inner: self.clone(), record, client })
+        let image = ImageUse::of(&self.state.directory(&record.id)).map(|used| used.config);
+        Ok(NativeSandbox { inner: self.clone(), record, client, image })
     }
 
-    fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<Record, Error> {
+    fn create(&self, id: &SandboxId, spec: &SandboxSpec, image: Option<&PreparedImage>) -> Result<Record, Error> {
         let record = {
             let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
             let hierarchy = Hierarchy::detect(self.config.cgroup_base.as_deref())?;
@@ -191,7 +213,7 @@ impl Inner {
             record.groups.create(limits).map(|()| record.clone()).map_err(|error| (record, error))
         };
         let built = match record {
-            Ok(record) => self.build(&record).map(|()| record.clone()).map_err(|error| (record, error)),
+            Ok(record) => self.build(&record, image).map(|()| record.clone()).map_err(|error| (record, error)),
             Err(failed) => Err(failed),
         };
         built.map_err(|(record, error)| {
@@ -202,12 +224,19 @@ impl Inner {
         })
     }
 
-    fn build(&self, record: &Record) -> Result<(), Error> {
+    fn build(&self, record: &Record, image: Option<&PreparedImage>) -> Result<(), Error> {
         let directory = self.state.directory(&record.id);
+        if let Some(image) = image {
+            image.give_to(&directory)?;
+        }
+        let given = match &record.spec.rootfs {
+            Rootfs::Dir(tree) => Some(tree.clone()),
+            Rootfs::HostUsr | Rootfs::Image(_) => None,
+        };
         self.templates.create(&directory.join(disk::IMAGE), record.spec.disk_bytes)?;
         let plan = Plan {
             agent: self.state.agent.clone(),
-            rootfs: record.spec.rootfs.clone(),
+            tree: image.map(|image| image.tree.clone()).or(given),
             devices: record.spec.devices.clone(),
             hostname: hostname(&record.id),
             uid_base: record.uid_base(),
@@ -288,6 +317,15 @@ impl NativeSandbox {
         }
     }
 
+    /// A program as the agent takes it.
+    fn command(&self, process: ProcessSpec) -> Result<agent::protocol::Command, Error> {
+        let process = match &self.image {
+            Some(image) => process.inherit(image, &self.record.spec),
+            None => process,
+        };
+        process.command(&self.record.spec)
+    }
+
     async fn done(&self, request: Request, limit: Option<Duration>) -> Result<(), Error> {
         let reply = match limit {
             Some(limit) => self.client.ask_within(request, limit).await?,
@@ -315,9 +353,13 @@ impl Sandbox for NativeSandbox {
         &self.record.spec
     }
 
+    fn image(&self) -> Option<&ImageConfig> {
+        self.image.as_ref()
+    }
+
     fn start<'a>(&'a self, key: &'a str, process: ProcessSpec) -> BoxFuture<'a, Result<Started, Error>> {
         async move {
-            let request = Request::Start { key: key.into(), command: process.command(&self.record.spec)? };
+            let request = Request::Start { key: key.into(), command: self.command(process)? };
             match self.client.ask(request).await? {
                 Reply::Started { already: false } => Ok(Started::Now),
                 Reply::Started { already: true } => Ok(Started::Before),
@@ -329,7 +371,7 @@ impl Sandbox for NativeSandbox {
 
     fn exec(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, Error>> {
         async move {
-            let request = Request::Exec { command: process.command(&self.record.spec)? };
+            let request = Request::Exec { command: self.command(process)? };
             Ok(Process::attach(&self.record.id, self.client.send(request).await?))
         }
         .boxed()

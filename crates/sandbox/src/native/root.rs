@@ -14,7 +14,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind
 use super::helper::{Failed, Plan, Step, c_path, fd_path};
 use super::inside::AGENT_PATH;
 use super::{devices, disk, secrecy, views};
-use crate::{Rootfs, WORKING_DIRECTORY};
+use crate::WORKING_DIRECTORY;
 
 /// Where the pieces are in the sandbox's state directory, in the builder's own mount namespace.
 pub(crate) const ROOT: &str = "root";
@@ -38,9 +38,9 @@ pub(crate) fn prepare(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> 
         fs::create_dir_all(directory).step(|| format!("make {directory}"))?;
     }
     mount_disk(plan)?;
-    match &plan.rootfs {
-        Rootfs::HostUsr => mount_bind("disk/upper", ROOT).step(|| "mount the root".into())?,
-        Rootfs::Dir(tree) => mount_overlay(tree, users)?,
+    match &plan.tree {
+        None => mount_bind("disk/upper", ROOT).step(|| "mount the root".into())?,
+        Some(tree) => mount_overlay(tree, users)?,
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, ROOT, flags, Mode::empty()).step(|| "open the root".into())?;
@@ -58,7 +58,7 @@ pub(crate) fn prepare(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> 
     ] {
         tree.directory(path, mode)?;
     }
-    if plan.rootfs == Rootfs::HostUsr {
+    if plan.tree.is_none() {
         host_usr(&tree, plan, users)?;
     }
     devices::basic(&tree)?;
