@@ -4,6 +4,7 @@
 mod cgroup;
 mod confine;
 mod disk;
+mod egress;
 mod helper;
 mod inside;
 mod root;
@@ -22,8 +23,8 @@ pub use helper::helper_main_if_requested;
 
 use crate::client::{Client, unexpected};
 use crate::{
-    Backend, ByteReader, Capabilities, EffectiveLimits, Error, Exit, Isolation, LogStream, Process, ProcessSpec,
-    Sandbox, SandboxId, SandboxSpec, Started, Stats, Status, Stored,
+    Backend, ByteReader, Capabilities, EffectiveLimits, Error, Exit, Isolation, LogStream, Network, Process,
+    ProcessSpec, Sandbox, SandboxId, SandboxSpec, Started, Stats, Status, Stored,
 };
 use cgroup::{Hierarchy, Limits};
 use helper::Plan;
@@ -92,14 +93,23 @@ impl Backend for NativeBackend {
             let mut problems: Vec<String> = cgroups.as_ref().err().map(ToString::to_string).into_iter().collect();
             problems.extend(disk::find_mkfs().err().map(|error| error.to_string()));
             // The rest is found out by doing it once, with the smallest sandbox there can be.
+            let mut networks = Vec::new();
             if problems.is_empty() {
-                problems.extend(self.try_out().await.err().map(|error| error.to_string()));
+                problems.extend(self.try_out(Network::None).await.err().map(|error| error.to_string()));
+            }
+            if problems.is_empty() {
+                networks.push(Network::None);
+                match self.try_out(Network::Egress).await {
+                    Ok(()) => networks.push(Network::Egress),
+                    Err(error) => tracing::info!(%error, "sandboxes here have no network"),
+                }
             }
             let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
             Capabilities {
                 backend: "native".into(),
                 isolation: Isolation::SharedKernel,
                 cgroups: cgroups.ok().map(|found| found.version),
+                networks,
                 kernel: kernel.trim().into(),
                 problems,
             }
@@ -114,6 +124,9 @@ impl Backend for NativeBackend {
     ) -> BoxFuture<'a, Result<Arc<dyn Sandbox>, Error>> {
         async move {
             spec.check()?;
+            if spec.network == Network::Egress {
+                egress::usable()?;
+            }
             let (inner, name, spec) = (self.0.clone(), id.clone(), spec.clone().rounded());
             let record = blocking(move || inner.create(&name, &spec)).await?;
             let sandbox = self.0.handle(record)?;
@@ -149,10 +162,10 @@ impl Backend for NativeBackend {
 }
 
 impl NativeBackend {
-    async fn try_out(&self) -> Result<(), Error> {
+    async fn try_out(&self, network: Network) -> Result<(), Error> {
         static PROBES: AtomicU64 = AtomicU64::new(0);
         let id = SandboxId::new(format!("probe-{}-{}", std::process::id(), PROBES.fetch_add(1, Ordering::Relaxed)))?;
-        let spec = SandboxSpec { disk_bytes: 16 << 20, memory_bytes: 16 << 20, ..SandboxSpec::default() };
+        let spec = SandboxSpec { disk_bytes: 16 << 20, memory_bytes: 16 << 20, network, ..SandboxSpec::default() };
         let sandbox = self.create(&id, &spec).await?;
         let started = sandbox.start("probe", ProcessSpec::new(["true"])).await;
         let ended = if started.is_ok() { sandbox.wait().await.map(drop) } else { started.map(drop) };
@@ -180,7 +193,11 @@ impl Inner {
                 memory_bytes: spec.memory_bytes,
                 max_processes: spec.max_processes,
             };
-            record.groups.create(limits).map(|()| record.clone()).map_err(|error| (record, error))
+            let made = record.groups.create(limits).and_then(|()| match spec.network {
+                Network::None => Ok(()),
+                Network::Egress => record.groups.create_network(egress::LIMITS),
+            });
+            made.map(|()| record.clone()).map_err(|error| (record, error))
         };
         let built = match record {
             Ok(record) => self.build(&record).map(|()| record.clone()).map_err(|error| (record, error)),
@@ -208,6 +225,8 @@ impl Inner {
             agent_groups: record.groups.entrances("agent"),
             job_groups: record.groups.entrances("job"),
             oom_counter: record.groups.oom_counter(),
+            egress: (record.spec.network == Network::Egress)
+                .then(|| egress::Plan::new(record.groups.entrances("network"), record.network_user())),
             directory,
         };
         helper::build(&self.config.builder, &plan)
@@ -376,6 +395,7 @@ impl Sandbox for NativeSandbox {
             let agent = record.groups.agent().ok_or_else(|| Error::Gone(record.id.to_string()))?;
             let root = PathBuf::from(format!("/proc/{agent}/root{}", crate::WORKING_DIRECTORY));
             let disk = rustix::fs::statvfs(&root).map_err(|error| Error::State { path: root, source: error.into() })?;
+            let (network_received_bytes, network_sent_bytes) = egress::traffic(agent).unwrap_or_default();
             Ok(Stats {
                 cpu_nanos: usage.cpu_nanos,
                 memory_bytes: usage.memory_bytes,
@@ -383,6 +403,8 @@ impl Sandbox for NativeSandbox {
                 processes: usage.processes,
                 disk_bytes: disk.f_blocks.saturating_sub(disk.f_bfree).saturating_mul(disk.f_frsize),
                 oom_kills: usage.oom_kills,
+                network_received_bytes,
+                network_sent_bytes,
             })
         })
         .boxed()

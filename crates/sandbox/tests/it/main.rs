@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test is meant to panic, in its helpers too")]
 
+mod egress;
 mod inside;
 mod isolation;
 mod job;
 mod lifecycle;
 mod support;
+mod world;
