@@ -86,6 +86,8 @@ pub enum Rootfs {
 pub enum Network {
     /// Only itself, over a loopback interface of its own.
     None,
+    /// Public addresses besides, by TCP and UDP, and the names of the Domain Name System; nothing private, and nothing of this machine.
+    Egress,
 }
 
 /// All that a sandbox may use.
@@ -303,6 +305,10 @@ pub struct Stats {
     pub disk_bytes: u64,
     /// How many processes the kernel killed for want of memory.
     pub oom_kills: u64,
+    /// Bytes received over the network, headers included, without loopback.
+    pub network_received_bytes: u64,
+    /// Bytes sent over the network, counted the same way.
+    pub network_sent_bytes: u64,
 }
 
 /// How strong the wall around a sandbox is.
@@ -333,6 +339,8 @@ pub struct Capabilities {
     pub isolation: Isolation,
     /// How it limits, if it can.
     pub cgroups: Option<CgroupVersion>,
+    /// The networks that sandboxes here can have.
+    pub networks: Vec<Network>,
     /// The running kernel.
     pub kernel: String,
     /// What stands in the way of making a sandbox and what to do about it; empty when nothing does.

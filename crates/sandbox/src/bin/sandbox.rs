@@ -1,13 +1,13 @@
 //! Tries the sandbox on this machine, without a node: `sandbox probe DIR` says what works here, `sandbox run DIR -- CMD…` runs a command
-//! in a sandbox with the default limits and leaves nothing behind.
+//! in a sandbox with the default limits and leaves nothing behind, and with `--egress` it reaches public addresses.
 
 use std::process::ExitCode;
 
 use futures::StreamExt;
-use sandbox::{Backend, LogEvent, NativeBackend, NativeConfig, ProcessSpec, SandboxId, SandboxSpec, Stream};
+use sandbox::{Backend, LogEvent, NativeBackend, NativeConfig, Network, ProcessSpec, SandboxId, SandboxSpec, Stream};
 use tokio::io::AsyncWriteExt;
 
-const USAGE: &str = "usage: sandbox probe STATE_DIR | sandbox run STATE_DIR -- COMMAND...";
+const USAGE: &str = "usage: sandbox probe STATE_DIR | sandbox run [--egress] STATE_DIR -- COMMAND...";
 
 /// The exit code for our own failures, as opposed to the command's.
 const FAILED: u8 = 125;
@@ -20,7 +20,12 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             match words[..] {
                 ["probe", state] => probe(state).await,
-                ["run", state, "--", ref command @ ..] if !command.is_empty() => run(state, command).await,
+                ["run", state, "--", ref command @ ..] if !command.is_empty() => {
+                    run(state, Network::None, command).await
+                }
+                ["run", "--egress", state, "--", ref command @ ..] if !command.is_empty() => {
+                    run(state, Network::Egress, command).await
+                }
                 _ => Err(USAGE.into()),
             }
         })
@@ -37,10 +42,10 @@ async fn probe(state: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(if found.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-async fn run(state: &str, command: &[&str]) -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn run(state: &str, network: Network, command: &[&str]) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let backend = NativeBackend::new(NativeConfig::new(state))?;
     let id = SandboxId::new(format!("run-{}", std::process::id()))?;
-    let sandbox = backend.create(&id, &SandboxSpec::default()).await?;
+    let sandbox = backend.create(&id, &SandboxSpec { network, ..SandboxSpec::default() }).await?;
     let result = async {
         sandbox.start("run", ProcessSpec::new(command.iter().copied())).await?;
         let mut logs = sandbox.logs(0, true).await?;

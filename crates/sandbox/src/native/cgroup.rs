@@ -1,7 +1,8 @@
 //! Limits by control groups, version 1 and 2, closed on failure: a value that cannot be written, or reads back as another, is an error.
 //!
 //! Every sandbox has two groups: `job`, in which the renter's processes get exactly what was bought, and `agent`, small and separate, so
-//! that a job out of memory, out of processes or frozen cannot silence the agent, and the agent takes nothing from the job.
+//! that a job out of memory, out of processes or frozen cannot silence the agent, and the agent takes nothing from the job. One with a
+//! network has a third, `network`, for the process that carries its traffic.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -22,6 +23,9 @@ const AGENT_PROCESSES: u64 = 192;
 
 /// The agent's share of a processor: it copies bytes.
 const AGENT_CPU_MILLIS: u32 = 1000;
+
+/// The groups that a sandbox may have.
+const PARTS: [&str; 3] = ["job", "agent", "network"];
 
 /// The period in which processor time is counted, in microseconds: the kernel's default.
 const PERIOD: u64 = 100_000;
@@ -161,6 +165,15 @@ impl Groups {
         self.limit("agent", agent)
     }
 
+    /// Makes the group of the process that carries network traffic.
+    pub(crate) fn create_network(&self, limits: Limits) -> Result<(), Error> {
+        for directory in self.directories.values() {
+            let path = directory.join("network");
+            fs::create_dir_all(&path).map_err(|source| Error::Group { path, source })?;
+        }
+        self.limit("network", limits)
+    }
+
     /// Version 2 gives a group only what its parent passes on: from the root down to the sandbox's own directory.
     fn enable_controllers(&self, directory: &Path) -> Result<(), Error> {
         let mut chain: Vec<&Path> =
@@ -263,7 +276,7 @@ impl Groups {
         [self.file("memory", "job", usage), self.file("memory", "job", "memory.stat")]
     }
 
-    /// The files by which a process enters one of the two groups.
+    /// The files by which a process enters one of the groups.
     pub(crate) fn entrances(&self, part: &str) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> =
             self.directories.values().map(|directory| directory.join(part).join("cgroup.procs")).collect();
@@ -272,10 +285,10 @@ impl Groups {
         files
     }
 
-    /// Process numbers in the agent's group and the job's.
+    /// Process numbers in all of the groups.
     pub(crate) fn processes(&self) -> Result<Vec<i32>, Error> {
         let mut found = Vec::new();
-        for file in self.entrances("agent").into_iter().chain(self.entrances("job")) {
+        for file in PARTS.iter().flat_map(|part| self.entrances(part)) {
             match fs::read_to_string(&file) {
                 Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
                 Err(error) if absent(&error) => {}
@@ -357,7 +370,7 @@ impl Groups {
     pub(crate) fn remove(&self) -> Result<(), Error> {
         let deadline = Instant::now() + SETTLE;
         for directory in self.directories.values() {
-            for path in [directory.join("job"), directory.join("agent"), directory.clone()] {
+            for path in PARTS.iter().map(|part| directory.join(part)).chain([directory.clone()]) {
                 remove(&path, deadline)?;
             }
             // The parent goes with the last sandbox.

@@ -37,6 +37,20 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
     for capability in CAPABILITIES {
         kept |= 1 << capability;
     }
+    bound_capabilities(kept)?;
+    // `struct __user_cap_header_struct` and two `struct __user_cap_data_struct`: effective, permitted, inheritable.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let low = (kept & 0xffff_ffff) as u32;
+    let data: [u32; 6] = [low, low, 0, 0, 0, 0];
+    // SAFETY: the kernel reads exactly these two arrays for this version of the header.
+    match unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes sure that no program executed later has other capabilities than these.
+pub(crate) fn bound_capabilities(kept: u64) -> io::Result<()> {
     for capability in 0..64u64 {
         if kept & (1 << capability) != 0 {
             continue;
@@ -51,30 +65,24 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
             return Err(error);
         }
     }
-    // `struct __user_cap_header_struct` and two `struct __user_cap_data_struct`: effective, permitted, inheritable.
-    let header: [u32; 2] = [0x2008_0522, 0];
-    let low = (kept & 0xffff_ffff) as u32;
-    let data: [u32; 6] = [low, low, 0, 0, 0, 0];
-    // SAFETY: the kernel reads exactly these two arrays for this version of the header.
-    match unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(())
 }
 
-/// Forbids gaining privileges by executing, then installs the filter.
+/// Forbids gaining privileges by executing, then installs the filters.
 pub(crate) fn restrict_system_calls() -> io::Result<()> {
+    install(filters().map_err(io::Error::other)?)
+}
+
+/// Forbids gaining privileges by executing, then installs filters, of which the kernel applies the strictest answer.
+pub(crate) fn install(filters: impl IntoIterator<Item = BpfProgram>) -> io::Result<()> {
     // SAFETY: plain numbers.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let install = || -> Result<(), Box<dyn std::error::Error>> {
-        for filter in filters()? {
-            seccompiler::apply_filter(&filter)?;
-        }
-        Ok(())
-    };
-    install().map_err(|error| io::Error::other(error.to_string()))
+    for filter in filters {
+        seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
 /// Two filters. The kernel applies the stricter answer of both; C libraries take "no such call" for `clone3` as a sign to use `clone`,

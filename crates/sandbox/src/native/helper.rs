@@ -13,12 +13,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde::{Deserialize, Serialize};
 
 use super::state::IDS;
-use super::{inside, processors, root, views};
+use super::{egress, inside, processors, root, views};
 use crate::client::SOCKET;
 use crate::{Devices, Error};
 
@@ -60,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) memory_files: [PathBuf; 2],
     /// The processors to run on.
     pub(crate) cpus: Vec<u32>,
+    /// The network, if there is one.
+    pub(crate) egress: Option<egress::Plan>,
 }
 
 /// What failed, and why.
@@ -120,10 +122,13 @@ pub(crate) fn build(program: &Path, plan: &Plan) -> Result<(), Error> {
     }
 }
 
-/// Builds a sandbox and exits, if this process was started for that. To be called first thing in `main`, before any thread.
+/// Builds a sandbox, or carries the network traffic of one, and exits, if this process was started for that. To be called first thing in
+/// `main`, before any thread.
 pub fn helper_main_if_requested() {
-    if std::env::args_os().nth(1).is_none_or(|argument| argument != ARGUMENT) {
-        return;
+    match std::env::args_os().nth(1) {
+        Some(argument) if argument == ARGUMENT => {}
+        Some(argument) if argument == egress::ARGUMENT => egress::main(),
+        _ => return,
     }
     let code = match run() {
         Ok(()) => 0,
@@ -156,7 +161,6 @@ fn run() -> Result<(), Failed> {
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.step(|| "make a mount namespace".into())?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(|| "separate the mounts from the machine's".into())?;
-    set_process_limits(&plan)?;
     let meminfo = views::prepare(&plan.cpus)?;
     let handover = prepare_handover(&plan, meminfo)?;
 
@@ -187,18 +191,20 @@ fn run() -> Result<(), Failed> {
     outcome
 }
 
-/// Limits that processes inherit. Set here because raising one needs a privilege that nobody inside has.
-fn set_process_limits(plan: &Plan) -> Result<(), Failed> {
+/// Limits of the agent that processes inherit. Set here because raising one needs a privilege that nobody inside has.
+fn set_process_limits(plan: &Plan, pid: i32) -> Result<(), Failed> {
+    let agent = Pid::from_raw(pid);
     let files = Rlimit { current: Some(plan.max_open_files), maximum: Some(plan.max_open_files) };
-    setrlimit(Resource::Nofile, files).step(|| {
+    prlimit(agent, Resource::Nofile, files).step(|| {
         let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         format!(
             "limit open files to {} (the node's own hard limit is {hard}: raise it or ask for fewer)",
             plan.max_open_files
         )
     })?;
-    processors::keep_to(&plan.cpus).step(|| format!("keep to the processors {:?}", plan.cpus))?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).step(|| "forbid core files".into())
+    processors::keep_to(agent, &plan.cpus).step(|| format!("keep to the processors {:?}", plan.cpus))?;
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    prlimit(agent, Resource::Core, none).step(|| "forbid core files".into()).map(drop)
 }
 
 fn prepare_handover(plan: &Plan, meminfo: File) -> Result<Handover, Failed> {
@@ -237,8 +243,10 @@ fn confine_and_mount(plan: &Plan, pid: i32) -> Result<(), Failed> {
         let path = format!("/proc/{pid}/{map}");
         fs::write(&path, format!("0 {} {IDS}\n", plan.uid_base)).step(|| format!("write {path}"))?;
     }
+    set_process_limits(plan, pid)?;
     let users = File::open(format!("/proc/{pid}/ns/user")).step(|| "open the user namespace".into())?;
-    root::prepare(plan, users.as_fd())
+    root::prepare(plan, users.as_fd())?;
+    plan.egress.as_ref().map_or(Ok(()), |network| egress::start(network, pid))
 }
 
 /// `clone3` as `fork` with new namespaces.

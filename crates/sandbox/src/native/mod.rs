@@ -5,6 +5,7 @@ mod cgroup;
 mod confine;
 mod devices;
 mod disk;
+mod egress;
 mod helper;
 mod inside;
 mod processors;
@@ -28,8 +29,8 @@ use crate::client::{Client, unexpected};
 use crate::image::ImageUse;
 use crate::{
     Backend, ByteReader, Capabilities, EffectiveLimits, Error, Exit, ImageConfig, ImageLimits, Images, Isolation,
-    LogStream, PreparedImage, Process, ProcessSpec, Rootfs, Sandbox, SandboxId, SandboxSpec, Started, Stats, Status,
-    Stored,
+    LogStream, Network, PreparedImage, Process, ProcessSpec, Rootfs, Sandbox, SandboxId, SandboxSpec, Started, Stats,
+    Status, Stored,
 };
 use cgroup::{Hierarchy, Limits};
 use disk::Templates;
@@ -117,14 +118,23 @@ impl Backend for NativeBackend {
             let mut problems: Vec<String> = cgroups.as_ref().err().map(ToString::to_string).into_iter().collect();
             problems.extend(disk::find_mkfs().err().map(|error| error.to_string()));
             // The rest is found out by doing it once, with the smallest sandbox there can be.
+            let mut networks = Vec::new();
             if problems.is_empty() {
-                problems.extend(self.try_out().await.err().map(|error| error.to_string()));
+                problems.extend(self.try_out(Network::None).await.err().map(|error| error.to_string()));
+            }
+            if problems.is_empty() {
+                networks.push(Network::None);
+                match self.try_out(Network::Egress).await {
+                    Ok(()) => networks.push(Network::Egress),
+                    Err(error) => tracing::info!(%error, "sandboxes here have no network"),
+                }
             }
             let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
             Capabilities {
                 backend: "native".into(),
                 isolation: Isolation::SharedKernel,
                 cgroups: cgroups.ok().map(|found| found.version),
+                networks,
                 kernel: kernel.trim().into(),
                 problems,
             }
@@ -139,6 +149,9 @@ impl Backend for NativeBackend {
     ) -> BoxFuture<'a, Result<Arc<dyn Sandbox>, Error>> {
         async move {
             spec.check()?;
+            if spec.network == Network::Egress {
+                egress::usable()?;
+            }
             let image = match &spec.rootfs {
                 Rootfs::Image(source) => Some(self.0.images.prepare(source, None).await?),
                 Rootfs::HostUsr | Rootfs::Dir(_) => None,
@@ -178,10 +191,10 @@ impl Backend for NativeBackend {
 }
 
 impl NativeBackend {
-    async fn try_out(&self) -> Result<(), Error> {
+    async fn try_out(&self, network: Network) -> Result<(), Error> {
         static PROBES: AtomicU64 = AtomicU64::new(0);
         let id = SandboxId::new(format!("probe-{}-{}", std::process::id(), PROBES.fetch_add(1, Ordering::Relaxed)))?;
-        let spec = SandboxSpec { disk_bytes: 16 << 20, memory_bytes: 16 << 20, ..SandboxSpec::default() };
+        let spec = SandboxSpec { disk_bytes: 16 << 20, memory_bytes: 16 << 20, network, ..SandboxSpec::default() };
         let sandbox = self.create(&id, &spec).await?;
         let started = sandbox.start("probe", ProcessSpec::new(["true"])).await;
         let ended = if started.is_ok() { sandbox.wait().await.map(drop) } else { started.map(drop) };
@@ -210,7 +223,11 @@ impl Inner {
                 memory_bytes: spec.memory_bytes,
                 max_processes: spec.max_processes,
             };
-            record.groups.create(limits).map(|()| record.clone()).map_err(|error| (record, error))
+            let made = record.groups.create(limits).and_then(|()| match spec.network {
+                Network::None => Ok(()),
+                Network::Egress => record.groups.create_network(egress::LIMITS),
+            });
+            made.map(|()| record.clone()).map_err(|error| (record, error))
         };
         let built = match record {
             Ok(record) => self.build(&record, image).map(|()| record.clone()).map_err(|error| (record, error)),
@@ -248,6 +265,8 @@ impl Inner {
             oom_counter: record.groups.oom_counter(),
             memory_files: record.groups.memory_files(),
             cpus: record.cpus.clone(),
+            egress: (record.spec.network == Network::Egress)
+                .then(|| egress::Plan::new(record.groups.entrances("network"), record.network_user())),
             directory,
         };
         helper::build(&self.config.builder, &plan)
@@ -431,6 +450,7 @@ impl Sandbox for NativeSandbox {
             let agent = record.groups.agent().ok_or_else(|| Error::Gone(record.id.to_string()))?;
             let root = PathBuf::from(format!("/proc/{agent}/root{}", crate::WORKING_DIRECTORY));
             let disk = rustix::fs::statvfs(&root).map_err(|error| Error::State { path: root, source: error.into() })?;
+            let (network_received_bytes, network_sent_bytes) = egress::traffic(agent).unwrap_or_default();
             Ok(Stats {
                 cpu_nanos: usage.cpu_nanos,
                 memory_bytes: usage.memory_bytes,
@@ -438,6 +458,8 @@ impl Sandbox for NativeSandbox {
                 processes: usage.processes,
                 disk_bytes: disk.f_blocks.saturating_sub(disk.f_bfree).saturating_mul(disk.f_frsize),
                 oom_kills: usage.oom_kills,
+                network_received_bytes,
+                network_sent_bytes,
             })
         })
         .boxed()

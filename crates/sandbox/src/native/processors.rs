@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The processors that this process may use.
@@ -13,13 +14,13 @@ pub(crate) fn usable() -> rustix::io::Result<Vec<u32>> {
     Ok(all.filter(|cpu| set.is_set(*cpu as usize)).collect())
 }
 
-/// Keeps this process, and all that it starts, to some processors.
-pub(crate) fn keep_to(cpus: &[u32]) -> rustix::io::Result<()> {
+/// Keeps a process, and all that it starts, to some processors.
+pub(crate) fn keep_to(process: Option<Pid>, cpus: &[u32]) -> rustix::io::Result<()> {
     let mut set = CpuSet::new();
     for cpu in cpus {
         set.set(*cpu as usize);
     }
-    sched_setaffinity(None, &set)
+    sched_setaffinity(process, &set)
 }
 
 /// The processors with the least sold of them, as many as are needed for so many thousandths. `others` are the sandboxes that are there

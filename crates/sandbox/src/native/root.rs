@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, move_mount, open_tree};
 
 use super::helper::{Failed, Plan, Step, c_path, fd_path};
@@ -60,6 +60,10 @@ pub(crate) fn prepare(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failed> 
     }
     if plan.tree.is_none() {
         host_usr(&tree, plan, users)?;
+    }
+    if let Some(network) = &plan.egress {
+        tree.directory("etc", 0o755)?;
+        tree.replace("etc/resolv.conf", network.resolv_conf().as_bytes())?;
     }
     devices::basic(&tree)?;
     devices::given(&tree, &plan.devices, users)?;
@@ -132,10 +136,12 @@ fn host_usr(tree: &Tree, plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Faile
     }
     let hosts = format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", plan.hostname);
     let hostname = format!("{}\n", plan.hostname);
+    let names = if plan.egress.is_some() { "files dns" } else { "files" };
+    let services = format!("passwd: files\ngroup: files\nhosts: {names}\n");
     for (name, content) in [
         ("etc/passwd", "root:x:0:0:root:/job:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
         ("etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"),
-        ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+        ("etc/nsswitch.conf", services.as_str()),
         ("etc/hosts", hosts.as_str()),
         ("etc/hostname", hostname.as_str()),
         ("etc/resolv.conf", ""),
@@ -233,6 +239,15 @@ impl Tree {
             std::os::unix::fs::fchown(&file, Some(self.owner), Some(self.owner))
         };
         write().step(|| format!("write {path} in the root"))
+    }
+
+    /// A file with this content in place of whatever file or link has its name.
+    fn replace(&self, path: &str, content: &[u8]) -> Result<(), Failed> {
+        let (parent, name) = self.parent(path)?;
+        match unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => self.write(path, content),
+            Err(error) => Err(error).step(|| format!("remove {path} in the root")),
+        }
     }
 
     /// A new symbolic link.

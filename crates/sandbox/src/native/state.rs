@@ -19,7 +19,8 @@ pub(crate) const IDS: u32 = 65_536;
 /// The first user number given to sandboxes, above all that people and services have.
 const FIRST_ID: u32 = 100_000;
 
-/// How many ranges there are: the last one ends below 2^31, beyond which some programs take a number for a negative one.
+/// How many ranges there are: the last one, and a number each above it, end below 2^31, beyond which some programs take a number for a
+/// negative one.
 const SLOTS: u32 = 32_000;
 
 /// The version of the record's format.
@@ -48,6 +49,11 @@ impl Record {
     /// User number 0 inside is this one outside.
     pub(crate) fn uid_base(&self) -> u32 {
         FIRST_ID + self.slot * IDS
+    }
+
+    /// The user number of the process that carries its network traffic: above all ranges, so that it is nobody inside of any sandbox.
+    pub(crate) fn network_user(&self) -> u32 {
+        FIRST_ID + SLOTS * IDS + self.slot
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test is meant to panic, in its helpers too")]
 
 mod devices;
+mod egress;
 mod escape;
 mod inside;
 mod isolation;
@@ -12,3 +13,4 @@ mod lifecycle;
 mod many;
 mod size;
 mod support;
+mod world;
