@@ -4,6 +4,7 @@
 mod cgroup;
 mod confine;
 mod devices;
+mod dial;
 mod disk;
 mod helper;
 mod inside;
@@ -21,13 +22,14 @@ use std::time::{Duration, Instant};
 
 use agent::protocol::{JobState, Reply, Request};
 use futures::future::{BoxFuture, FutureExt};
+use tokio_util::sync::CancellationToken;
 
 pub use helper::helper_main_if_requested;
 
 use crate::client::{Client, unexpected};
 use crate::{
-    Backend, ByteReader, Capabilities, EffectiveLimits, Error, Exit, Isolation, LogStream, Process, ProcessSpec,
-    Sandbox, SandboxId, SandboxSpec, Started, Stats, Status, Stored,
+    Backend, ByteReader, ByteStream, Capabilities, EffectiveLimits, Error, Exit, InnerAddress, Isolation, LogStream,
+    Process, ProcessSpec, Sandbox, SandboxId, SandboxSpec, Started, Stats, Status, Stored,
 };
 use cgroup::{Hierarchy, Limits};
 use disk::Templates;
@@ -80,6 +82,8 @@ struct NativeSandbox {
     inner: Arc<Inner>,
     record: Record,
     client: Client,
+    /// Cancelled when the sandbox is destroyed.
+    destroyed: CancellationToken,
 }
 
 impl NativeBackend {
@@ -173,7 +177,7 @@ impl Inner {
     fn handle(self: &Arc<Inner>, record: Record) -> Result<NativeSandbox, Error> {
         let directory = self.state.directory(&record.id);
         let client = Client::new(&record.id, &directory).map_err(|source| Error::State { path: directory, source })?;
-        Ok(NativeSandbox { inner: self.clone(), record, client })
+        Ok(NativeSandbox { inner: self.clone(), record, client, destroyed: CancellationToken::new() })
     }
 
     fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<Record, Error> {
@@ -317,6 +321,10 @@ impl Sandbox for NativeSandbox {
 
     fn start<'a>(&'a self, key: &'a str, process: ProcessSpec) -> BoxFuture<'a, Result<Started, Error>> {
         async move {
+            if process.terminal.is_some() {
+                let reason = "the main job has a log instead of one: use `exec`".into();
+                return Err(Error::InvalidSpec { field: "terminal", reason });
+            }
             let request = Request::Start { key: key.into(), command: process.command(&self.record.spec)? };
             match self.client.ask(request).await? {
                 Reply::Started { already: false } => Ok(Started::Now),
@@ -329,10 +337,25 @@ impl Sandbox for NativeSandbox {
 
     fn exec(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, Error>> {
         async move {
-            let request = Request::Exec { command: process.command(&self.record.spec)? };
-            Ok(Process::attach(&self.record.id, self.client.send(request).await?))
+            let terminal = process.terminal.as_ref().map(|terminal| terminal.size);
+            let request = Request::Exec { command: process.command(&self.record.spec)?, terminal };
+            // It would be frozen between being made and executing its program, and its asker wait until the thaw.
+            if self.on_host(|_, record| record.groups.frozen()).await? {
+                return Err(Error::Frozen(self.record.id.to_string()));
+            }
+            match self.client.take_over(request).await? {
+                (Reply::Running, descriptors, connection) => Process::attach(&self.record.id, connection, descriptors),
+                (Reply::NotRun { code, message }, ..) => {
+                    Ok(Process::not_run(&self.record.id, code, &message, terminal.is_some()))
+                }
+                (other, ..) => Err(unexpected(&other)),
+            }
         }
         .boxed()
+    }
+
+    fn dial<'a>(&'a self, address: &'a InnerAddress) -> BoxFuture<'a, Result<ByteStream, Error>> {
+        dial::dial(&self.client, &self.record.id, address, &self.destroyed).boxed()
     }
 
     fn logs(&self, from: u64, follow: bool) -> BoxFuture<'_, Result<LogStream, Error>> {
@@ -361,7 +384,11 @@ impl Sandbox for NativeSandbox {
     }
 
     fn get_changed<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>> {
-        self.client.changed(directory).boxed()
+        self.client.fetch(Request::Changed { directory: directory.into() }).boxed()
+    }
+
+    fn get<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>> {
+        self.client.fetch(Request::Get { path: path.into() }).boxed()
     }
 
     fn limits(&self) -> BoxFuture<'_, Result<EffectiveLimits, Error>> {
@@ -420,6 +447,7 @@ impl Sandbox for NativeSandbox {
     }
 
     fn destroy(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.destroyed.cancel();
         self.on_host(Inner::destroy).boxed()
     }
 }

@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test is meant to panic, in its helpers too")]
 
+mod agent;
 mod devices;
+mod dial;
 mod escape;
+mod files;
 mod inside;
 mod isolation;
 mod job;
@@ -12,3 +15,4 @@ mod lifecycle;
 mod many;
 mod size;
 mod support;
+mod terminal;
