@@ -56,7 +56,7 @@ fn tree() -> Vec<u8> {
         ("deep/secret", 0o400, 1, b"s"),
         ("deep/empty", 0o666, 1_700_000_000, b""),
         ("a name with spaces and ä", 0o644, 5, b"x"),
-        (&format!("{}/long", "directory-with-a-long-name/".repeat(8)), 0o644, 6, b"y"),
+        (&format!("{}long", "directory-with-a-long-name/".repeat(8)), 0o644, 6, b"y"),
     ] {
         tar.append_data(&mut header(EntryType::Regular, mode, modified, content.len()), path, content).unwrap();
     }
@@ -81,6 +81,8 @@ async fn a_tree_comes_out_as_it_went_in_with_permissions_times_and_links() {
     let sandbox = bench.sandbox(&small()).await;
     let sent = tree();
     sandbox.put("/data/tree", Box::new(Cursor::new(sent.clone()))).await.unwrap();
+    // What a directory holds came after it.
+    exec(&sandbox, &["touch", "-d", "@8", "/data/tree/no files"]).await;
     let sent = entries(Box::new(Cursor::new(sent))).await;
     let mut got = entries(sandbox.get("/data/tree").await.unwrap()).await;
     for (path, entry) in &sent {
@@ -121,6 +123,30 @@ async fn one_file_comes_under_its_name_also_by_a_link_and_what_is_none_is_refuse
     ] {
         let error = within(sandbox.get(path)).await.err().unwrap();
         assert!(matches!(error, Error::Refused(_)) && error.to_string().contains(why), "{path}: {error}");
+    }
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_path_leads_out_of_the_sandbox() {
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&small()).await;
+    exec(&sandbox, &["sh", "-c", "ln -s /etc/passwd passwd; ln -s / up; ln -s /proc/1/root agent"]).await;
+    let inside = exec(&sandbox, &["cat", "/etc/passwd"]).await.stdout.into_bytes();
+    assert_ne!(inside, std::fs::read("/etc/passwd").unwrap());
+    for path in ["/job/passwd", "/job/up/etc/passwd", "/../../../etc/passwd", "/proc/self/root/etc/passwd"] {
+        assert_eq!(untar(sandbox.get(path).await.unwrap()).await["passwd"].0, inside, "{path}");
+    }
+    // The state directory, and what the agent itself has open or in memory.
+    let state = bench.state.path().join(sandbox.id().as_str()).join("record.json");
+    for path in [state.to_str().unwrap(), "/etc/shadow", "/proc/kcore", "/proc/1/mem"] {
+        let Ok(mut stream) = sandbox.get(path).await else { continue };
+        let mut got = Vec::new();
+        let whole = within(stream.read_to_end(&mut got)).await;
+        assert!(
+            whole.is_err() || untar(Box::new(Cursor::new(got))).await.values().all(|(content, _)| content.is_empty()),
+            "{path}"
+        );
     }
     sandbox.destroy().await.unwrap();
 }
