@@ -221,6 +221,7 @@ fn describe(program: &str, error: &io::Error) -> StartError {
         Some(NOT_CONFINED) => {
             StartError::System("the process could not be put into its limits, so it was not run".into())
         }
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => StartError::System(error.to_string()),
         Some(libc::ENOENT) => StartError::Program(127, format!("{program}: not found")),
         Some(libc::EAGAIN) => StartError::System("the limit of processes is reached".into()),
         Some(libc::E2BIG) => StartError::Program(126, format!("{program}: the argument list is too long")),

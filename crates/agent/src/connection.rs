@@ -17,8 +17,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long a connection may take to say what it wants, and to read an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Bytes of log read from the ring at once.
-const LOG_BATCH: usize = 256 * 1024;
+/// Bytes of log read from the ring at once. They are copied, and every connection may have such a copy while nobody takes it.
+const LOG_BATCH: usize = 64 * 1024;
 
 /// Why a connection ends early.
 pub(crate) enum Stop {

@@ -23,17 +23,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::protocol::{Failure, FailureKind, Frame};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Resource, getrlimit};
 
 /// Connections served at once, each by one thread: a web page that opens two hundred through a forwarded port, and some besides. Fewer
 /// where the sandbox is allowed few open files, since the agent lives under the same limit.
-const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 240;
 
-/// Descriptors of one connection: itself, and the terminal or the file that it is about.
-const FILES_EACH: u64 = 2;
+/// Descriptors of one connection: itself, and until they are handed over the three streams of a process. What is on its way to the node
+/// is counted against the same limit by the kernel.
+const FILES_EACH: u64 = 4;
 
 /// Descriptors kept for what is not a connection: the inherited ones, the job's pipes, and the ends of pipes while a process starts.
 const FILES_KEPT: u64 = 32;
+
+/// Bytes on their way to the node on one connection, of which the kernel allows twice as many. They count as the agent's memory: one frame
+/// is enough.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Stack of one thread: frames live on the heap, so little is needed, and the agent's memory is bounded.
 const STACK: usize = 256 * 1024;
@@ -90,6 +96,9 @@ fn accept(listener: &UnixListener, agent: &Arc<Agent>) -> Result<std::convert::I
             let message = format!("the agent serves {most} connections at once; close one and try again");
             let _ = Frame::Failure(Failure { kind: FailureKind::Busy, message }).write(&mut socket);
             continue;
+        }
+        if let Err(error) = set_socket_send_buffer_size(&socket, SEND_BUFFER) {
+            eprintln!("agent: the buffer of a connection: {error}");
         }
         let (agent, counter) = (agent.clone(), open.clone());
         let served = thread("connection", move || {

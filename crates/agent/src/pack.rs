@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
 
-use agent::protocol::{Frame, MAX_DATA};
+use agent::protocol::{Frame, HEADER, MAX_DATA, seal_data};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
@@ -57,10 +57,9 @@ pub(crate) fn get(socket: &UnixStream, path: &str) -> Result<(), Stop> {
 fn send(
     mut socket: &UnixStream,
     what: &str,
-    pack: impl FnOnce(&mut Builder<io::BufWriter<DataWriter<'_>>>) -> io::Result<()>,
+    pack: impl FnOnce(&mut Builder<DataWriter<'_>>) -> io::Result<()>,
 ) -> Result<(), Stop> {
-    let writer = io::BufWriter::with_capacity(MAX_DATA, DataWriter { socket });
-    let mut builder = Builder::new(writer);
+    let mut builder = Builder::new(DataWriter::new(socket));
     pack(&mut builder).map_err(|error| failure(what, &error))?;
     builder.into_inner()?.flush()?;
     Frame::End.write(&mut socket)?;
@@ -191,19 +190,36 @@ impl Read for Exactly {
     }
 }
 
-/// Turns bytes into data frames.
+/// Turns bytes into data frames, as long as they may be. It holds one and no copy of it: there may be one for every connection.
 struct DataWriter<'a> {
     socket: &'a UnixStream,
+    frame: Vec<u8>,
+}
+
+impl DataWriter<'_> {
+    fn new(socket: &UnixStream) -> DataWriter<'_> {
+        let mut frame = Vec::with_capacity(HEADER + MAX_DATA);
+        frame.resize(HEADER, 0);
+        DataWriter { socket, frame }
+    }
 }
 
 impl Write for DataWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = bytes.len().min(MAX_DATA);
-        Frame::Data(bytes[..n].to_vec()).write(&mut self.socket)?;
+        if self.frame.len() == HEADER + MAX_DATA {
+            self.flush()?;
+        }
+        let n = bytes.len().min(HEADER + MAX_DATA - self.frame.len());
+        self.frame.extend_from_slice(&bytes[..n]);
         Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if self.frame.len() > HEADER {
+            seal_data(&mut self.frame)?;
+            self.socket.write_all(&self.frame)?;
+            self.frame.truncate(HEADER);
+        }
         Ok(())
     }
 }

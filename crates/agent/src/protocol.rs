@@ -41,6 +41,9 @@ pub const HEADER: usize = 5;
 /// Descriptors handed over with one answer at most: the three streams of a process.
 pub const MAX_DESCRIPTORS: usize = 3;
 
+/// The kind of a data frame.
+const DATA: u8 = 4;
+
 /// Bytes before the content of a log record: sequence number, time, stream.
 const RECORD_HEADER: usize = 17;
 
@@ -346,7 +349,7 @@ pub fn parse_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     let bound = match kind {
         1..=3 => MAX_CONTROL,
-        4 => MAX_DATA,
+        DATA => MAX_DATA,
         5 => 0,
         6 => RECORD_HEADER + MAX_DATA,
         7 => 16,
@@ -354,6 +357,16 @@ pub fn parse_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
         _ => return Err(FrameError::UnknownKind(kind)),
     };
     if length > bound { Err(FrameError::TooLong { kind, length }) } else { Ok((kind, length)) }
+}
+
+/// Makes a data frame of a buffer whose first [`HEADER`] bytes were left free for that, so that its content is not copied.
+pub fn seal_data(frame: &mut [u8]) -> Result<(), FrameError> {
+    let length = frame.len().saturating_sub(HEADER);
+    let [a, b, c, d] = u32::try_from(length).map_err(|_| FrameError::TooLong { kind: DATA, length })?.to_be_bytes();
+    let header = [a, b, c, d, DATA];
+    parse_header(header)?;
+    frame[..HEADER].copy_from_slice(&header);
+    Ok(())
 }
 
 impl Frame {
@@ -366,7 +379,7 @@ impl Frame {
             Frame::Failure(failure) => json(3, failure, &mut out)?,
             Frame::Data(bytes) => {
                 out.extend_from_slice(bytes);
-                4
+                DATA
             }
             Frame::End => 5,
             Frame::Record(record) => {
@@ -400,7 +413,7 @@ impl Frame {
             1 => Frame::Request(parse(&payload)?),
             2 => Frame::Reply(parse(&payload)?),
             3 => Frame::Failure(parse(&payload)?),
-            4 => Frame::Data(payload),
+            DATA => Frame::Data(payload),
             5 => Frame::End,
             6 => {
                 let stream = *payload.get(16).ok_or_else(|| FrameError::Malformed("a short record".into()))?;
@@ -525,6 +538,17 @@ mod tests {
                 let _ = Frame::decode(kind, wire[HEADER..].to_vec());
             }
         }
+    }
+
+    #[test]
+    fn a_sealed_buffer_is_the_data_frame_of_its_content() {
+        for content in [vec![], vec![7; 3], vec![7; MAX_DATA]] {
+            let mut sealed = vec![0; HEADER];
+            sealed.extend_from_slice(&content);
+            seal_data(&mut sealed).unwrap();
+            assert_eq!(sealed, Frame::Data(content).encode().unwrap());
+        }
+        assert!(seal_data(&mut vec![0; HEADER + MAX_DATA + 1]).is_err());
     }
 
     #[test]

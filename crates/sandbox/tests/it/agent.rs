@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use sandbox::{Exit, ProcessSpec, SandboxId, SandboxSpec};
+use tokio::io::AsyncReadExt;
 
 use crate::support::{Bench, exec, small, within};
 
@@ -104,11 +106,40 @@ async fn a_burst_of_200_processes_loses_none_and_the_agent_keeps_within_its_memo
     }
     for (n, mut process) in processes.into_iter().enumerate() {
         let mut answer = String::new();
-        within(tokio::io::AsyncReadExt::read_to_string(&mut process.stdout, &mut answer)).await.unwrap();
+        within(process.stdout.read_to_string(&mut answer)).await.unwrap();
         assert_eq!(answer, format!("{n}\n"));
         assert_eq!(within(process.wait()).await.unwrap(), Exit::Code { code: 0 });
     }
     assert_eq!(exec(&sandbox, &["echo", "alive"]).await.stdout, "alive\n");
     println!("after the burst it has {} KiB", memory(&group) >> 10);
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_transfers_as_there_can_be_left_lying_do_not_exhaust_the_agent() {
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&small()).await;
+    let group = agent_group(sandbox.id());
+    // A full log, and a file that is in no cache of the agent's yet.
+    sandbox
+        .start("job", ProcessSpec::new(["sh", "-c", "head -c 20000000 /dev/zero; head -c 50000000 /dev/zero > big"]))
+        .await
+        .unwrap();
+    within(sandbox.wait()).await.unwrap();
+    let transfers = within(futures::future::try_join_all((0..120).map(|_| sandbox.get("/job/big")))).await.unwrap();
+    let logs = within(futures::future::try_join_all((0..110).map(|_| sandbox.logs(0, false)))).await.unwrap();
+    let mut followed = Vec::new();
+    for mut log in logs {
+        assert!(within(log.next()).await.unwrap().is_ok());
+        followed.push(log);
+    }
+    assert_eq!(exec(&sandbox, &["echo", "alive"]).await.stdout, "alive\n");
+    println!(
+        "with {} transfers left lying the agent's group has {} KiB",
+        transfers.len() + followed.len(),
+        memory(&group) >> 10
+    );
+    drop((transfers, followed));
+    assert_eq!(exec(&sandbox, &["echo", "alive"]).await.stdout, "alive\n");
     sandbox.destroy().await.unwrap();
 }
