@@ -19,6 +19,9 @@ use crate::handover;
 /// How long an address may take to answer: inside it is at once, and beyond a network a person would not wait longer.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
+/// What stands for "the asker did not wait": no connection fails with it.
+const GONE: Errno = Errno::CANCELED;
+
 /// Connects to an address and hands the connection over.
 pub(crate) fn serve(asker: &UnixStream, address: &InnerAddress) -> Result<(), Stop> {
     address.check().map_err(|error| bad_request(&error.to_string()))?;
@@ -27,8 +30,8 @@ pub(crate) fn serve(asker: &UnixStream, address: &InnerAddress) -> Result<(), St
         InnerAddress::Localhost(_) | InnerAddress::Tcp(_) => connect_first(asker, &address.candidates()),
     };
     match connection {
-        Ok(connection) => Ok(handover::reply(asker, Reply::Connected, &[connection.as_fd()])?),
-        Err(Errno::CANCELED) => Err(Stop::Gone),
+        Ok(connection) => handover::reply(asker, Reply::Connected, &[connection.as_fd()]),
+        Err(GONE) => Err(Stop::Gone),
         Err(error) => Err(refusal(address, error).into()),
     }
 }
@@ -61,7 +64,7 @@ fn connect_tcp(asker: &UnixStream, address: SocketAddr) -> Result<OwnedFd, Errno
         let mut watched = [PollFd::new(&socket, PollFlags::OUT), PollFd::new(asker, PollFlags::RDHUP)];
         match poll(&mut watched, Some(&left)) {
             Ok(0) => return Err(Errno::TIMEDOUT),
-            Ok(_) if !watched[1].revents().is_empty() => return Err(Errno::CANCELED),
+            Ok(_) if !watched[1].revents().is_empty() => return Err(GONE),
             Ok(_) => return socket_error(&socket)?.map(|()| socket),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),

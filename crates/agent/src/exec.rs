@@ -1,7 +1,6 @@
 //! An extra process: its streams, or its terminal, are handed to the asker; signals come back over the connection, and when the asker
 //! vanishes the process's session ends, so that nothing runs on unseen.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -39,12 +38,12 @@ pub(crate) fn serve(
     }
     drop(master);
     session::hang_up(started.pid);
-    Ok(attended?)
+    attended
 }
 
 /// Hands the streams over and passes signals on, until the asker closes or the process has ended: then the connection is shut down for
 /// reading.
-fn attend(mut asker: &UnixStream, started: &mut Started, master: Option<&OwnedFd>) -> io::Result<()> {
+fn attend(mut asker: &UnixStream, started: &mut Started, master: Option<&OwnedFd>) -> Result<(), Stop> {
     let pipes = [
         started.child.stdin.take().map(OwnedFd::from),
         started.child.stdout.take().map(OwnedFd::from),

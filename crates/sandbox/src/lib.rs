@@ -1,8 +1,8 @@
 //! Running a stranger's program on this machine without giving the machine away.
 //!
-//! A [`Backend`] makes sandboxes; a [`Sandbox`] runs one main job with numbered logs, any number of extra processes, and takes and
-//! gives files as tar streams. What a sandbox may use is in its [`SandboxSpec`]; a limit that cannot be enforced is an error before
-//! anything runs. The [`NativeBackend`] needs root on Linux and the program `mkfs.ext4`, and no daemon:
+//! A [`Backend`] makes sandboxes; a [`Sandbox`] runs one main job with numbered logs and any number of extra processes, in terminals if
+//! wanted, takes connections, and takes and gives files as tar streams. What a sandbox may use is in its [`SandboxSpec`]; a limit that
+//! cannot be enforced is an error before anything runs. The [`NativeBackend`] needs root on Linux and the program `mkfs.ext4`, and no daemon:
 //!
 //! ```no_run
 //! use sandbox::{Backend, NativeBackend, NativeConfig, ProcessSpec, SandboxId, SandboxSpec};

@@ -447,8 +447,11 @@ impl Sandbox for NativeSandbox {
     }
 
     fn destroy(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.destroyed.cancel();
-        self.on_host(Inner::destroy).boxed()
+        async move {
+            self.destroyed.cancel();
+            self.on_host(Inner::destroy).await
+        }
+        .boxed()
     }
 }
 

@@ -164,6 +164,20 @@ async fn a_signal_overtakes_input_that_nobody_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_while_it_starts_leaves_no_process_behind() {
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&small()).await;
+    for delay in 0..60 {
+        // Given up at every stage from before the connection to after the start.
+        let starting = sandbox.exec(ProcessSpec::new(["sleep", "600"]));
+        let _ = tokio::time::timeout(Duration::from_micros(delay * 100), starting).await;
+    }
+    assert_eq!(exec(&sandbox, &["echo", "alive"]).await.stdout, "alive\n");
+    until("none is left", || async { sandbox.stats().await.unwrap().processes == 0 }).await;
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn output_ends_soon_after_its_process_though_something_left_behind_still_holds_it() {
     let bench = Bench::new();
     let sandbox = bench.sandbox(&small()).await;
