@@ -65,6 +65,7 @@ async fn start_job(
         argv: start.argv,
         env: start.env.into_iter().collect(),
         cwd: Some(start.cwd).filter(|cwd| !cwd.is_empty()),
+        terminal: None,
     };
     match sandbox.start(JOB, spec).await {
         Ok(_) => session.accept().await?.shutdown().await.map_err(network::FrameError::from)?,

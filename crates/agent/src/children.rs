@@ -6,13 +6,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use agent::protocol::{Command, Exit};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 
 use crate::lock;
 
@@ -28,19 +29,36 @@ const NOT_CONFINED: i32 = libc::EPROTO;
 /// The processes this agent has started.
 pub(crate) struct Children {
     /// Who waits for which process. Held while a process is being started, so that none is reaped before it is written down.
-    waiting: Mutex<HashMap<i32, SyncSender<rustix::process::WaitStatus>>>,
+    waiting: Mutex<HashMap<i32, Waiter>>,
     started: Condvar,
     job_groups: Vec<OwnedFd>,
     oom_counter: File,
 }
 
-/// A process just started, its streams piped.
+/// Who is told of a process's end.
+struct Waiter {
+    status: SyncSender<WaitStatus>,
+    /// A connection whose thread sits reading it: reading ends for it then. A connection thus needs no second descriptor to wait on.
+    reading: Option<Arc<UnixStream>>,
+}
+
+/// Where a process's streams lead.
+pub(crate) enum Streams {
+    /// Both outputs into pipes; there is no input.
+    Outputs,
+    /// Into three pipes.
+    Pipes,
+    /// All into this terminal, which controls the process's session.
+    Terminal(OwnedFd),
+}
+
+/// A process just started.
 pub(crate) struct Started {
     /// The process, leader of its own session and group.
     pub(crate) pid: Pid,
-    /// Its streams.
+    /// Our ends of its pipes.
     pub(crate) child: Child,
-    ended: Receiver<rustix::process::WaitStatus>,
+    ended: Receiver<WaitStatus>,
     oom_kills_before: u64,
 }
 
@@ -58,8 +76,13 @@ impl Children {
         Children { waiting: Mutex::new(HashMap::new()), started: Condvar::new(), job_groups, oom_counter }
     }
 
-    /// Starts a process inside the job's limits.
-    pub(crate) fn start(&self, command: &Command, stdin: Stdio) -> Result<Started, StartError> {
+    /// Starts a process inside the job's limits. When it has ended, `reading` is shut down for reading.
+    pub(crate) fn start(
+        &self,
+        command: &Command,
+        streams: Streams,
+        reading: Option<&Arc<UnixStream>>,
+    ) -> Result<Started, StartError> {
         let Some((program, arguments)) = command.argv.split_first() else {
             return Err(StartError::System("the command line is empty".into()));
         };
@@ -68,7 +91,9 @@ impl Children {
         }
         let mut process = std::process::Command::new(program);
         process.args(arguments).env_clear().envs(command.env.iter().map(|(name, value)| (name, value)));
-        process.current_dir(&command.cwd).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        process.current_dir(&command.cwd);
+        let in_terminal = matches!(streams, Streams::Terminal(_));
+        connect(&mut process, streams).map_err(|error| StartError::System(format!("no streams: {error}")))?;
         let groups: Vec<_> = self.job_groups.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
         let enter = move || {
             for group in &groups {
@@ -83,10 +108,11 @@ impl Children {
                 // SAFETY: the kernel reads an action of all zeros, the default; safe after fork.
                 unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT_ACTION.as_ptr(), 0, SIGNAL_SET_BYTES) };
             }
-            // SAFETY: no arguments; safe after fork.
-            if unsafe { libc::setsid() } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+            // SAFETY: no arguments, and plain numbers; the standard input is in place by now; both are safe after fork.
+            let led = unsafe { libc::setsid() >= 0 && (!in_terminal || libc::ioctl(0, libc::TIOCSCTTY, 0) == 0) };
+            if led { Ok(()) } else { Err(io::Error::last_os_error()) }
         };
-        // SAFETY: the closure calls only `write`, `rt_sigaction` and `setsid` and allocates nothing.
+        // SAFETY: the closure calls only `write`, `rt_sigaction`, `setsid` and `ioctl` and allocates nothing.
         unsafe { process.pre_exec(enter) };
 
         let oom_kills_before = self.oom_kills();
@@ -94,8 +120,8 @@ impl Children {
         let child = process.spawn().map_err(|error| describe(program, &error))?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| StartError::System("the system gave an impossible process number".into()))?;
-        let (sender, ended) = sync_channel(1);
-        waiting.insert(pid.as_raw_nonzero().get(), sender);
+        let (status, ended) = sync_channel(1);
+        waiting.insert(pid.as_raw_nonzero().get(), Waiter { status, reading: reading.cloned() });
         self.started.notify_one();
         Ok(Started { pid, child, ended, oom_kills_before })
     }
@@ -120,17 +146,28 @@ impl Children {
     fn reap_ready(&self) {
         let mut waiting = lock(&self.waiting);
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if let Some(sender) = waiting.remove(&pid.as_raw_nonzero().get()) {
-                let _ = sender.try_send(status);
+            let Some(waiter) = waiting.remove(&pid.as_raw_nonzero().get()) else { continue };
+            let _ = waiter.status.try_send(status);
+            if let Some(reading) = waiter.reading {
+                let _ = reading.shutdown(std::net::Shutdown::Read);
             }
         }
     }
 
     /// Waits for the end of a process and says how it ended.
     pub(crate) fn wait(&self, started: &Started) -> Exit {
-        let Ok(status) = started.ended.recv() else {
-            return Exit::Signal { signal: libc::SIGKILL };
-        };
+        match started.ended.recv() {
+            Ok(status) => self.exit(started, status),
+            Err(_) => Exit::Signal { signal: libc::SIGKILL },
+        }
+    }
+
+    /// How a process ended, if it has.
+    pub(crate) fn ended(&self, started: &Started) -> Option<Exit> {
+        started.ended.try_recv().ok().map(|status| self.exit(started, status))
+    }
+
+    fn exit(&self, started: &Started, status: WaitStatus) -> Exit {
         let exit = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Exit::Code { code },
             (None, Some(signal)) => Exit::Signal { signal },
@@ -149,6 +186,15 @@ impl Children {
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }
+}
+
+fn connect(process: &mut std::process::Command, streams: Streams) -> io::Result<()> {
+    match streams {
+        Streams::Outputs => process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()),
+        Streams::Pipes => process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()),
+        Streams::Terminal(slave) => process.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave),
+    };
+    Ok(())
 }
 
 /// Signals a whole process group; one that is gone already is no error.
@@ -175,6 +221,7 @@ fn describe(program: &str, error: &io::Error) -> StartError {
         Some(NOT_CONFINED) => {
             StartError::System("the process could not be put into its limits, so it was not run".into())
         }
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => StartError::System(error.to_string()),
         Some(libc::ENOENT) => StartError::Program(127, format!("{program}: not found")),
         Some(libc::EAGAIN) => StartError::System("the limit of processes is reached".into()),
         Some(libc::E2BIG) => StartError::Program(126, format!("{program}: the argument list is too long")),

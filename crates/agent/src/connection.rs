@@ -3,12 +3,13 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent::protocol::{Failure, FailureKind, Frame, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{Agent, exec, files, job};
+use crate::{Agent, dial, exec, files, job, pack};
 
 /// How often a waiting connection looks whether its asker is still there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -16,8 +17,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long a connection may take to say what it wants, and to read an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Bytes of log read from the ring at once.
-const LOG_BATCH: usize = 256 * 1024;
+/// Bytes of log read from the ring at once. They are copied, and every connection may have such a copy while nobody takes it.
+const LOG_BATCH: usize = 64 * 1024;
 
 /// Why a connection ends early.
 pub(crate) enum Stop {
@@ -40,15 +41,16 @@ impl From<Failure> for Stop {
 }
 
 /// Serves a connection to its end.
-pub(crate) fn serve(agent: &Agent, mut socket: UnixStream) {
-    if let Err(Stop::Failed(failure)) = answer(agent, &mut socket) {
-        let _ = Frame::Failure(failure).write(&mut socket);
+pub(crate) fn serve(agent: &Agent, socket: UnixStream) {
+    let socket = Arc::new(socket);
+    if let Err(Stop::Failed(failure)) = answer(agent, &socket) {
+        let _ = Frame::Failure(failure).write(&mut &*socket);
     }
 }
 
-fn answer(agent: &Agent, socket: &mut UnixStream) -> Result<(), Stop> {
+fn answer(agent: &Agent, socket: &Arc<UnixStream>) -> Result<(), Stop> {
     socket.set_read_timeout(Some(PATIENCE))?;
-    let request = match Frame::read(socket) {
+    let request = match Frame::read(&mut &**socket) {
         Ok(Some(Frame::Request(request))) => request,
         Ok(None) => return Err(Stop::Gone),
         Ok(Some(_)) => return Err(bad_request("the first frame must be a request").into()),
@@ -71,12 +73,14 @@ fn answer(agent: &Agent, socket: &mut UnixStream) -> Result<(), Stop> {
             }
         },
         Request::Logs { from, follow } => logs(&agent.job, socket, from, follow),
-        Request::Exec { command } => exec::serve(agent, socket, &command),
+        Request::Exec { command, terminal } => exec::serve(agent, socket, &command, terminal),
+        Request::Dial { address } => dial::serve(socket, &address),
         Request::Put { directory } => {
             let (entries, bytes) = files::put(&agent.manifest, socket, &directory)?;
             reply(socket, Reply::Stored { entries, bytes })
         }
-        Request::Changed { directory } => files::changed(&agent.manifest, socket, &directory),
+        Request::Changed { directory } => pack::changed(&agent.manifest, socket, &directory),
+        Request::Get { path } => pack::get(socket, &path),
         Request::Signal { signal } => {
             agent.job.signal(signal)?;
             reply(socket, Reply::Done)
@@ -88,22 +92,22 @@ fn answer(agent: &Agent, socket: &mut UnixStream) -> Result<(), Stop> {
     }
 }
 
-fn logs(job: &job::Job, socket: &mut UnixStream, from: u64, follow: bool) -> Result<(), Stop> {
+fn logs(job: &job::Job, mut socket: &UnixStream, from: u64, follow: bool) -> Result<(), Stop> {
     let mut next = from;
     let patience = if follow { LOOK } else { Duration::ZERO };
     loop {
         let batch = job.log.read(next, LOG_BATCH, patience);
         if batch.first > next {
-            Frame::Gap { from: next, to: batch.first }.write(socket)?;
+            Frame::Gap { from: next, to: batch.first }.write(&mut socket)?;
             next = batch.first;
         }
         let empty = batch.records.is_empty();
         for record in batch.records {
             next = record.seq + 1;
-            Frame::Record(record).write(socket)?;
+            Frame::Record(record).write(&mut socket)?;
         }
         if batch.last || (empty && !follow) {
-            Frame::End.write(socket)?;
+            Frame::End.write(&mut socket)?;
             return Ok(());
         }
         if empty && gone(socket) {
@@ -112,8 +116,9 @@ fn logs(job: &job::Job, socket: &mut UnixStream, from: u64, follow: bool) -> Res
     }
 }
 
-fn reply(socket: &mut UnixStream, reply: Reply) -> Result<(), Stop> {
-    Ok(Frame::Reply(reply).write(socket)?)
+/// Sends an answer.
+pub(crate) fn reply(mut socket: &UnixStream, reply: Reply) -> Result<(), Stop> {
+    Ok(Frame::Reply(reply).write(&mut socket)?)
 }
 
 /// True when the asker has closed its end.

@@ -1,26 +1,23 @@
-//! Files in and out as tar streams. Paths are resolved here, inside the sandbox, so that no link or `..` can lead to the host. A
+//! Files in, as tar streams. Paths are resolved here, inside the sandbox, so that no link or `..` can lead to the host. A
 //! manifest remembers how each file looked when it was brought, so that afterwards only what is new or changed is sent.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use agent::protocol::{Failure, FailureKind, Frame, MAX_DATA};
-use tar::{Archive, Builder, EntryType, Header};
+use agent::protocol::{Failure, FailureKind, Frame};
+use tar::{Archive, EntryType};
 
 use crate::connection::{Stop, bad_request};
 use crate::lock;
 
 /// Entries of all uploads of one sandbox: the manifest lives in the agent's bounded memory, about 200 bytes each.
 const MAX_ENTRIES: usize = 100_000;
-
-/// Depth of directories looked through, so that a hostile tree cannot exhaust the stack or the descriptors.
-const MAX_DEPTH: usize = 128;
 
 /// The coarsest clock tick of a file system. After an upload we let one pass, so that a change made by the very next program bears
 /// another time than the upload.
@@ -40,6 +37,13 @@ struct Stamp {
     changed: (i64, i64),
 }
 
+impl Manifest {
+    /// True when this is the very file that was brought, unchanged.
+    pub(crate) fn has(&self, path: &Path, metadata: &Metadata) -> bool {
+        self.0.get(path) == Some(&Stamp::of(metadata))
+    }
+}
+
 impl Stamp {
     fn of(metadata: &Metadata) -> Stamp {
         Stamp {
@@ -53,7 +57,7 @@ impl Stamp {
 }
 
 /// Unpacks the stream on this socket under a directory. Answers the number of entries and of bytes.
-pub(crate) fn put(manifest: &Mutex<Manifest>, socket: &mut UnixStream, directory: &str) -> Result<(u64, u64), Stop> {
+pub(crate) fn put(manifest: &Mutex<Manifest>, socket: &UnixStream, directory: &str) -> Result<(u64, u64), Stop> {
     let target = absolute(directory)?;
     fs::create_dir_all(target).map_err(|error| failure(&format!("make {directory}"), &error))?;
     let target = fs::canonicalize(target).map_err(|error| failure(directory, &error))?;
@@ -104,97 +108,9 @@ fn unpack(manifest: &Mutex<Manifest>, stream: &mut impl Read, target: &Path) -> 
     Ok((count, bytes))
 }
 
-/// Sends what is new or changed under a directory.
-pub(crate) fn changed(manifest: &Mutex<Manifest>, socket: &mut UnixStream, directory: &str) -> Result<(), Stop> {
-    let root = fs::canonicalize(absolute(directory)?).map_err(|error| failure(directory, &error))?;
-    let writer = io::BufWriter::with_capacity(MAX_DATA, DataWriter { socket });
-    let mut builder = Builder::new(writer);
-    pack(manifest, &mut builder, &root, Path::new(""), 0).map_err(|error| failure(directory, &error))?;
-    let mut writer = builder.into_inner()?;
-    writer.flush()?;
-    drop(writer);
-    Frame::End.write(socket)?;
-    Ok(())
-}
-
-fn pack(
-    manifest: &Mutex<Manifest>,
-    builder: &mut Builder<impl Write>,
-    root: &Path,
-    inner: &Path,
-    depth: usize,
-) -> io::Result<()> {
-    if depth > MAX_DEPTH {
-        return Err(io::Error::other(format!("{}: more than {MAX_DEPTH} directories deep", inner.display())));
-    }
-    let mut names: Vec<_> =
-        fs::read_dir(root.join(inner))?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
-    names.sort();
-    for name in names {
-        let relative = inner.join(&name);
-        let path = root.join(&relative);
-        // Left-over processes may still be removing files: what is gone is not an output.
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        if metadata.is_dir() {
-            pack(manifest, builder, root, &relative, depth + 1)?;
-            continue;
-        }
-        if lock(manifest).0.get(&path) == Some(&Stamp::of(&metadata)) {
-            continue;
-        }
-        if metadata.is_symlink() {
-            let target = fs::read_link(&path)?;
-            let mut header = header(&metadata, EntryType::Symlink, 0);
-            builder.append_link(&mut header, &relative, target)?;
-        } else if metadata.is_file() {
-            let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
-            let Ok(file) = opened else { continue };
-            let metadata = file.metadata()?;
-            if metadata.is_file() {
-                let mut header = header(&metadata, EntryType::Regular, metadata.len());
-                builder.append_data(&mut header, &relative, Exactly { file, left: metadata.len() })?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn header(metadata: &Metadata, kind: EntryType, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_size(size);
-    header.set_mode(metadata.mode() & 0o777);
-    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
-    header.set_uid(0);
-    header.set_gid(0);
-    header
-}
-
-/// A file read to exactly the length announced for it, though it may grow or shrink meanwhile.
-struct Exactly {
-    file: File,
-    left: u64,
-}
-
-impl Read for Exactly {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        if room == 0 {
-            return Ok(0);
-        }
-        let mut read = self.file.read(&mut buffer[..room])?;
-        if read == 0 {
-            buffer[..room].fill(0);
-            read = room;
-        }
-        self.left -= read as u64;
-        Ok(read)
-    }
-}
-
 /// The bytes of the data frames on a socket, up to their end.
 struct DataReader<'a> {
-    socket: &'a mut UnixStream,
+    socket: &'a UnixStream,
     buffer: Vec<u8>,
     at: usize,
     ended: bool,
@@ -203,7 +119,7 @@ struct DataReader<'a> {
 impl Read for DataReader<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while self.at == self.buffer.len() && !self.ended {
-            match Frame::read(self.socket)? {
+            match Frame::read(&mut self.socket)? {
                 Some(Frame::Data(bytes)) => (self.buffer, self.at) = (bytes, 0),
                 Some(Frame::End) => self.ended = true,
                 Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame that is no data")),
@@ -217,29 +133,14 @@ impl Read for DataReader<'_> {
     }
 }
 
-/// Turns bytes into data frames.
-struct DataWriter<'a> {
-    socket: &'a mut UnixStream,
-}
-
-impl Write for DataWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = bytes.len().min(MAX_DATA);
-        Frame::Data(bytes[..n].to_vec()).write(self.socket)?;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn absolute(directory: &str) -> Result<&Path, Failure> {
+/// A path that begins at the root.
+pub(crate) fn absolute(directory: &str) -> Result<&Path, Failure> {
     let path = Path::new(directory);
     if path.is_absolute() { Ok(path) } else { Err(bad_request(&format!("`{directory}` is not an absolute path"))) }
 }
 
-fn failure(what: &str, error: &io::Error) -> Failure {
+/// What the asker is told of an error of the system's.
+pub(crate) fn failure(what: &str, error: &io::Error) -> Failure {
     let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) || caused_by_full_disk(error);
     let kind = if full { FailureKind::DiskFull } else { FailureKind::Io };
     Failure { kind, message: format!("{what}: {}", chain(error)) }

@@ -1,7 +1,6 @@
 //! The one main job of a sandbox: started once under a key, its output kept, its end remembered for whoever asks later.
 
 use std::io::Read;
-use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use agent::protocol::{Command, Exit, Failure, FailureKind, JobState, Stream};
 use rustix::process::Pid;
 
-use crate::children::{Children, StartError, kill_all, signal_group};
+use crate::children::{Children, StartError, Streams, kill_all, signal_group};
 use crate::log::Log;
 use crate::{lock, now_ms, thread};
 
@@ -18,6 +17,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How much of a stream becomes one record at most.
 const READ: usize = 32 * 1024;
+
+/// Bytes below which a disk counts as full: a write that failed for want of room was seen to leave 12 KiB on a large disk, and on one of
+/// 32 MiB, whose own needs weigh more, 117 KiB.
+const FULL: u64 = 256 * 1024;
 
 /// The job, if any.
 pub(crate) struct Job {
@@ -53,7 +56,7 @@ impl Job {
             None => {}
         }
         let started_ms = now_ms();
-        match self.children.start(command, Stdio::null()) {
+        match self.children.start(command, Streams::Outputs, None) {
             Ok(mut started) => {
                 inner.leader = Some(started.pid);
                 inner.state = JobState::Running { started_ms };
@@ -84,6 +87,7 @@ impl Job {
                         started_ms,
                         ended_ms: now_ms(),
                         exit: Exit::Signal { signal: libc::SIGKILL },
+                        disk_full: false,
                     };
                     inner.key = Some(key.into());
                     self.log.close();
@@ -93,7 +97,8 @@ impl Job {
             Err(StartError::Program(code, message)) => {
                 self.log.push(Stream::Stderr, format!("gpulease: {message}\n").into_bytes());
                 self.log.close();
-                inner.state = JobState::Ended { started_ms, ended_ms: now_ms(), exit: Exit::Code { code } };
+                let exit = Exit::Code { code };
+                inner.state = JobState::Ended { started_ms, ended_ms: now_ms(), exit, disk_full: false };
                 self.changed.notify_all();
             }
             Err(StartError::System(message)) => return Err(Failure { kind: FailureKind::Io, message }),
@@ -127,7 +132,8 @@ impl Job {
         self.log.close();
         let mut inner = lock(&self.inner);
         inner.leader = None;
-        inner.state = JobState::Ended { started_ms, ended_ms: now_ms(), exit };
+        let disk_full = exit != Exit::Code { code: 0 } && disk_is_full();
+        inner.state = JobState::Ended { started_ms, ended_ms: now_ms(), exit, disk_full };
         self.changed.notify_all();
     }
 
@@ -158,6 +164,11 @@ impl Job {
             (None, _) => Ok(()),
         }
     }
+}
+
+/// True when nothing that matters, or no file at all, could be written to the sandbox's disk any more.
+fn disk_is_full() -> bool {
+    rustix::fs::statvfs("/").is_ok_and(|disk| disk.f_bavail * disk.f_frsize < FULL || disk.f_favail == 0)
 }
 
 /// Ends a running job, gently first, and kills whatever else runs in the sandbox.

@@ -3,4 +3,5 @@
 //! The program itself (`main.rs`) is built statically and embedded by the `sandbox` crate; this library holds only what both
 //! ends must agree on, so that the two cannot drift apart.
 
+pub mod address;
 pub mod protocol;

@@ -3,12 +3,17 @@
 
 mod children;
 mod connection;
+mod dial;
 mod exec;
 mod files;
+mod handover;
 mod job;
 mod log;
 mod memory;
+mod pack;
+mod session;
 mod setup;
+mod terminal;
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;
@@ -18,9 +23,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::protocol::{Failure, FailureKind, Frame};
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::process::{Resource, getrlimit};
 
-/// Connections served at once; each may need four threads, and the agent's group of processes is bounded by the sandbox.
-const MAX_CONNECTIONS: usize = 32;
+/// Connections served at once, each by one thread: a web page that opens two hundred through a forwarded port, and some besides. Fewer
+/// where the sandbox is allowed few open files, since the agent lives under the same limit.
+const MAX_CONNECTIONS: usize = 240;
+
+/// Descriptors of one connection: itself, and until they are handed over the three streams of a process. What is on its way to the node
+/// is counted against the same limit by the kernel.
+const FILES_EACH: u64 = 4;
+
+/// Descriptors kept for what is not a connection: the inherited ones, the job's pipes, and the ends of pipes while a process starts.
+const FILES_KEPT: u64 = 32;
+
+/// Bytes on their way to the node on one connection, of which the kernel allows twice as many. They count as the agent's memory: one frame
+/// is enough.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Stack of one thread: frames live on the heap, so little is needed, and the agent's memory is bounded.
 const STACK: usize = 256 * 1024;
@@ -61,6 +80,7 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
 
 fn accept(listener: &UnixListener, agent: &Arc<Agent>) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     let open = Arc::new(AtomicUsize::new(0));
+    let most = max_connections();
     loop {
         let mut socket = match listener.accept() {
             Ok((socket, _)) => socket,
@@ -71,11 +91,14 @@ fn accept(listener: &UnixListener, agent: &Arc<Agent>) -> Result<std::convert::I
                 continue;
             }
         };
-        if open.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
+        if open.fetch_add(1, Ordering::SeqCst) >= most {
             open.fetch_sub(1, Ordering::SeqCst);
-            let message = format!("the agent serves {MAX_CONNECTIONS} connections at once; close one and try again");
+            let message = format!("the agent serves {most} connections at once; close one and try again");
             let _ = Frame::Failure(Failure { kind: FailureKind::Busy, message }).write(&mut socket);
             continue;
+        }
+        if let Err(error) = set_socket_send_buffer_size(&socket, SEND_BUFFER) {
+            eprintln!("agent: the buffer of a connection: {error}");
         }
         let (agent, counter) = (agent.clone(), open.clone());
         let served = thread("connection", move || {
@@ -87,6 +110,12 @@ fn accept(listener: &UnixListener, agent: &Arc<Agent>) -> Result<std::convert::I
             eprintln!("agent: no thread for a connection: {error}");
         }
     }
+}
+
+/// As many connections as there can be open files for.
+fn max_connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files.saturating_sub(FILES_KEPT) / FILES_EACH).unwrap_or(usize::MAX).min(MAX_CONNECTIONS)
 }
 
 /// Starts a thread with a small stack.

@@ -10,16 +10,24 @@
 //! | `Status` | nothing | `Reply::Status` |
 //! | `Wait` | nothing | `Reply::Ended`, when the job has ended |
 //! | `Logs` | nothing | `Record` and `Gap`, then `End` |
-//! | `Exec` | `Data` (its stdin), `End` (stdin closed), `Signal` | `Output` …, then `Reply::Ended` |
+//! | `Exec` | `Signal` | `Reply::Running` with its streams, then `Reply::Ended`; or `Reply::NotRun` |
+//! | `Dial` | nothing | `Reply::Connected` with the connection |
 //! | `Put` | `Data` (a tar stream), `End` | `Reply::Stored` |
-//! | `Changed` | nothing | `Data` (a tar stream), `End` |
+//! | `Changed`, `Get` | nothing | `Data` (a tar stream), `End` |
 //! | `Signal`, `Stop` | nothing | `Reply::Done` |
 //!
 //! Any answer may be a [`Frame::Failure`] instead, after which the agent closes the connection.
+//!
+//! The streams of a process and a dialled connection are not carried in frames: their descriptors are handed over with the answer
+//! (`SCM_RIGHTS`), and the node reads and writes them itself. So one that nobody reads holds up nothing but its own writer, what it
+//! buffers is the kernel's and bounded, and the agent copies nothing.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
+
+use crate::address::InnerAddress;
 
 /// Bytes of one data frame: what a pipe holds by default, so that a full pipe is one frame.
 pub const MAX_DATA: usize = 64 * 1024;
@@ -29,6 +37,12 @@ pub const MAX_CONTROL: usize = 256 * 1024;
 
 /// Bytes before a payload: its length and its kind.
 pub const HEADER: usize = 5;
+
+/// Descriptors handed over with one answer at most: the three streams of a process.
+pub const MAX_DESCRIPTORS: usize = 3;
+
+/// The kind of a data frame.
+const DATA: u8 = 4;
 
 /// Bytes before the content of a log record: sequence number, time, stream.
 const RECORD_HEADER: usize = 17;
@@ -54,6 +68,15 @@ pub struct Command {
     pub cwd: String,
 }
 
+/// How large a terminal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
+}
+
 /// What a connection asks for; its first frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
@@ -77,10 +100,18 @@ pub enum Request {
         /// Go on until the job has ended, waiting for more.
         follow: bool,
     },
-    /// Run one more process, its streams on this connection. Closing the connection ends the process.
+    /// Run one more process and hand over its streams: standard input, output and error, or the one terminal that is all three.
+    /// Closing the connection hangs up: SIGHUP, and soon SIGKILL, to the process's whole session.
     Exec {
         /// What to run.
         command: Command,
+        /// In a terminal, which is then the one its session is controlled by.
+        terminal: Option<TerminalSize>,
+    },
+    /// Connect to an address inside and hand over the connection.
+    Dial {
+        /// Where to.
+        address: InnerAddress,
     },
     /// Unpack the tar stream that follows under a directory, and remember what each file looked like.
     Put {
@@ -91,6 +122,11 @@ pub enum Request {
     Changed {
         /// An absolute path inside.
         directory: String,
+    },
+    /// Send, as a tar stream, one file under its name or everything below one directory.
+    Get {
+        /// An absolute path inside; links in it are followed, links below it are sent as links.
+        path: String,
     },
     /// Send a signal to the main job's process group.
     Signal {
@@ -153,6 +189,8 @@ pub enum JobState {
         ended_ms: u64,
         /// How.
         exit: Exit,
+        /// It failed, and by then the sandbox's disk had no room left: the likely reason.
+        disk_full: bool,
     },
 }
 
@@ -170,6 +208,17 @@ pub enum Reply {
         /// The state.
         state: JobState,
     },
+    /// A process runs; its streams come with this answer.
+    Running,
+    /// The program is missing or cannot be executed.
+    NotRun {
+        /// What a shell says: 127 or 126.
+        code: i32,
+        /// Why, for people.
+        message: String,
+    },
+    /// The connection comes with this answer.
+    Connected,
     /// A process has ended.
     Ended {
         /// How.
@@ -200,6 +249,14 @@ pub enum FailureKind {
     DiskFull,
     /// A bound of the agent is reached: connections, entries of one upload.
     Busy,
+    /// Nobody listens at the address.
+    ConnectionRefused,
+    /// There is no socket at the path.
+    NoSuchSocket,
+    /// No way leads from inside to the address.
+    Unreachable,
+    /// The address did not answer in time.
+    NoAnswer,
     /// The system refused; the message says what.
     Io,
 }
@@ -226,7 +283,7 @@ pub struct Record {
     pub bytes: Vec<u8>,
 }
 
-/// Everything that crosses the socket. Kinds 16 to 31 are kept for terminals and inner connections.
+/// Everything that crosses the socket, beside the descriptors that come with some answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// Kind 1.
@@ -235,22 +292,20 @@ pub enum Frame {
     Reply(Reply),
     /// Kind 3.
     Failure(Failure),
-    /// Kind 4: bytes of a tar stream, or for a process's standard input.
+    /// Kind 4: bytes of a tar stream.
     Data(Vec<u8>),
     /// Kind 5: the data is complete.
     End,
-    /// Kind 6: what an executed process wrote.
-    Output(Stream, Vec<u8>),
-    /// Kind 7: a piece of the main job's log.
+    /// Kind 6: a piece of the main job's log.
     Record(Record),
-    /// Kind 8: the log no longer has these records; `to` is the first one it still has.
+    /// Kind 7: the log no longer has these records; `to` is the first one it still has.
     Gap {
         /// The first missing sequence number.
         from: u64,
         /// The first sequence number after the hole.
         to: u64,
     },
-    /// Kind 9: a signal for an executed process.
+    /// Kind 8: a signal for an executed process; in a terminal, for the group in its foreground.
     Signal(i32),
 }
 
@@ -270,8 +325,8 @@ pub enum FrameError {
     Malformed(String),
 }
 
-impl std::fmt::Display for FrameError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FrameError::TooLong { kind, length } => write!(f, "a frame of kind {kind} announces {length} bytes"),
             FrameError::UnknownKind(kind) => write!(f, "unknown frame kind {kind}"),
@@ -294,15 +349,24 @@ pub fn parse_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     let bound = match kind {
         1..=3 => MAX_CONTROL,
-        4 => MAX_DATA,
+        DATA => MAX_DATA,
         5 => 0,
-        6 => 1 + MAX_DATA,
-        7 => RECORD_HEADER + MAX_DATA,
-        8 => 16,
-        9 => 4,
+        6 => RECORD_HEADER + MAX_DATA,
+        7 => 16,
+        8 => 4,
         _ => return Err(FrameError::UnknownKind(kind)),
     };
     if length > bound { Err(FrameError::TooLong { kind, length }) } else { Ok((kind, length)) }
+}
+
+/// Makes a data frame of a buffer whose first [`HEADER`] bytes were left free for that, so that its content is not copied.
+pub fn seal_data(frame: &mut [u8]) -> Result<(), FrameError> {
+    let length = frame.len().saturating_sub(HEADER);
+    let [a, b, c, d] = u32::try_from(length).map_err(|_| FrameError::TooLong { kind: DATA, length })?.to_be_bytes();
+    let header = [a, b, c, d, DATA];
+    parse_header(header)?;
+    frame[..HEADER].copy_from_slice(&header);
+    Ok(())
 }
 
 impl Frame {
@@ -315,29 +379,24 @@ impl Frame {
             Frame::Failure(failure) => json(3, failure, &mut out)?,
             Frame::Data(bytes) => {
                 out.extend_from_slice(bytes);
-                4
+                DATA
             }
             Frame::End => 5,
-            Frame::Output(stream, bytes) => {
-                out.push(stream_byte(*stream));
-                out.extend_from_slice(bytes);
-                6
-            }
             Frame::Record(record) => {
                 out.extend_from_slice(&record.seq.to_be_bytes());
                 out.extend_from_slice(&record.time_ms.to_be_bytes());
                 out.push(stream_byte(record.stream));
                 out.extend_from_slice(&record.bytes);
-                7
+                6
             }
             Frame::Gap { from, to } => {
                 out.extend_from_slice(&from.to_be_bytes());
                 out.extend_from_slice(&to.to_be_bytes());
-                8
+                7
             }
             Frame::Signal(signal) => {
                 out.extend_from_slice(&signal.to_be_bytes());
-                9
+                8
             }
         };
         let length = out.len() - HEADER;
@@ -354,13 +413,9 @@ impl Frame {
             1 => Frame::Request(parse(&payload)?),
             2 => Frame::Reply(parse(&payload)?),
             3 => Frame::Failure(parse(&payload)?),
-            4 => Frame::Data(payload),
+            DATA => Frame::Data(payload),
             5 => Frame::End,
-            6 => match payload.split_first() {
-                Some((byte, bytes)) => Frame::Output(byte_stream(*byte)?, bytes.to_vec()),
-                None => return Err(FrameError::Malformed("an output without a stream".into())),
-            },
-            7 => {
+            6 => {
                 let stream = *payload.get(16).ok_or_else(|| FrameError::Malformed("a short record".into()))?;
                 Frame::Record(Record {
                     seq: number(&payload, 0)?,
@@ -369,8 +424,8 @@ impl Frame {
                     bytes: payload[RECORD_HEADER..].to_vec(),
                 })
             }
-            8 => Frame::Gap { from: number(&payload, 0)?, to: number(&payload, 8)? },
-            9 => match <[u8; 4]>::try_from(payload.as_slice()) {
+            7 => Frame::Gap { from: number(&payload, 0)?, to: number(&payload, 8)? },
+            8 => match <[u8; 4]>::try_from(payload.as_slice()) {
                 Ok(bytes) => Frame::Signal(i32::from_be_bytes(bytes)),
                 Err(_) => return Err(FrameError::Malformed("a short signal".into())),
             },
@@ -438,9 +493,13 @@ mod tests {
 
     fn frames() -> Vec<Frame> {
         let command = Command { argv: vec!["sh".into()], env: vec![("A".into(), "b=c".into())], cwd: "/job".into() };
+        let terminal = TerminalSize { columns: 80, rows: 24 };
         vec![
             Frame::Request(Request::Start { key: "k".into(), command: command.clone() }),
-            Frame::Request(Request::Exec { command }),
+            Frame::Request(Request::Exec { command, terminal: Some(terminal) }),
+            Frame::Request(Request::Dial { address: InnerAddress::tcp("::1", 8888).unwrap() }),
+            Frame::Request(Request::Dial { address: InnerAddress::unix("/run/a b").unwrap() }),
+            Frame::Request(Request::Get { path: "/job".into() }),
             Frame::Request(Request::Logs { from: 7, follow: true }),
             Frame::Request(Request::Stop { grace_ms: 1 }),
             Frame::Reply(Reply::Ended { exit: Exit::OutOfMemory }),
@@ -448,7 +507,7 @@ mod tests {
             Frame::Failure(Failure { kind: FailureKind::DiskFull, message: "full".into() }),
             Frame::Data(vec![0, 1, 255]),
             Frame::End,
-            Frame::Output(Stream::Stderr, b"no".to_vec()),
+            Frame::Reply(Reply::NotRun { code: 127, message: "no".into() }),
             Frame::Record(Record { seq: 9, stream: Stream::Stdout, time_ms: 12, bytes: b"line\n".to_vec() }),
             Frame::Gap { from: 1, to: u64::MAX },
             Frame::Signal(-1),
@@ -482,8 +541,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sealed_buffer_is_the_data_frame_of_its_content() {
+        for content in [vec![], vec![7; 3], vec![7; MAX_DATA]] {
+            let mut sealed = vec![0; HEADER];
+            sealed.extend_from_slice(&content);
+            seal_data(&mut sealed).unwrap();
+            assert_eq!(sealed, Frame::Data(content).encode().unwrap());
+        }
+        assert!(seal_data(&mut vec![0; HEADER + MAX_DATA + 1]).is_err());
+    }
+
+    #[test]
     fn a_length_above_its_bound_is_refused_before_anything_is_allocated() {
-        for kind in 1..=9 {
+        for kind in 1..=8 {
             let error = Frame::read(&mut [0xff, 0xff, 0xff, 0xff, kind].as_slice()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
+use crate::handover::receive;
 use crate::{ByteReader, Error, LogEvent, LogStream, SandboxId, Stored};
 
 /// The socket's name in the sandbox's state directory.
@@ -32,7 +33,7 @@ pub(crate) struct Client {
 
 /// One connection, which carries one request.
 pub(crate) struct Connection {
-    id: SandboxId,
+    pub(crate) id: SandboxId,
     pub(crate) reader: FrameReader,
     pub(crate) writer: OwnedWriteHalf,
 }
@@ -63,19 +64,36 @@ impl Client {
 
     /// Connects and sends a request.
     pub(crate) async fn send(&self, request: Request) -> Result<Connection, Error> {
+        Ok(self.connection(self.open(request).await?))
+    }
+
+    /// A request whose answer brings descriptors, and the connection for what follows.
+    pub(crate) async fn take_over(&self, request: Request) -> Result<(Reply, Vec<OwnedFd>, Connection), Error> {
+        let socket = self.open(request).await?;
+        let received = timeout(PATIENCE, receive(&socket)).await.map_err(|_| self.late("answer"))?;
+        match received.map_err(|error| self.broken(error))? {
+            (Frame::Reply(reply), descriptors) => Ok((reply, descriptors, self.connection(socket))),
+            (Frame::Failure(failure), _) => Err(failure.into()),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    async fn open(&self, request: Request) -> Result<UnixStream, Error> {
         let path = format!("/proc/self/fd/{}/{SOCKET}", self.directory.as_raw_fd());
         let connected = timeout(PATIENCE, UnixStream::connect(path)).await.map_err(|_| self.late("accept"))?;
-        let socket = connected.map_err(|error| self.broken(error))?;
-        let (reader, mut writer) = socket.into_split();
+        let mut socket = connected.map_err(|error| self.broken(error))?;
         // A request too long for its frame is the caller's: a command line above the bound.
         let bytes = Frame::Request(request).encode().map_err(|error| Error::Refused(error.to_string()))?;
-        let written = writer.write_all(&bytes).await;
-        let mut connection = Connection { id: self.id.clone(), reader: FrameReader(BufReader::new(reader)), writer };
-        match written {
-            Ok(()) => Ok(connection),
+        match socket.write_all(&bytes).await {
+            Ok(()) => Ok(socket),
             // An agent that serves too many already says so and closes without reading.
-            Err(error) => Err(connection.next().await.err().unwrap_or_else(|| self.broken(error))),
+            Err(error) => Err(self.connection(socket).next().await.err().unwrap_or_else(|| self.broken(error))),
         }
+    }
+
+    fn connection(&self, socket: UnixStream) -> Connection {
+        let (reader, writer) = socket.into_split();
+        Connection { id: self.id.clone(), reader: FrameReader(BufReader::new(reader)), writer }
     }
 
     /// A request with one answer, soon.
@@ -134,9 +152,9 @@ impl Client {
         }
     }
 
-    /// What is new or changed under a directory, as a tar stream.
-    pub(crate) async fn changed(&self, directory: &str) -> Result<ByteReader, Error> {
-        let mut connection = self.send(Request::Changed { directory: directory.into() }).await?;
+    /// A request that is answered by a tar stream.
+    pub(crate) async fn fetch(&self, request: Request) -> Result<ByteReader, Error> {
+        let mut connection = self.send(request).await?;
         // The first frame is read here, so that a refusal is an error of its own and not of the stream.
         let first = connection.next().await?;
         let chunks = futures::stream::unfold((Some(first), connection), |(first, mut connection)| async move {

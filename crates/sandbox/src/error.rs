@@ -129,6 +129,23 @@ pub enum Error {
     #[error("the sandbox's disk is full: {0}")]
     DiskFull(String),
 
+    /// A bound of the sandbox is reached.
+    #[error("the sandbox is busy: {0}")]
+    Busy(String),
+
+    /// The sandbox is frozen, so no process can start in it.
+    #[error("the sandbox {0} is frozen: thaw it first")]
+    Frozen(String),
+
+    /// Nothing could be connected to at an address inside.
+    #[error("cannot connect inside the sandbox: {message}")]
+    Dial {
+        /// The cause, for programs.
+        refusal: DialRefusal,
+        /// The address and the cause, for people.
+        message: String,
+    },
+
     /// The sandbox refused; the message says why.
     #[error("the sandbox refused: {0}")]
     Refused(String),
@@ -147,16 +164,35 @@ pub enum Error {
     },
 }
 
+/// Why a connection into a sandbox was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialRefusal {
+    /// Nobody listens at the address.
+    ConnectionRefused,
+    /// There is no socket at the path.
+    NoSuchSocket,
+    /// No way leads from inside to the address.
+    Unreachable,
+    /// The address did not answer in time.
+    NoAnswer,
+}
+
 /// What helps when the kernel refuses a limit.
 const ADVICE: &str = "run as root, or delegate a control group subtree with cpu, memory and pids to this user";
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
+        let dial = |refusal, message| Error::Dial { refusal, message };
         match failure.kind {
             FailureKind::AlreadyStarted => Error::JobExists(failure.message),
             FailureKind::NotStarted => Error::NotStarted(failure.message),
             FailureKind::DiskFull => Error::DiskFull(failure.message),
-            FailureKind::BadRequest | FailureKind::Busy | FailureKind::Io => Error::Refused(failure.message),
+            FailureKind::Busy => Error::Busy(failure.message),
+            FailureKind::ConnectionRefused => dial(DialRefusal::ConnectionRefused, failure.message),
+            FailureKind::NoSuchSocket => dial(DialRefusal::NoSuchSocket, failure.message),
+            FailureKind::Unreachable => dial(DialRefusal::Unreachable, failure.message),
+            FailureKind::NoAnswer => dial(DialRefusal::NoAnswer, failure.message),
+            FailureKind::BadRequest | FailureKind::Io => Error::Refused(failure.message),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Running a stranger's program on this machine without giving the machine away.
 //!
-//! A [`Backend`] makes sandboxes; a [`Sandbox`] runs one main job with numbered logs, any number of extra processes, and takes and
-//! gives files as tar streams. What a sandbox may use is in its [`SandboxSpec`]; a limit that cannot be enforced is an error before
-//! anything runs. The [`NativeBackend`] needs root on Linux and the program `mkfs.ext4`, and no daemon:
+//! A [`Backend`] makes sandboxes; a [`Sandbox`] runs one main job with numbered logs and any number of extra processes, in terminals if
+//! wanted, takes connections, and takes and gives files as tar streams. What a sandbox may use is in its [`SandboxSpec`]; a limit that
+//! cannot be enforced is an error before anything runs. The [`NativeBackend`] needs root on Linux and the program `mkfs.ext4`, and no daemon:
 //!
 //! ```no_run
 //! use sandbox::{Backend, NativeBackend, NativeConfig, ProcessSpec, SandboxId, SandboxSpec};
@@ -21,10 +21,13 @@
 
 mod client;
 mod error;
+mod handover;
 mod image;
 mod native;
 mod process;
 mod spec;
+mod terminal;
+mod until;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +36,9 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use agent::protocol::{Exit, JobState, Record, Stream};
-pub use error::Error;
+pub use agent::address::{AddressError, InnerAddress};
+pub use agent::protocol::{Exit, JobState, Record, Stream, TerminalSize};
+pub use error::{DialRefusal, Error};
 pub use image::{
     ImageConfig, ImageDigest, ImageError, ImageLimits, ImageReference, ImageSource, Images, PreparedImage, Progress,
 };
@@ -42,7 +46,7 @@ pub use native::{NativeBackend, NativeConfig, helper_main_if_requested};
 pub use process::Process;
 pub use spec::{
     Capabilities, CgroupVersion, Devices, EffectiveLimits, Isolation, Network, ProcessSpec, Rootfs, SandboxId,
-    SandboxSpec, Started, Stats, Status, Stored, WORKING_DIRECTORY,
+    SandboxSpec, Started, Stats, Status, Stored, Terminal, WORKING_DIRECTORY,
 };
 
 /// Bytes that come.
@@ -50,6 +54,14 @@ pub type ByteReader = Box<dyn AsyncRead + Send + Unpin>;
 
 /// Bytes that go.
 pub type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Bytes both ways. Shutting down its writing half leaves the reading half open.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// A connection into a sandbox.
+pub type ByteStream = Box<dyn Duplex>;
 
 /// The main job's output, in order.
 pub type LogStream = BoxStream<'static, Result<LogEvent, Error>>;
@@ -98,8 +110,12 @@ pub trait Sandbox: Send + Sync {
     /// Starts the one main job. The same key again finds the job already started, so this may be repeated after a lost answer.
     fn start<'a>(&'a self, key: &'a str, process: ProcessSpec) -> BoxFuture<'a, Result<Started, Error>>;
 
-    /// Runs an extra process with its streams attached. Dropping the [`Process`] ends it.
+    /// Runs an extra process with its streams attached, in a terminal if it asks for one. Dropping the [`Process`] hangs up. A program
+    /// that is missing or cannot be executed is a process that ends at once with 127 or 126 and says why.
     fn exec(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, Error>>;
+
+    /// Connects to an address inside. A refusal is an error here, before any byte flows; the connection ends with the sandbox.
+    fn dial<'a>(&'a self, address: &'a InnerAddress) -> BoxFuture<'a, Result<ByteStream, Error>>;
 
     /// The main job's output from a sequence number on; with `follow`, until the job has ended.
     fn logs(&self, from: u64, follow: bool) -> BoxFuture<'_, Result<LogStream, Error>>;
@@ -119,6 +135,10 @@ pub trait Sandbox: Send + Sync {
     /// The files under a directory that no [`Sandbox::put`] brought or that have changed since, as a tar stream. It was made by a
     /// stranger: unpack it with a library that keeps entries below its target.
     fn get_changed<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>>;
+
+    /// One file under its name, or everything below one directory, as a tar stream with permissions, times and links. The path is
+    /// resolved inside. What is neither a file, a directory nor a symbolic link is left out. It was made by a stranger, like the above.
+    fn get<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>>;
 
     /// The limits in force, read back from the kernel.
     fn limits(&self) -> BoxFuture<'_, Result<EffectiveLimits, Error>>;

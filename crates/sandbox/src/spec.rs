@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use agent::protocol::JobState;
+use agent::protocol::{JobState, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -170,6 +170,15 @@ impl SandboxSpec {
     }
 }
 
+/// A terminal for a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// Its size at first.
+    pub size: TerminalSize,
+    /// The name by which programs look up what it can do, such as `xterm-256color`; their `TERM`, unless the process sets its own.
+    pub term: String,
+}
+
 /// A program to run in a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
@@ -179,12 +188,15 @@ pub struct ProcessSpec {
     pub env: BTreeMap<String, String>,
     /// The working directory inside; [`WORKING_DIRECTORY`] unless given.
     pub cwd: Option<String>,
+    /// Run it in a terminal, which is its input and both its outputs. Only for [`crate::Sandbox::exec`].
+    pub terminal: Option<Terminal>,
 }
 
 impl ProcessSpec {
     /// A program with its arguments, in the working directory.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> ProcessSpec {
-        ProcessSpec { argv: argv.into_iter().map(Into::into).collect(), env: BTreeMap::new(), cwd: None }
+        let argv = argv.into_iter().map(Into::into).collect();
+        ProcessSpec { argv, env: BTreeMap::new(), cwd: None, terminal: None }
     }
 
     /// The same in a sandbox of an image: what neither the program nor the sandbox says is as the image says.
@@ -212,6 +224,11 @@ impl ProcessSpec {
         let devices = &sandbox.devices;
         env.extend(devices.environment.iter().map(|variable| (variable.name.clone(), variable.value.clone())));
         env.extend(sandbox.env.clone());
+        if let Some(terminal) = self.terminal {
+            let term = BTreeMap::from([("TERM".into(), terminal.term)]);
+            check_env("terminal", &term)?;
+            env.extend(term);
+        }
         env.extend(self.env);
         if !devices.mounts.is_empty() || !devices.library_folders.is_empty() {
             // The devices' own libraries first: they must fit the machine's driver, which those of an image cannot know.
@@ -409,6 +426,9 @@ mod tests {
         let value = |name: &str| command.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!((value("A"), value("B"), value("HOME")), (Some("sandbox"), Some("process"), Some("/job")));
         assert_eq!(command.cwd, "/job");
+        let mut shell = ProcessSpec::new(["sh"]);
+        shell.terminal = Some(Terminal { size: TerminalSize { columns: 80, rows: 24 }, term: "vt100".into() });
+        assert!(shell.command(&sandbox).unwrap().env.contains(&("TERM".into(), "vt100".into())));
         assert!(ProcessSpec::new(Vec::<String>::new()).command(&sandbox).is_err());
         assert!(ProcessSpec::new(["a\0b"]).command(&sandbox).is_err());
     }

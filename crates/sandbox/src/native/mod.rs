@@ -4,6 +4,7 @@
 mod cgroup;
 mod confine;
 mod devices;
+mod dial;
 mod disk;
 mod egress;
 mod helper;
@@ -22,15 +23,16 @@ use std::time::{Duration, Instant};
 
 use agent::protocol::{JobState, Reply, Request};
 use futures::future::{BoxFuture, FutureExt};
+use tokio_util::sync::CancellationToken;
 
 pub use helper::helper_main_if_requested;
 
 use crate::client::{Client, unexpected};
 use crate::image::ImageUse;
 use crate::{
-    Backend, ByteReader, Capabilities, EffectiveLimits, Error, Exit, ImageConfig, ImageLimits, Images, Isolation,
-    LogStream, Network, PreparedImage, Process, ProcessSpec, Rootfs, Sandbox, SandboxId, SandboxSpec, Started, Stats,
-    Status, Stored,
+    Backend, ByteReader, ByteStream, Capabilities, EffectiveLimits, Error, Exit, ImageConfig, ImageLimits, Images,
+    InnerAddress, Isolation, LogStream, Network, PreparedImage, Process, ProcessSpec, Rootfs, Sandbox, SandboxId,
+    SandboxSpec, Started, Stats, Status, Stored,
 };
 use cgroup::{Hierarchy, Limits};
 use disk::Templates;
@@ -92,6 +94,8 @@ struct NativeSandbox {
     client: Client,
     /// What its image says, if it has one.
     image: Option<ImageConfig>,
+    /// Cancelled when the sandbox is destroyed.
+    destroyed: CancellationToken,
 }
 
 impl NativeBackend {
@@ -208,7 +212,7 @@ impl Inner {
         let directory = self.state.directory(&record.id);
         let client = Client::new(&record.id, &directory).map_err(|source| Error::State { path: directory, source })?;
         let image = ImageUse::of(&self.state.directory(&record.id)).map(|used| used.config);
-        Ok(NativeSandbox { inner: self.clone(), record, client, image })
+        Ok(NativeSandbox { inner: self.clone(), record, client, image, destroyed: CancellationToken::new() })
     }
 
     fn create(&self, id: &SandboxId, spec: &SandboxSpec, image: Option<&PreparedImage>) -> Result<Record, Error> {
@@ -378,6 +382,10 @@ impl Sandbox for NativeSandbox {
 
     fn start<'a>(&'a self, key: &'a str, process: ProcessSpec) -> BoxFuture<'a, Result<Started, Error>> {
         async move {
+            if process.terminal.is_some() {
+                let reason = "the main job has a log instead of one: use `exec`".into();
+                return Err(Error::InvalidSpec { field: "terminal", reason });
+            }
             let request = Request::Start { key: key.into(), command: self.command(process)? };
             match self.client.ask(request).await? {
                 Reply::Started { already: false } => Ok(Started::Now),
@@ -390,10 +398,25 @@ impl Sandbox for NativeSandbox {
 
     fn exec(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, Error>> {
         async move {
-            let request = Request::Exec { command: self.command(process)? };
-            Ok(Process::attach(&self.record.id, self.client.send(request).await?))
+            let terminal = process.terminal.as_ref().map(|terminal| terminal.size);
+            let request = Request::Exec { command: self.command(process)?, terminal };
+            // It would be frozen between being made and executing its program, and its asker wait until the thaw.
+            if self.on_host(|_, record| record.groups.frozen()).await? {
+                return Err(Error::Frozen(self.record.id.to_string()));
+            }
+            match self.client.take_over(request).await? {
+                (Reply::Running, descriptors, connection) => Process::attach(&self.record.id, connection, descriptors),
+                (Reply::NotRun { code, message }, ..) => {
+                    Ok(Process::not_run(&self.record.id, code, &message, terminal.is_some()))
+                }
+                (other, ..) => Err(unexpected(&other)),
+            }
         }
         .boxed()
+    }
+
+    fn dial<'a>(&'a self, address: &'a InnerAddress) -> BoxFuture<'a, Result<ByteStream, Error>> {
+        dial::dial(&self.client, &self.record.id, address, &self.destroyed).boxed()
     }
 
     fn logs(&self, from: u64, follow: bool) -> BoxFuture<'_, Result<LogStream, Error>> {
@@ -422,7 +445,11 @@ impl Sandbox for NativeSandbox {
     }
 
     fn get_changed<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>> {
-        self.client.changed(directory).boxed()
+        self.client.fetch(Request::Changed { directory: directory.into() }).boxed()
+    }
+
+    fn get<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>> {
+        self.client.fetch(Request::Get { path: path.into() }).boxed()
     }
 
     fn limits(&self) -> BoxFuture<'_, Result<EffectiveLimits, Error>> {
@@ -484,7 +511,11 @@ impl Sandbox for NativeSandbox {
     }
 
     fn destroy(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.on_host(Inner::destroy).boxed()
+        async move {
+            self.destroyed.cancel();
+            self.on_host(Inner::destroy).await
+        }
+        .boxed()
     }
 }
 

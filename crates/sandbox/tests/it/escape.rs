@@ -119,10 +119,10 @@ async fn a_working_directory_among_the_agents_descriptors_does_not_lead_out() {
             for cwd in [place.clone(), format!("{place}/../../../..")] {
                 let mut spec = ProcessSpec::new(["sh", "-c", "ls -d root home .dockerenv boot 2>&-; pwd -P"]);
                 spec.cwd = Some(cwd.clone());
-                let mut process = sandbox.exec(spec).await.unwrap();
+                // Most are refused; where one is a directory, it is the sandbox's own.
+                let Ok(mut process) = sandbox.exec(spec).await else { continue };
                 let mut shown = String::new();
                 process.stdout.read_to_string(&mut shown).await.unwrap();
-                // Most are refused; where one is a directory, it is the sandbox's own.
                 let _ = process.wait().await;
                 assert!(["", "/\n"].contains(&shown.as_str()), "{cwd}: {shown}");
             }
@@ -190,7 +190,8 @@ async fn a_link_among_the_outputs_is_fetched_as_a_link_and_never_as_what_it_poin
         assert!(kind.is_file() || content.is_empty(), "{name} has content");
         seen.push((name, kind.is_symlink()));
     }
-    let links: Vec<&str> = seen.iter().filter(|(_, link)| *link).map(|(name, _)| name.as_str()).collect();
+    let mut links: Vec<&str> = seen.iter().filter(|(_, link)| *link).map(|(name, _)| name.as_str()).collect();
+    links.sort_unstable();
     assert_eq!(links, ["loop", "one", "three", "two"]);
     // The link to the sandbox's own file of that name, nothing of the machine.
     let files = untar(Box::new(std::io::Cursor::new(stream))).await;

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 
 /// The error number of a raw system call with small numbers as arguments; 0 when it succeeds.
 fn errno(call: libc::c_long, arguments: [libc::c_long; 4]) -> i32 {
@@ -93,5 +94,57 @@ fn only_the_own_loopback_is_reachable() {
             matches!(error.kind(), ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable),
             "{address}: {error}"
         );
+    }
+}
+
+/// Answers every connection, when its other end says that there is no more, with all that it said.
+#[test]
+#[ignore = "runs inside a sandbox"]
+fn servers_that_answer_when_all_is_said() {
+    fn answer(mut connection: impl Read + Write) {
+        let mut said = Vec::new();
+        if connection.read_to_end(&mut said).is_ok() {
+            let _ = connection.write_all(&said);
+        }
+    }
+    let tcp = TcpListener::bind("127.0.0.1:8888").unwrap();
+    let tcp6 = TcpListener::bind("[::1]:6666").unwrap();
+    let unix = UnixListener::bind("/tmp/answer.sock").unwrap();
+    for listener in [tcp, tcp6] {
+        std::thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                std::thread::spawn(|| answer(connection));
+            }
+        });
+    }
+    println!("\nready");
+    for connection in unix.incoming().flatten() {
+        std::thread::spawn(|| answer(connection));
+    }
+}
+
+/// Takes connections and reads nothing from them, but says hello.
+#[test]
+#[ignore = "runs inside a sandbox"]
+fn a_server_that_does_not_listen() {
+    let listener = TcpListener::bind("127.0.0.1:8888").unwrap();
+    println!("\nready");
+    let mut kept = Vec::new();
+    for mut connection in listener.incoming().flatten() {
+        connection.write_all(b"hello").unwrap();
+        kept.push(connection);
+    }
+}
+
+/// A socket of datagrams, and one whose owner is gone.
+#[test]
+#[ignore = "runs inside a sandbox"]
+fn sockets_that_cannot_be_connected_to() {
+    let datagrams = std::os::unix::net::UnixDatagram::bind("/tmp/datagrams.sock").unwrap();
+    drop(UnixListener::bind("/tmp/left.sock").unwrap());
+    std::mem::forget(datagrams);
+    println!("\nready");
+    loop {
+        std::thread::park();
     }
 }

@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test is meant to panic, in its helpers too")]
 
+mod agent;
 mod devices;
+mod dial;
 mod egress;
 mod escape;
+mod files;
 mod inside;
 mod isolation;
 mod job;
@@ -13,4 +16,5 @@ mod lifecycle;
 mod many;
 mod size;
 mod support;
+mod terminal;
 mod world;

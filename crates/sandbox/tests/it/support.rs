@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use sandbox::{
-    Backend, ByteReader, Exit, LogEvent, NativeBackend, NativeConfig, ProcessSpec, Sandbox, SandboxId, SandboxSpec,
-    Stream,
+    Backend, ByteReader, Exit, LogEvent, NativeBackend, NativeConfig, Process, ProcessSpec, Sandbox, SandboxId,
+    SandboxSpec, Stream,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// No test waits longer for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -113,13 +113,39 @@ pub(crate) async fn exec_spec(sandbox: &Arc<dyn Sandbox>, spec: ProcessSpec) -> 
     Outcome { exit, stdout, stderr }
 }
 
-/// Runs a test of this program inside the sandbox, where `inside` marks it as one of those.
-pub(crate) async fn run_inside(sandbox: &Arc<dyn Sandbox>, test: &str, env: &[(&str, String)]) {
+/// Puts this program into the sandbox, to run one test of it there.
+async fn bring_inside(sandbox: &Arc<dyn Sandbox>, test: &str, env: &[(&str, String)]) -> ProcessSpec {
     let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
     let tar = tar_of(&[("tests", &program, 0o755)]);
     sandbox.put("/tmp/inside", tar).await.unwrap();
     let mut spec = ProcessSpec::new(["/tmp/inside/tests", "--ignored", "--exact", "--nocapture", test]);
     spec.env = env.iter().map(|(name, value)| ((*name).into(), value.clone())).collect();
+    spec
+}
+
+/// Starts a test of this program inside the sandbox that goes on for ever, and waits until it says that it is ready.
+pub(crate) async fn serve_inside(sandbox: &Arc<dyn Sandbox>, test: &str, env: &[(&str, String)]) -> Process {
+    let spec = bring_inside(sandbox, test, env).await;
+    let mut process = sandbox.exec(spec).await.unwrap();
+    read_until(&mut process.stdout, "ready\n").await;
+    process
+}
+
+/// Reads up to and with a piece of text, and answers all that was read.
+pub(crate) async fn read_until(from: &mut (impl AsyncRead + Unpin), text: &str) -> String {
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains(text) {
+        let mut byte = [0];
+        let n = within(from.read(&mut byte)).await.unwrap();
+        assert_eq!(n, 1, "ended without {text:?}: {}", String::from_utf8_lossy(&read));
+        read.extend(byte);
+    }
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+/// Runs a test of this program inside the sandbox, where `inside` marks it as one of those.
+pub(crate) async fn run_inside(sandbox: &Arc<dyn Sandbox>, test: &str, env: &[(&str, String)]) {
+    let spec = bring_inside(sandbox, test, env).await;
     let outcome = exec_spec(sandbox, spec).await;
     assert!(outcome.stdout.contains("1 passed"), "{test} inside: {}\n{}", outcome.stdout, outcome.stderr);
     assert_eq!(outcome.exit, Exit::Code { code: 0 });
