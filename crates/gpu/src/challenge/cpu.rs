@@ -23,8 +23,12 @@ pub struct CpuEngine {
 impl CpuEngine {
     /// Takes memory for so many products of that size, and touches it.
     pub fn new(size: u32, products: u32) -> Result<Self, EngineError> {
+        Self::with_threads(size, products, thread::available_parallelism()?.get())
+    }
+
+    /// The same on fewer cores.
+    pub fn with_threads(size: u32, products: u32, threads: usize) -> Result<Self, EngineError> {
         let size = size as usize;
-        let threads = thread::available_parallelism()?.get();
         let room = |words: usize| {
             let mut memory = Vec::new();
             let taken = memory.try_reserve_exact(words);

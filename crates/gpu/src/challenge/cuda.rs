@@ -58,7 +58,9 @@ impl CudaEngine {
         let [a, b, c, d] = key.map(u64::from);
         let count = to.words() as u32;
         // SAFETY: as `kernels` says; the kernel writes `count` words, which `to` has.
-        unsafe { self.generate.launch((count.div_ceil(THREADS), 1), THREADS, &[to.address(), a, b, c, d, count.into()]) }
+        unsafe {
+            self.generate.launch((count.div_ceil(THREADS), 1), THREADS, &[to.address(), a, b, c, d, count.into()])
+        }
     }
 
     /// Digests of so many things that lie behind each other, under the first or second key.

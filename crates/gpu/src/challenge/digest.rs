@@ -223,9 +223,8 @@ mod tests {
 
     #[test]
     fn from_sha_256s_own_starting_value_the_compression_is_sha_256() {
-        let start = Digest([
-            0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
-        ]);
+        let start =
+            Digest([0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19]);
         // "abc", padded as SHA-256 does
         let mut block = [0; 16];
         block[0] = 0x61626380;

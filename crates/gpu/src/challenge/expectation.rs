@@ -58,6 +58,8 @@ impl Expectation {
     /// How long so much work may take.
     pub(super) fn limit(&self, multiply_adds: u64) -> Option<Duration> {
         let floor = self.floor()?.max(1);
-        Some(Duration::from_millis(u64::try_from(u128::from(multiply_adds) * 1_000 / u128::from(floor)).unwrap_or(u64::MAX)))
+        Some(Duration::from_millis(
+            u64::try_from(u128::from(multiply_adds) * 1_000 / u128::from(floor)).unwrap_or(u64::MAX),
+        ))
     }
 }

@@ -78,6 +78,7 @@ pub use message::{
 pub use nonces::{NonceSpent, Nonces};
 pub use prover::{Prover, ProverError};
 pub use stream::{Key, Seed};
+pub(crate) use stream::{fill as fill_words, widely};
 pub use verdict::{Miss, Seen, Verdict};
 pub use verifier::{AwaitingOpening, AwaitingRecall, ChallengeError, Secrets, Verifier};
 pub use work::{Device, FILLED_PERCENT, LongName, NoDevice, Parties, Share, Work, WorkError};

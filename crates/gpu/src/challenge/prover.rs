@@ -9,11 +9,7 @@ use super::{
     stream::Binding,
     work::{Device, Parties, Share, Work},
 };
-use std::{
-    collections::BTreeMap,
-    io, thread,
-    time::Instant,
-};
+use std::{collections::BTreeMap, io, thread, time::Instant};
 
 /// Words of a product that are read from a device at once.
 const READ_WORDS: usize = 1 << 22;
@@ -131,7 +127,8 @@ impl Worker {
             products.map(|product| Ok(self.engine.fold(product, &keys, &[])?.root)).collect();
         let tree = Tree::new(&keys, roots?);
         let chosen = sampling::products(held.binding, nonce, &self.share);
-        let samples = chosen.into_iter().enumerate().map(|(number, product)| self.sample(&held, nonce, number, product));
+        let samples =
+            chosen.into_iter().enumerate().map(|(number, product)| self.sample(&held, nonce, number, product));
         let samples = samples.collect::<Result<_, _>>()?;
         let recalled = tree.root();
         self.committed = Some(held);

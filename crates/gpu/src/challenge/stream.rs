@@ -33,7 +33,7 @@ fn word(key: Key, place: u32) -> u32 {
 
 /// Writes the words of a matrix from one place on.
 #[inline(always)]
-pub(super) fn fill(key: Key, first: u32, words: &mut [u32]) {
+pub(crate) fn fill(key: Key, first: u32, words: &mut [u32]) {
     for (place, to) in (first..).zip(words) {
         *to = word(key, place);
     }
@@ -89,7 +89,7 @@ impl Binding {
 
 /// Runs work that the compiler may spread over the wide registers that this processor has. Without them the same is computed more slowly.
 #[inline(always)]
-pub(super) fn widely<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn widely<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         #[target_feature(enable = "avx2")]

@@ -48,16 +48,8 @@ fn verifier(devices: &[Device], nonce: u8) -> Verifier {
 fn expecting(devices: &[Device], nonce: u8, expectations: Vec<Expectation>) -> Verifier {
     let (deadline, round_trip) = (Duration::from_secs(10), Duration::ZERO);
     let secrets = Secrets { opening: OPENING, recall: [3; 32] };
-    Verifier::new(
-        work(devices),
-        parties(nonce),
-        expectations,
-        deadline,
-        round_trip,
-        secrets,
-        &mut Nonces::default(),
-    )
-    .unwrap()
+    Verifier::new(work(devices), parties(nonce), expectations, deadline, round_trip, secrets, &mut Nonces::default())
+        .unwrap()
 }
 
 fn honest(devices: &[Device]) -> Prover {
@@ -197,9 +189,8 @@ fn a_prover_that_computes_the_image_without_the_product_is_caught_by_a_row() {
                 let share = &work.shares()[0];
                 let binding = Binding::new(&parties(1), &work, share);
                 let opening = Digest::from(OPENING);
-                for (product, sample) in super::sampling::products(binding, opening, share)
-                    .into_iter()
-                    .zip(&mut opened.devices[0].samples)
+                for (product, sample) in
+                    super::sampling::products(binding, opening, share).into_iter().zip(&mut opened.devices[0].samples)
                 {
                     let seed = binding.seed(product, sample.before.as_ref().map(|before| before.digest));
                     let vectors = freivalds::vectors(binding.vectors(opening, product), SIZE as usize);
@@ -250,7 +241,8 @@ fn one_device_cannot_answer_for_two() {
     );
     // other products are asked of the second device, so that what was copied may not even have the right shape
     let miss = only_miss(copied);
-    let caught = matches!(&miss, Miss::NotCommitted { device, .. } | Miss::Malformed { device, .. } if *device == card(2));
+    let caught =
+        matches!(&miss, Miss::NotCommitted { device, .. } | Miss::Malformed { device, .. } if *device == card(2));
     assert!(caught, "{miss}");
     let missing = |committed: &mut Committed| committed.devices.truncate(1);
     let missing = examine_tampered(verifier(&devices, 1), &mut honest(&devices), 1, (missing, |_| (), |_| ()));

@@ -14,7 +14,8 @@ static STUB: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libcuda.so.1");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stub/cuda.c");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-O2", "-pthread", "-o"]).arg(&library).arg(source).status();
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-O2", "-pthread", "-o"]).arg(&library).arg(source).status();
     assert!(built.unwrap().success());
     (folder, library)
 });

@@ -6,9 +6,10 @@ use gpu::challenge::{
     program::{ProgramError, examine, read_message, write_message},
 };
 use std::{
+    cell::Cell,
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// The program, ended when dropped.
@@ -31,8 +32,10 @@ impl Program {
 
     fn examine(&mut self, verifier: Verifier) -> Verdict {
         let (mut input, mut output) = (self.0.stdin.take().unwrap(), self.0.stdout.take().unwrap());
-        let started = Instant::now();
-        examine(verifier, &mut input, &mut output, || started.elapsed()).unwrap()
+        // an interpreter has its own idea of what takes long: every answer takes a millisecond here
+        let now = Cell::new(0);
+        let clock = || Duration::from_millis(now.replace(now.get() + 1));
+        examine(verifier, &mut input, &mut output, clock).unwrap()
     }
 
     fn ask(&mut self, request: &Request) -> Answer {
@@ -71,9 +74,7 @@ fn a_processor_passes() {
 fn two_cards_answer_together_with_the_processor() {
     let machine = Machine::with(&[(FIRST, 16), (SECOND, 16)]);
     let verdict = Program::start(machine.folder()).examine(verifier(&[SECOND, "cpu", FIRST]));
-    // an interpreter takes its time over the digests; all else is right
-    let slow = |verdict: &Verdict| matches!(verdict, Verdict::Missed(misses) if matches!(misses[..], [Miss::RecalledLate { .. }]));
-    assert!(matches!(&verdict, Verdict::Passed(seen) if seen.len() == 3) || slow(&verdict), "{verdict:?}");
+    assert!(matches!(&verdict, Verdict::Passed(seen) if seen.len() == 3), "{verdict:?}");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::{env, fs, path::PathBuf, process::Command};
 
 /// Architectures since the oldest that the kernels are written for, as `ptxas` of CUDA 12.9 names them: the last that knows them all.
 const ARCHITECTURES: [&str; 20] = [
-    "50", "52", "53", "60", "61", "62", "70", "72", "75", "80", "86", "87", "89", "90", "90a", "100", "101", "103", "120", "121",
+    "50", "52", "53", "60", "61", "62", "70", "72", "75", "80", "86", "87", "89", "90", "90a", "100", "101", "103",
+    "120", "121",
 ];
 
 fn listing() -> PathBuf {
@@ -21,7 +22,10 @@ fn text_line() -> String {
 #[test]
 fn the_kernels_are_those_that_the_assembler_took_for_every_architecture() {
     let listing = fs::read_to_string(listing()).unwrap();
-    assert!(listing.starts_with(&text_line()), "the kernels changed: assemble them again (see the ignored test beside this)");
+    assert!(
+        listing.starts_with(&text_line()),
+        "the kernels changed: assemble them again (see the ignored test beside this)"
+    );
     for architecture in ARCHITECTURES {
         let kernels = listing.lines().filter(|line| line.starts_with(&format!("sm_{architecture} "))).count();
         assert_eq!(kernels, 3, "sm_{architecture}");
@@ -43,7 +47,10 @@ fn assemble_the_kernels_and_write_down_what_the_assembler_says() {
     let mut listing = text_line();
     for architecture in ARCHITECTURES {
         let mut command = Command::new(&ptxas);
-        command.args(["-v", "-arch", &format!("sm_{architecture}"), "-o"]).arg(folder.path().join("kernels.cubin")).arg(&source);
+        command
+            .args(["-v", "-arch", &format!("sm_{architecture}"), "-o"])
+            .arg(folder.path().join("kernels.cubin"))
+            .arg(&source);
         let output = command.output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "sm_{architecture}: {said}");
