@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test is meant to panic, in its helpers too")]
 
+mod images;
 mod inside;
 mod isolation;
 mod job;
