@@ -275,15 +275,25 @@ fn plain_path(name: &[u8]) -> Result<PathBuf, String> {
 
 fn ownership(entry: &Entry<'_, impl Read>) -> Result<Ownership, String> {
     let header = entry.header();
-    let number = |what: &str, number: io::Result<u64>| {
-        let number = number.map_err(|error| error.to_string())?;
+    let fields = header.as_old();
+    let owner = |what: &str, field: &[u8], number: io::Result<u64>| {
+        let number = number_or_none(field, number)?;
         let small = u32::try_from(number).ok().filter(|_| number < OWNERS);
         small.ok_or_else(|| format!("its {what} is {number}: a sandbox has users and groups 0 to {}", OWNERS - 1))
     };
-    let mode = header.mode().map_err(|error| error.to_string())?;
+    let (user, group) = (owner("user", &fields.uid, header.uid())?, owner("group", &fields.gid, header.gid())?);
+    let mode = number_or_none(&fields.mode, header.mode().map(u64::from))?;
     // Directories keep the bits by which groups and everybody share them.
     let kept = if header.entry_type().is_dir() { 0o3777 } else { 0o777 };
-    Ok(Ownership { user: number("user", header.uid())?, group: number("group", header.gid())?, mode: mode & kept })
+    Ok(Ownership { user, group, mode: (mode & kept) as u32 })
+}
+
+/// A field that was left blank is nought, as every reader takes it.
+fn number_or_none(field: &[u8], number: io::Result<u64>) -> Result<u64, String> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Ok(0);
+    }
+    number.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod dial;
 mod egress;
 mod escape;
 mod files;
+mod images;
 mod inside;
 mod isolation;
 mod job;
