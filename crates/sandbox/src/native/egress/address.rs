@@ -118,7 +118,9 @@ mod tests {
     fn walking_through_all_of_ipv4_finds_no_other_refused_address() {
         let refused: Vec<(u32, u32)> = REFUSED_V4
             .iter()
-            .map(|(first, last)| (first.parse::<Ipv4Addr>().unwrap().to_bits(), last.parse::<Ipv4Addr>().unwrap().into()))
+            .map(|(first, last)| {
+                (first.parse::<Ipv4Addr>().unwrap().to_bits(), last.parse::<Ipv4Addr>().unwrap().into())
+            })
             .collect();
         // A step that shares no factor with the width of a range.
         for address in (0..=u32::MAX).step_by(10_007) {

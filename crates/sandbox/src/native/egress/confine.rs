@@ -10,7 +10,9 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, pivot_root, set_dumpable_behavior, setrlimit, setsid,
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 use super::engine::{MAX_CONNECTIONS, MAX_FLOWS};
 use crate::native::confine::{bound_capabilities, install};
@@ -106,7 +108,9 @@ mod tests {
     #[test]
     fn the_filter_compiles_and_allows_neither_files_nor_programs() {
         filter().unwrap();
-        for call in [libc::SYS_openat, libc::SYS_execve, libc::SYS_clone, libc::SYS_ptrace, libc::SYS_socket, libc::SYS_bind] {
+        for call in
+            [libc::SYS_openat, libc::SYS_execve, libc::SYS_clone, libc::SYS_ptrace, libc::SYS_socket, libc::SYS_bind]
+        {
             assert!(!ALLOWED.contains(&call), "{call}");
         }
     }

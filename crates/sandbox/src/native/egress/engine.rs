@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
 use rustix::event::epoll::{Event, EventData, EventFlags};
+use rustix::event::{Timespec, epoll};
 use smoltcp::wire::IpProtocol;
 
 use super::device::Device;

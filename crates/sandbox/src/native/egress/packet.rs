@@ -240,19 +240,14 @@ mod tests {
 
     #[test]
     fn a_stray_packet_of_tcp_is_reset_and_a_reset_is_not() {
-        let mut syn = build(
-            (address("10.0.2.100:1").ip(), address("8.8.8.8:1").ip()),
-            IpProtocol::Tcp,
-            20,
-            |bytes| {
-                let mut tcp = TcpPacket::new_unchecked(bytes);
-                tcp.set_src_port(4000);
-                tcp.set_dst_port(80);
-                tcp.set_seq_number(TcpSeqNumber(7));
-                tcp.set_header_len(20);
-                tcp.set_syn(true);
-            },
-        );
+        let mut syn = build((address("10.0.2.100:1").ip(), address("8.8.8.8:1").ip()), IpProtocol::Tcp, 20, |bytes| {
+            let mut tcp = TcpPacket::new_unchecked(bytes);
+            tcp.set_src_port(4000);
+            tcp.set_dst_port(80);
+            tcp.set_seq_number(TcpSeqNumber(7));
+            tcp.set_header_len(20);
+            tcp.set_syn(true);
+        });
         let packet = Packet::parse(&syn).unwrap();
         assert!(matches!(packet.transport, Transport::Syn));
         let reset = packet.reset().unwrap();

@@ -59,7 +59,9 @@ mod tests {
         let behind = |address: &str| behind(&resolvers, address.parse().unwrap()).map(|found| found.to_string());
         assert_eq!(behind("10.0.2.3:53").as_deref(), Some("10.1.2.3:53"));
         assert_eq!(behind("10.0.2.4:53").as_deref(), Some("[::1]:53"));
-        for other in ["10.0.2.2:53", "10.0.2.5:53", "10.0.2.3:22", "10.0.2.3:54", "10.1.2.3:53", "1.1.1.1:53", "[::1]:53"] {
+        for other in
+            ["10.0.2.2:53", "10.0.2.5:53", "10.0.2.3:22", "10.0.2.3:54", "10.1.2.3:53", "1.1.1.1:53", "[::1]:53"]
+        {
             assert_eq!(behind(other), None, "{other}");
         }
     }
