@@ -16,6 +16,9 @@
 //! # }
 //! ```
 //!
+//! A sandbox has no network, or one that leads to public addresses only ([`Network`]); a process of its own carries the traffic, and the
+//! machine's interfaces, routes and firewall stay as they are.
+//!
 //! The node's `main` must call [`helper_main_if_requested`] before anything else: sandboxes are built by the same program, started
 //! again as a small single-threaded process, because building them in a threaded one is not safe.
 

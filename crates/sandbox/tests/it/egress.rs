@@ -15,7 +15,8 @@ use sandbox::{Backend, Error, LogEvent, NativeBackend, Network, Sandbox, Sandbox
 
 use crate::support::{Bench, config, exec, exec_spec, fresh_id, run_inside, small, traces, until, within};
 use crate::world::{
-    BULK, ECHO, OWN, OWN_V6, PRIVATE, PUBLIC, PUBLIC_V6, SILENT, SINK, SOURCE, World, in_a_world, pattern,
+    BULK, ECHO, OWN, OWN_V6, PAGE, PAGE_SIZE, PRIVATE, PUBLIC, PUBLIC_V6, RESET, SILENT, SINK, SOURCE, World,
+    in_a_world, pattern,
 };
 
 /// A refusal must come within this; most programs give up no sooner than after minutes.
@@ -66,6 +67,9 @@ fn inside_public() {
         socket.read_to_end(&mut back).unwrap();
         writer.join().unwrap();
         assert!(back == sent, "{host}: {} of {}", back.len(), sent.len());
+        let mut broken = connect((address.ip(), RESET).into()).unwrap();
+        broken.write_all(b"?").unwrap();
+        assert_eq!(broken.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset, "{address}");
         let closed = connect((address.ip(), 1).into()).unwrap_err();
         assert_eq!(closed.kind(), ErrorKind::ConnectionRefused, "{address}");
 
@@ -215,6 +219,7 @@ async fn machine_bulk() {
     let network = network_process(sandbox.id());
     println!("measured: idle network process: {} KiB of its own memory", own_memory(network) / 1024);
     run_inside(&sandbox, "egress::inside_bulk", &[]).await;
+    until("the memory of connections is given back", || async { own_memory(network) < 4 << 20 }).await;
     println!("measured: network process afterwards: {} KiB of its own memory", own_memory(network) / 1024);
     let stats = sandbox.stats().await.unwrap();
     assert!(stats.network_received_bytes > BULK as u64 && stats.network_sent_bytes > BULK as u64, "{stats:?}");
@@ -229,6 +234,16 @@ fn inside_bulk() {
     let public = |port| SocketAddr::new(PUBLIC.parse().unwrap(), port);
     let speed = |began: Instant| (BULK >> 20) as f64 / began.elapsed().as_secs_f64();
     let bytes: Vec<u8> = (0..BULK).map(pattern).collect();
+    // Nobody reads these two for now: each must stop when all buffers are full, and go on later.
+    let mut unread = connect(public(SOURCE)).unwrap();
+    let mut unread_echo = connect(public(ECHO)).unwrap();
+    let writer = std::thread::spawn({
+        let (mut socket, bytes) = (unread_echo.try_clone().unwrap(), bytes.clone());
+        move || {
+            socket.write_all(&bytes).unwrap();
+            socket.shutdown(Shutdown::Write).unwrap();
+        }
+    });
     let (began, mut socket) = (Instant::now(), connect(public(SINK)).unwrap());
     socket.write_all(&bytes).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
@@ -241,6 +256,12 @@ fn inside_bulk() {
     socket.read_to_end(&mut received).unwrap();
     let down = speed(began);
     assert!(received == bytes, "{} bytes came", received.len());
+    for socket in [&mut unread, &mut unread_echo] {
+        received.clear();
+        socket.read_to_end(&mut received).unwrap();
+        assert!(received == bytes, "{} bytes came of those not read at first", received.len());
+    }
+    writer.join().unwrap();
     std::fs::write("/tmp/speed", format!("64 MiB out at {up:.0} MiB/s, in at {down:.0} MiB/s")).unwrap();
 
     let mut sockets: Vec<TcpStream> = (0..200).map(|_| connect(public(ECHO)).unwrap()).collect();
@@ -255,6 +276,69 @@ fn inside_bulk() {
     // One end goes away without a word: the other side is told.
     drop(sockets);
     connect(public(ECHO)).unwrap();
+}
+
+#[test]
+fn connections_that_wait_cost_no_processor_time() {
+    in_a_world("egress::machine_waiting");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs as the machine of a world of its own"]
+async fn machine_waiting() {
+    let _world = World::new();
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&egress()).await;
+    let network = network_process(sandbox.id());
+    let measure = async {
+        until("all connections wait", || async {
+            exec(&sandbox, &["test", "-e", "/tmp/waiting"]).await.exit.shell_code() == 0
+        })
+        .await;
+        // What was on its way when the program stopped reading has arrived when nothing more happens.
+        let (mut before, mut since) = (cpu_ticks(network), Instant::now());
+        until("a second passes without work", || {
+            let now = cpu_ticks(network);
+            if now > before + 2 {
+                (before, since) = (now, Instant::now());
+            }
+            std::future::ready(since.elapsed() > Duration::from_secs(1))
+        })
+        .await;
+        assert_eq!(exec(&sandbox, &["touch", "/tmp/go"]).await.exit.shell_code(), 0);
+    };
+    tokio::join!(run_inside(&sandbox, "egress::inside_waiting", &[]), measure);
+    sandbox.destroy().await.unwrap();
+}
+
+#[test]
+#[ignore = "runs inside a sandbox"]
+fn inside_waiting() {
+    let public = |port| SocketAddr::new(PUBLIC.parse().unwrap(), port);
+    let _idle = connect(public(ECHO)).unwrap();
+    let _unread = connect(public(SOURCE)).unwrap();
+    // Ended by both sides, and still not read.
+    let mut ended = connect(public(PAGE)).unwrap();
+    ended.shutdown(Shutdown::Write).unwrap();
+    // Full both ways.
+    let mut full = connect(public(ECHO)).unwrap();
+    full.set_nonblocking(true).unwrap();
+    let full_since = |socket: &mut TcpStream| socket.write(&[0; 65_536]).is_err();
+    let mut refused = Instant::now();
+    while refused.elapsed() < Duration::from_millis(500) {
+        if !full_since(&mut full) {
+            refused = Instant::now();
+        }
+    }
+    std::fs::write("/tmp/waiting", "").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !std::fs::exists("/tmp/go").unwrap() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut page = Vec::new();
+    ended.read_to_end(&mut page).unwrap();
+    assert!(page.len() == PAGE_SIZE && page.iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
 }
 
 #[test]
@@ -320,7 +404,7 @@ fn inside_flood() {
     assert_eq!(&back, b"still");
     // Room again as soon as somebody leaves.
     drop(waiting);
-    let again = Instant::now() + Duration::from_secs(90);
+    let again = Instant::now() + Duration::from_secs(30);
     while connect(SocketAddr::new(PUBLIC.parse().unwrap(), ECHO)).is_err() {
         assert!(Instant::now() < again, "no connection after the flood");
         std::thread::yield_now();
@@ -485,6 +569,13 @@ fn own_memory(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// Hundredths of a second of processor time that a process has used.
+fn cpu_ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 /// The kernel's files of the limits of a network process, and what should be in them.

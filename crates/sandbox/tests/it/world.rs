@@ -2,9 +2,10 @@
 //! other, *outside*, has public and private addresses with services, and a name server. No packet leaves them.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// A public address outside, by either protocol.
 pub(crate) const PUBLIC: &str = "1.2.3.4";
@@ -23,13 +24,19 @@ pub(crate) const OWN_V6: &str = "2a00:1::1";
 /// The machine's name server, at a private address outside.
 const RESOLVER: &str = "10.1.2.3";
 
-/// Services outside: everything comes back; a count of all bytes and their sum comes back after the last; bytes without being asked.
+/// Services outside: everything comes back; a count of all bytes comes back after the last, and whether they were right; bytes without
+/// being asked; a reset after the first byte; a few bytes without being asked.
 pub(crate) const ECHO: u16 = 7;
 pub(crate) const SINK: u16 = 9;
 pub(crate) const SOURCE: u16 = 19;
+pub(crate) const RESET: u16 = 21;
+pub(crate) const PAGE: u16 = 80;
 
 /// What the source sends.
 pub(crate) const BULK: usize = 64 << 20;
+
+/// What the page has: more than a program's end takes unread, less than the other.
+pub(crate) const PAGE_SIZE: usize = 1 << 20;
 
 /// The content of large transfers: its period fits no buffer.
 pub(crate) fn pattern(at: usize) -> u8 {
@@ -114,6 +121,7 @@ fn outside() {
     serve(ECHO, |mut socket| {
         let mut back = socket.try_clone().unwrap();
         let _ = std::io::copy(&mut socket, &mut back);
+        let _ = socket.shutdown(Shutdown::Write);
     });
     serve(SINK, |mut socket| {
         let (mut count, mut right) = (0usize, true);
@@ -128,8 +136,16 @@ fn outside() {
         let bytes: Vec<u8> = (0..BULK).map(pattern).collect();
         let _ = socket.write_all(&bytes);
     });
-    for address in ["0.0.0.0", "::"] {
-        let socket = UdpSocket::bind(only(address, ECHO)).unwrap();
+    serve(PAGE, |mut socket| {
+        let bytes: Vec<u8> = (0..PAGE_SIZE).map(pattern).collect();
+        let _ = socket.write_all(&bytes);
+    });
+    serve(RESET, |mut socket| {
+        let _ = socket.read(&mut [0]);
+        rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+    });
+    for address in [PUBLIC, PUBLIC_V6] {
+        let socket = UdpSocket::bind((address, ECHO)).unwrap();
         std::thread::spawn(move || echo(&socket));
     }
     let names = UdpSocket::bind((RESOLVER, 53)).unwrap();
@@ -158,24 +174,16 @@ fn outside() {
     let _ = std::io::stdin().read_line(&mut line);
 }
 
-/// Serves each connection by a thread of its own, by IPv4 and IPv6.
+/// Serves each connection by a thread of its own.
 fn serve(port: u16, service: fn(TcpStream)) {
     // Hears IPv4 as well.
-    let listener = TcpListener::bind(only("::", port)).unwrap();
+    let listener = TcpListener::bind(("::", port)).unwrap();
     std::thread::spawn(move || {
         for socket in listener.incoming() {
             let socket = socket.unwrap();
-            std::thread::spawn(move || {
-                service(socket.try_clone().unwrap());
-                let _ = socket.shutdown(Shutdown::Both);
-            });
+            std::thread::spawn(move || service(socket));
         }
     });
-}
-
-/// Two sockets may share a port by family: the one of IPv6 for datagrams is bound to the one address it is asked at.
-fn only(address: &str, port: u16) -> SocketAddr {
-    SocketAddr::new(address.parse().unwrap(), port)
 }
 
 fn echo(socket: &UdpSocket) {
@@ -198,8 +206,7 @@ fn answer(question: &[u8]) -> Vec<u8> {
     answer.extend(&question[12..end + 5]);
     if wanted == 1 {
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        let IpAddr::V4(address) = PUBLIC.parse().unwrap() else { panic!("{PUBLIC}") };
-        answer.extend(Ipv4Addr::octets(&address));
+        answer.extend(PUBLIC.parse::<Ipv4Addr>().unwrap().octets());
     }
     answer
 }

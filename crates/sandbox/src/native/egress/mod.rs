@@ -40,9 +40,15 @@ use super::cgroup::Limits;
 use super::helper::{Failed, Step};
 use crate::Error;
 
-/// What a network process may use. Connections at their bound have 128 MiB under way; the rest is the kernel's for their sockets, where it
-/// counts that.
-pub(crate) const LIMITS: Limits = Limits { cpu_millis: 1000, memory_bytes: 256 << 20, max_processes: 1 };
+/// Bytes of memory of a network process. Connections at their bound have 128 MiB under way; the rest is the kernel's for their sockets,
+/// where it counts that.
+const MEMORY_LIMIT: u64 = 256 << 20;
+
+/// Its share of a processor: it copies bytes.
+const CPU_MILLIS_LIMIT: u32 = 1000;
+
+/// What a network process may use; it starts no other.
+pub(crate) const LIMITS: Limits = Limits { cpu_millis: CPU_MILLIS_LIMIT, memory_bytes: MEMORY_LIMIT, max_processes: 1 };
 
 /// What the builder must know of a sandbox's network.
 #[derive(Debug, Serialize, Deserialize)]

@@ -19,13 +19,16 @@ use super::packet::{Refusal, trusted};
 
 /// Bytes of a connection under way in either direction, on the inner side. The way is short, so a small window is enough for its full
 /// speed; the kernel's own buffers serve the long way outside.
-const WINDOW: usize = 64 * 1024;
+pub(crate) const WINDOW: usize = 64 * 1024;
 
 /// The largest packet of the inner side, headers included: a quarter of the window, so that the next is under way while one is handled.
 const SEGMENT: usize = 16 * 1024;
 
 /// How long another machine may take to accept: what Linux waits before its sixth attempt.
-pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(63);
+const CONNECT_WAIT: Duration = Duration::from_secs(63);
+
+/// How long the sandbox's kernel may take to repeat a question, beyond what it usually takes: one second at first.
+const REPEAT_WAIT: Duration = Duration::from_secs(2);
 
 /// How often the inner side is asked whether its socket still exists: one that a program left half closed vanishes without a word.
 const INNER_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
@@ -51,7 +54,7 @@ pub(crate) struct Connection {
 /// The inner side.
 enum Inner {
     /// Not answered yet: the packet by which the sandbox asked.
-    Asked { packet: Vec<u8>, since: Instant },
+    Asked { packet: Vec<u8>, since: Instant, last: Instant },
     /// Answered.
     Open(Box<Stack>),
 }
@@ -81,7 +84,7 @@ impl Connection {
     /// Begins to connect to the other machine.
     pub(crate) fn begin(target: SocketAddr, packet: &[u8], now: Instant) -> Result<Connection, Refusal> {
         let outer = open(target).map_err(|error| refusal(&error))?;
-        Ok(Connection { outer, inner: Inner::Asked { packet: packet.to_vec(), since: now } })
+        Ok(Connection { outer, inner: Inner::Asked { packet: packet.to_vec(), since: now, last: now } })
     }
 
     /// The packet by which the sandbox asked for this connection, as long as it was not answered.
@@ -94,9 +97,10 @@ impl Connection {
 
     /// Takes a packet of the sandbox. The answers follow with [`Connection::advance`].
     pub(crate) fn receive(&mut self, packet: &[u8], device: &mut Device, now: Instant) {
-        // A repeated question is still the same.
-        if let Inner::Open(stack) = &mut self.inner {
-            stack.receive(packet, device, now);
+        match &mut self.inner {
+            // A repeated question is still the same.
+            Inner::Asked { last, .. } => *last = now,
+            Inner::Open(stack) => stack.receive(packet, device, now),
         }
     }
 
@@ -104,14 +108,9 @@ impl Connection {
     pub(crate) fn advance(&mut self, events: EventFlags, device: &mut Device, now: Instant) -> Next {
         let stack = match &mut self.inner {
             Inner::Open(stack) => stack,
-            Inner::Asked { packet, since } => {
+            Inner::Asked { packet, since, last } => {
                 if events.is_empty() {
-                    let until = *since + CONNECT_WAIT;
-                    return if now < until {
-                        Next::Wait(EventFlags::OUT, Some(until))
-                    } else {
-                        Next::Refused(Refusal::Host)
-                    };
+                    return unanswered(*since, *last, now);
                 }
                 match self.outer.take_error() {
                     Ok(None) => {}
@@ -262,6 +261,18 @@ fn moving<E: std::fmt::Display>(result: Result<io::Result<usize>, E>) -> io::Res
 fn tcp<'a, 'b>(socket: &'a mut smoltcp::socket::Socket<'b>) -> &'a mut Socket<'b> {
     match socket {
         smoltcp::socket::Socket::Tcp(socket) => socket,
+    }
+}
+
+/// What becomes of a question that the other machine has not answered. A program that no longer waits tells nobody; but the kernel repeats
+/// the question of one that does, each time after at most twice the time since it was asked first.
+fn unanswered(since: Instant, last: Instant, now: Instant) -> Next {
+    let given_up = last + 2 * (last - since) + REPEAT_WAIT;
+    let until = since + CONNECT_WAIT;
+    match now {
+        _ if now >= until => Next::Refused(Refusal::Host),
+        _ if now >= given_up => Next::Over,
+        _ => Next::Wait(EventFlags::OUT, Some(until.min(given_up))),
     }
 }
 
