@@ -195,6 +195,12 @@ pub struct RunRequest {
     /// How many slots of one offer to rent together; 0 is one.
     #[serde(default)]
     pub slots: u32,
+    /// The container image to run in, by digest (`name@sha256:…`); empty for the machine's own programs.
+    #[serde(default)]
+    pub image: String,
+    /// Whether the program may reach public addresses.
+    #[serde(default)]
+    pub egress: bool,
 }
 
 /// A run that has begun.

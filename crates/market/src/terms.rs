@@ -58,6 +58,21 @@ pub struct Workload {
     pub network: NetworkAccess,
 }
 
+/// Stands among an offer's software when its machine runs container images.
+pub const RUNS_IMAGES: &str = "oci-images";
+
+/// Stands among an offer's software when its sandboxes may reach public addresses.
+pub const REACHES_PUBLIC: &str = "egress";
+
+impl Workload {
+    /// What must stand among an offer's software for this.
+    pub fn needs(&self) -> impl Iterator<Item = &'static str> {
+        let images = matches!(self.image, Image::Oci(_)).then_some(RUNS_IMAGES);
+        let network = (self.network == NetworkAccess::Egress).then_some(REACHES_PUBLIC);
+        images.into_iter().chain(network)
+    }
+}
+
 /// A root file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -302,6 +302,12 @@ pub(crate) struct Run {
     /// How many slots of one offer to rent together, where it lets them be
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS_TOGETHER)))]
     pub(crate) slots: u32,
+    /// A container image to run in, such as python:3.13; its digest is looked up first [default: the machine's own programs]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<String>,
+    /// Let the program reach public addresses; without this it reaches only itself
+    #[arg(long)]
+    pub(crate) egress: bool,
     /// A folder to send along
     #[arg(long, value_name = "DIR")]
     pub(crate) input: Option<PathBuf>,

@@ -36,6 +36,10 @@ pub struct Config {
     pub mandates_per_hour: u32,
     /// How long an advertisement lives, in seconds; refreshed at about a third of it.
     pub ad_lifetime_seconds: u32,
+    /// Whether renters may run container images; they are kept on disk.
+    pub images: bool,
+    /// Whether sandboxes may reach public addresses, in the name of this machine.
+    pub egress: bool,
     /// The slots to rent out.
     pub slot: Vec<SlotConfig>,
     /// What they cost.
@@ -66,6 +70,8 @@ impl Default for Config {
             hold_seconds: 30,
             mandates_per_hour: 60,
             ad_lifetime_seconds: 900,
+            images: false,
+            egress: false,
             slot: vec![],
             pricing: vec![],
             hours: vec![],

@@ -7,9 +7,10 @@ use market::{
     offer::{Hardware, Offer, Price},
     pricing::{self, Asker, Holding},
     refusal::{Refusal, RefusalCode},
-    terms::{Image, NetworkAccess},
+    terms::{Image, Workload},
     time::UnixMillis,
 };
+use sandbox::{ImageSource, Rootfs};
 use wire::QuoteAsk;
 
 /// How far the moment in a request may lie from our clock, in seconds: twice the skew of advertisements, for it also travelled.
@@ -34,6 +35,14 @@ pub(crate) struct Agreed<'a> {
     pub(crate) rate: Rate,
     /// All the slots together.
     pub(crate) hardware: Hardware,
+}
+
+/// The root file system of a workload; an error when its image is not named as images must be.
+pub(crate) fn rootfs(workload: &Workload) -> Result<Rootfs, sandbox::Error> {
+    Ok(match &workload.image {
+        Image::HostUsr => Rootfs::HostUsr,
+        Image::Oci(reference) => Rootfs::Image(ImageSource::Registry(reference.parse()?)),
+    })
 }
 
 impl<'a> Desk<'a> {
@@ -61,9 +70,12 @@ impl<'a> Desk<'a> {
         }
         let (price, rate) = self.rate(offer, ask, now, holds)?;
         self.check_time(ask, now)?;
-        if ask.workload.image != Image::HostUsr || ask.workload.network != NetworkAccess::None {
-            return no(RefusalCode::Image, "only the machine's own /usr without network is offered".to_owned());
+        if let Some(lacking) =
+            ask.workload.needs().find(|needed| !offer.hardware.software.iter().any(|has| has == needed))
+        {
+            return no(RefusalCode::Image, format!("`{lacking}` is not among what this offer has"));
         }
+        rootfs(&ask.workload).map_err(|error| Refusal::new(RefusalCode::Image, error.to_string()))?;
         if ask.deposit < price.min_deposit || ask.deposit.get() == 0 {
             return no(RefusalCode::Funds, format!("the least deposit is {}", price.token.show(price.min_deposit)));
         }
@@ -145,6 +157,7 @@ mod tests {
         service::Why,
     };
     use alloy_primitives::Address;
+    use market::terms::{NetworkAccess, REACHES_PUBLIC, RUNS_IMAGES};
     use market::{money::Amount, pricing::Reduction, signed::Escrow, terms::Workload};
 
     const NOW: UnixMillis = UnixMillis(1_000_000_000);
@@ -167,6 +180,8 @@ mod tests {
             slots: 1,
         }
     }
+
+    const IMAGE: &str = "library/python@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
     fn weighed(config: &Config, service: &Service, change: impl FnOnce(&mut QuoteAsk)) -> Result<Rate, Refusal> {
         let mut ask = ask();
@@ -198,6 +213,7 @@ mod tests {
         assert_eq!(refused(|ask| ask.max_seconds = 39), Some(RefusalCode::Duration));
         assert_eq!(refused(|ask| ask.max_seconds = 3_631), Some(RefusalCode::Duration));
         assert_eq!(refused(|ask| ask.workload.network = NetworkAccess::Egress), Some(RefusalCode::Image));
+        assert_eq!(refused(|ask| ask.workload.image = Image::Oci(IMAGE.into())), Some(RefusalCode::Image));
         assert_eq!(refused(|ask| ask.deposit = Amount::new(9_999).unwrap()), Some(RefusalCode::Funds));
         assert_eq!(refused(|ask| ask.deposit = Amount::new(90_001).unwrap()), Some(RefusalCode::BadRequest));
     }
@@ -221,6 +237,22 @@ mod tests {
         let refusal = weighed(&config(8, &[]), &closed, |_| {}).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::Draining);
         assert!(refusal.detail.contains("maintenance until 1970-01-24"), "{refusal}");
+    }
+
+    #[test]
+    fn images_and_a_network_are_given_where_they_are_offered_and_an_image_must_have_its_digest() {
+        let config = config(8, &[]);
+        let software = [RUNS_IMAGES.to_owned(), REACHES_PUBLIC.to_owned()];
+        let cards = crate::cards::Cards::default();
+        let inventory = Inventory::new(&config, &market::id::PeerId::random(), &cards, &software).unwrap();
+        let weighed = |image: &str| {
+            let workload = Workload { image: Image::Oci(image.to_owned()), network: NetworkAccess::Egress };
+            let desk = Desk { config: &config, rules: &rules(), inventory: &inventory, service: &OPEN };
+            desk.weigh(&QuoteAsk { workload, ..ask() }, NOW, |_| true).map(|_| ()).map_err(|refusal| refusal.code)
+        };
+        assert_eq!(weighed(IMAGE), Ok(()));
+        assert_eq!(weighed("python:3.13"), Err(RefusalCode::Image));
+        assert_eq!(weighed("../etc@sha256:0"), Err(RefusalCode::Image));
     }
 
     #[test]

@@ -11,8 +11,10 @@ use crate::{
 use market::{
     id::{DeviceId, PeerId, RentalId},
     offer::{Hardware, Isolation, MAX_SLOTS_TOGETHER, Offer, Verification},
+    terms::{REACHES_PUBLIC, RUNS_IMAGES},
     time::UnixMillis,
 };
+use sandbox::{Capabilities, Network};
 use std::collections::HashMap;
 
 /// The most slots one machine may have: far beyond any real one, and small enough to search through.
@@ -61,7 +63,7 @@ pub(crate) struct Inventory {
 
 impl Inventory {
     /// Reads the configuration against this machine.
-    pub(crate) fn new(config: &Config, peer: &PeerId, cards: &Cards) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, peer: &PeerId, cards: &Cards, software: &[String]) -> Result<Self, Error> {
         let (cpu_model, mut taken) = (cpu_model(), Vec::new());
         let mut inventory = Self { slots: vec![], offers: vec![], peer: *peer };
         for kind in &config.slot {
@@ -93,6 +95,7 @@ impl Inventory {
                     disk_mib: kind.disk_mib,
                     driver_version: of_cards.as_ref().map_or_else(String::new, |cards| cards.driver_version.clone()),
                     cuda_version: of_cards.as_ref().map_or(0, |cards| cards.cuda_version),
+                    software: software.to_vec(),
                     gpus: of_cards.as_ref().map(|cards| cards.group.clone()).into_iter().collect(),
                     ..Hardware::default()
                 },
@@ -260,6 +263,23 @@ fn each(name: &str) -> Vec<String> {
     [first.to_owned()].into_iter().chain(others).collect()
 }
 
+/// What renters' workloads may ask for here, as offers say it. Egress that is wanted and cannot be had is an error, and not left out silently.
+pub(crate) fn software(config: &Config, capabilities: &Capabilities) -> Result<Vec<String>, Error> {
+    let mut software = vec![];
+    if config.images {
+        software.push(RUNS_IMAGES.to_owned());
+    }
+    if config.egress {
+        if !capabilities.networks.contains(&Network::Egress) {
+            return Err(Error::Config(
+                "egress is on, and this machine cannot give sandboxes a network: see the log".into(),
+            ));
+        }
+        software.push(REACHES_PUBLIC.to_owned());
+    }
+    Ok(software)
+}
+
 /// The processor's model as the kernel names it; empty when it does not.
 fn cpu_model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -301,7 +321,7 @@ pub(crate) mod tests {
 
     /// Slots of one offer.
     pub(crate) fn slots(count: u32, splits: &[u32]) -> Inventory {
-        Inventory::new(&config(count, splits), &PeerId::random(), &Cards::default()).unwrap()
+        Inventory::new(&config(count, splits), &PeerId::random(), &Cards::default(), &[]).unwrap()
     }
 
     /// They cost 3.60 an hour.
@@ -378,7 +398,7 @@ pub(crate) mod tests {
     #[test]
     fn splits_that_cannot_be_are_refused() {
         for (count, splits, word) in [(4, [0], "0 of 4"), (4, [5], "5 of 4"), (64, [33], "1 to 32")] {
-            let error = Inventory::new(&config(count, &splits), &PeerId::random(), &Cards::default()).unwrap_err();
+            let error = Inventory::new(&config(count, &splits), &PeerId::random(), &Cards::default(), &[]).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
     }

@@ -20,8 +20,9 @@ use crate::{
     alarm::Alarm,
     cards::Cards,
     config::Changes,
+    desk::rootfs,
     figures::{Figures, Standing},
-    inventory::{Inventory, Occupant, Taken},
+    inventory::{Inventory, Occupant, Taken, software},
     keeper::Keeper,
     payout::Keys,
     records::{DrainOrder, Receipts, Rentals},
@@ -48,10 +49,11 @@ use market::{
         provider::{Effect, Input, Phase, Rental},
     },
     signed::Ready,
+    terms::NetworkAccess,
     time::UnixMillis,
 };
 use network::{AdDraft, Handle, IncomingRental, Reply};
-use sandbox::{Backend, Rootfs, Sandbox, SandboxId, SandboxSpec};
+use sandbox::{Backend, Network, Rootfs, Sandbox, SandboxId, SandboxSpec};
 use settlement::{ChainEvent, ClosingOutcome, EscrowAccount, Follower, Known, SettlementError};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use store::{Json, Store, StoreError, crash_point};
@@ -274,7 +276,7 @@ impl Supervisor {
         let peer = parts.network.local_peer_id();
         let chains: Vec<_> = parts.accounts.iter().map(|account| account.sender().chain().clone()).collect();
         let rules = Rules::new(&config, &chains)?;
-        let inventory = Inventory::new(&config, &peer, &parts.cards)?;
+        let inventory = Inventory::new(&config, &peer, &parts.cards, &software(&config, &capabilities)?)?;
         let drain = parts.store.get::<DrainOrder>(&())?.map(|order| order.0);
         let first = chains.first().ok_or_else(|| Error::Config("no [[chain]] is configured".to_owned()))?;
         let keys = Keys::new(&config, parts.wallet, parts.provider_key, &chains).await?;
@@ -624,12 +626,16 @@ impl Supervisor {
             max_processes: MAX_PROCESSES,
             max_open_files: MAX_OPEN_FILES,
             rootfs: Rootfs::HostUsr,
-            network: sandbox::Network::None,
+            network: match live.rental.terms.workload.network {
+                NetworkAccess::None => Network::None,
+                NetworkAccess::Egress => Network::Egress,
+            },
             devices: sandbox::Devices::default(),
             env: [("GPULEASE_RENTAL".to_owned(), id.to_string())].into(),
         };
         let (backend, cards) = (Arc::clone(&self.backend), Arc::clone(&self.cards));
         let slots = self.inventory.cards(&live.rental.terms.slot);
+        let rootfs = rootfs(&live.rental.terms.workload);
         let preparing = async move {
             crash_point("provider", "sandbox", "creating");
             let create = async {
@@ -638,7 +644,9 @@ impl Supervisor {
                 let devices = tokio::task::spawn_blocking(move || cards.devices(&slots)).await;
                 let broken =
                     |error: JoinError| sandbox::Error::InvalidSpec { field: "devices", reason: error.to_string() };
-                backend.create(&name, &SandboxSpec { devices: devices.map_err(broken)??, ..spec }).await
+                backend
+                    .create(&name, &SandboxSpec { devices: devices.map_err(broken)??, rootfs: rootfs?, ..spec })
+                    .await
             };
             let result = create.await;
             crash_point("provider", "sandbox", "created");

@@ -114,7 +114,7 @@ pub(crate) fn chain_error(error: &SettlementError) -> ApiError {
 }
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     /// How long, in seconds.
     pub(crate) seconds: u32,
@@ -126,6 +126,8 @@ pub(crate) struct Wanted {
     pub(crate) interruptible: bool,
     /// The rental whose sandbox it keeps.
     pub(crate) continues: Option<RentalId>,
+    /// What it runs in.
+    pub(crate) workload: Workload,
 }
 
 /// Asks the provider of `chosen`, whose price and hardware are those of all the slots together.
@@ -136,7 +138,7 @@ pub(crate) async fn ask(
     wanted: Wanted,
     accepted: &[Address],
 ) -> Result<Promise, NoPromise> {
-    let Wanted { seconds, deposit, slots, interruptible, continues } = wanted;
+    let Wanted { seconds, deposit, slots, interruptible, continues, .. } = wanted;
     let Parts { network, network_name, .. } = parts;
     let (chain, payer) = (account.sender().chain(), account.payer());
     let arbiters = arbiters::allowed(&chosen.offer.arbiters, accepted)?;
@@ -154,7 +156,7 @@ pub(crate) async fn ask(
         max_seconds: seconds.saturating_add(chosen.offer.ready_seconds).min(MAX_RENTAL_SECONDS),
         deposit,
         interruptible,
-        workload: Workload::default(),
+        workload: wanted.workload.clone(),
         continues,
         slots,
     };
@@ -220,7 +222,7 @@ fn check_terms(
     same("rental to continue", terms.continues == wanted.continues)?;
     let notice = if wanted.interruptible { chosen.offer.notice_seconds } else { 0 };
     same("notice", terms.notice_seconds == notice)?;
-    same("workload", terms.workload == Workload::default())
+    same("workload", terms.workload == wanted.workload)
 }
 
 /// One question to a provider; its refusal becomes an error.

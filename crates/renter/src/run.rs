@@ -21,7 +21,12 @@ use api::{
     search::Search,
     types::{ApiError, ErrorKind, OfferQuery, RunRequest, RunStep},
 };
-use market::{id::RentalId, offer::MAX_SLOTS_TOGETHER, rental::renter::Rental};
+use market::{
+    id::RentalId,
+    offer::MAX_SLOTS_TOGETHER,
+    rental::renter::Rental,
+    terms::{Image, NetworkAccess, Workload},
+};
 use settlement::{EscrowAccount, Follower};
 use std::sync::Arc;
 use tracing::Instrument;
@@ -96,11 +101,22 @@ impl Plan {
                 "ask for fewer with --slots",
             ));
         }
+        if !request.image.is_empty() && !request.image.contains('@') {
+            return Err(usage(
+                format!("the image {} has no digest, and its name may mean another one tomorrow", request.image),
+                "name it as `name@sha256:…`; `node run --image` does that for you",
+            ));
+        }
         let asked = OfferQuery { query: request.query.clone(), order: request.order.clone(), ..OfferQuery::default() };
         // read as it was written, so that a mistake in it is pointed at; then with what else the rental needs
         Search::parse(&asked)?;
         let search = Search::parse(&OfferQuery { query: conditions(&request), ..asked })?;
         Ok(Self { run, search, request })
+    }
+
+    /// What the program runs in.
+    pub(crate) fn workload(&self) -> Workload {
+        workload(&self.request)
     }
 
     /// How many slots are rented together.
@@ -109,11 +125,21 @@ impl Plan {
     }
 }
 
+fn workload(request: &RunRequest) -> Workload {
+    Workload {
+        image: if request.image.is_empty() { Image::HostUsr } else { Image::Oci(request.image.clone()) },
+        network: if request.egress { NetworkAccess::Egress } else { NetworkAccess::None },
+    }
+}
+
 /// What offers must meet: what the caller says, and what its kind of rental needs.
 fn conditions(request: &RunRequest) -> String {
     let mut all = format!("splits={}", request.slots.max(1));
     if request.interruptible {
         all.push_str(" interruptible=true");
+    }
+    for needed in workload(request).needs() {
+        all.push_str(&format!(" software=\"{needed}\""));
     }
     if !request.query.trim().is_empty() {
         all = format!("({}) {all}", request.query);

@@ -20,7 +20,11 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(super) async fn run(context: &Context, args: cli::Run) -> Result<u8, Failed> {
-    let request = request(args)?;
+    let image = match &args.image {
+        Some(name) => resolve(name).await?,
+        None => String::new(),
+    };
+    let request = request(args, image)?;
     let daemon = context.daemon().await?;
     let mut interrupts = Interrupts::listen()?;
     let started = daemon.run(&request).await?;
@@ -63,7 +67,22 @@ pub(super) async fn run(context: &Context, args: cli::Run) -> Result<u8, Failed>
     }
 }
 
-fn request(args: cli::Run) -> Result<RunRequest, ApiError> {
+/// An image's name with its digest, looked up in its registry unless it is there already: what is agreed on is one image for good.
+async fn resolve(name: &str) -> Result<String, ApiError> {
+    let failed = |error: sandbox::ImageError| {
+        ApiError::new(
+            ErrorKind::Failed,
+            format!("--image {name}: {error}"),
+            "name an image of a registry that everybody may read",
+        )
+    };
+    if name.contains('@') {
+        return Ok(name.parse::<sandbox::ImageReference>().map_err(failed)?.to_string());
+    }
+    Ok(sandbox::ImageReference::resolve(name).await.map_err(failed)?.to_string())
+}
+
+fn request(args: cli::Run, image: String) -> Result<RunRequest, ApiError> {
     let usage = |message: String| ApiError::new(ErrorKind::Usage, message, "");
     let text = |path: PathBuf| {
         path.into_os_string()
@@ -95,6 +114,8 @@ fn request(args: cli::Run) -> Result<RunRequest, ApiError> {
         slots: args.slots,
         interruptible: args.interruptible,
         bid: args.bid.unwrap_or_default(),
+        image,
+        egress: args.egress,
     })
 }
 
@@ -400,7 +421,8 @@ mod tests {
     fn paths_are_made_absolute_for_the_daemon() {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().to_str().unwrap();
-        let asked = request(args(&["--input", input, "--out", "results", "--for", "90s", "--", "x"])).unwrap();
+        let asked =
+            request(args(&["--input", input, "--out", "results", "--for", "90s", "--", "x"]), String::new()).unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(asked.input.as_deref(), Some(folder.path().canonicalize().unwrap().to_str().unwrap()));
         assert_eq!(asked.out.as_deref(), here.join("results").to_str());
@@ -411,7 +433,7 @@ mod tests {
     fn an_input_that_is_no_folder_is_refused_before_anything_is_rented() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for input in ["/surely/not/there", file.path().to_str().unwrap()] {
-            let error = request(args(&["--input", input, "--", "x"])).unwrap_err();
+            let error = request(args(&["--input", input, "--", "x"]), String::new()).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Usage);
             assert!(error.message.contains(input), "{error}");
         }

@@ -217,7 +217,24 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "10000",
                 "The billing increment: the most that either side can lose. At most 60000.",
             ),
-            key("ready_seconds", Kind::Integer, "30", "How long a sandbox may take to start."),
+            key(
+                "ready_seconds",
+                Kind::Integer,
+                "30",
+                "How long a sandbox may take to start; with images, time enough to fetch one: 600. Nothing is earned meanwhile.",
+            ),
+            key(
+                "images",
+                Kind::Flag,
+                "false",
+                "Whether renters may run container images of public registries. Up to 100 GiB of them are kept on disk.",
+            ),
+            key(
+                "egress",
+                Kind::Flag,
+                "false",
+                "Whether sandboxes may reach public addresses. What they do there is done from this machine's address.",
+            ),
             key(
                 "frozen_seconds",
                 Kind::Integer,

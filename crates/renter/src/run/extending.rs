@@ -58,7 +58,9 @@ pub(crate) async fn extend(
         return Err(ApiError::new(ErrorKind::Usage, message, "ask for less, or raise max_spend_per_rental"));
     }
     let path = account.path(chosen.price.token.address, deposit).await.map_err(|error| chain_error(&error))?;
-    let wanted = Wanted { seconds, deposit, slots: record.job.slots, interruptible: false, continues: Some(id) };
+    let workload = rental.terms.workload.clone();
+    let wanted =
+        Wanted { seconds, deposit, slots: record.job.slots, interruptible: false, continues: Some(id), workload };
     let accepted = &context.config.limits.arbiters;
     let promise = negotiate::ask(&context.parts, account, &chosen, wanted, accepted).await;
     let promise = promise.map_err(|error| error.into_api(&rental.provider))?;

@@ -95,6 +95,7 @@ async fn choose(
             slots: plan.slots(),
             interruptible: plan.request.interruptible,
             continues: None,
+            workload: plan.workload(),
         };
         let news = told.insert((chosen.ad.peer, chosen.offer.name.clone()));
         if news {

@@ -68,12 +68,15 @@ impl Images {
         tracing::info!(tree = %prepared.tree(), "an image is ready");
         Ok(prepared)
     }
+}
 
-    /// What a name with a tag, or without, means now: to be asked by the renter, before anything is agreed on.
-    pub async fn resolve(&self, name: &str) -> Result<ImageReference, ImageError> {
+impl ImageReference {
+    /// What a name with a tag, or without, means now: to be asked by the renter, before anything is agreed on. A registry on this machine
+    /// itself may be asked too: it is the renter's own.
+    pub async fn resolve(name: &str) -> Result<ImageReference, ImageError> {
         let (stop, _waiter) = Stop::new();
         let tagged: TaggedImage = name.parse()?;
-        self.0.registries()?.resolve(&tagged, &stop).await
+        Registries::new(true)?.resolve(&tagged, &stop).await
     }
 }
 
