@@ -38,7 +38,7 @@ struct Inner {
 /// The layers of an image that is not unpacked yet.
 enum Layers {
     Local(Vec<LocalLayer>),
-    Remote(RemoteImage),
+    Remote(Box<RemoteImage>),
 }
 
 /// One call: what it needs of everything else.
@@ -111,7 +111,7 @@ impl Work {
         }
         let image = handle.block_on(self.inner.registries()?.describe(reference, &self.stop))?;
         let configuration = image.configuration.clone();
-        let prepared = self.unpack(configuration, Layers::Remote(image), handle)?;
+        let prepared = self.unpack(configuration, Layers::Remote(Box::new(image)), handle)?;
         pool.remember(&reference.digest(), &prepared.used)?;
         Ok(prepared)
     }

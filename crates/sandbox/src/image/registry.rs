@@ -140,8 +140,8 @@ impl Session {
     async fn document(&self, kind: &str, name: &str, stop: &Stop) -> Result<Vec<u8>, ImageError> {
         let mut attempts = Attempts::default();
         loop {
-            let outcome = match self.get(kind, name, 0).await {
-                Ok(response) => read(response, MAX_DOCUMENT, "a document of the image").await,
+            let outcome = match self.get(kind, name, 0, stop).await {
+                Ok(response) => read(response, MAX_DOCUMENT, "a document of the image", stop).await,
                 Err(trouble) => Err(trouble),
             };
             match outcome {
@@ -186,7 +186,7 @@ impl Session {
         stop: &Stop,
         progress: &impl Fn(u64),
     ) -> Result<(), Trouble> {
-        let mut response = self.get("blobs", &layer.digest.to_string(), download.received).await?;
+        let mut response = self.get("blobs", &layer.digest.to_string(), download.received, stop).await?;
         if download.received > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
             download.restart()?;
         }
@@ -203,12 +203,12 @@ impl Session {
     }
 
     /// One request, with a token when the registry asks for one.
-    async fn get(&self, kind: &str, name: &str, from: u64) -> Result<Response, Trouble> {
+    async fn get(&self, kind: &str, name: &str, from: u64, stop: &Stop) -> Result<Response, Trouble> {
         let what = format!("{} of {}", name, self.repository);
         let url = self.base.join(&format!("{kind}/{name}")).map_err(|error| Trouble::Passing(error.to_string()))?;
         let mut response = self.send(&url, from).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let token = self.fetch_token(&response, &what).await?;
+            let token = self.fetch_token(&response, &what, stop).await?;
             *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
             response = self.send(&url, from).await?;
         }
@@ -235,7 +235,7 @@ impl Session {
     }
 
     /// Asks where the registry says for a token that everybody gets.
-    async fn fetch_token(&self, response: &Response, what: &str) -> Result<String, Trouble> {
+    async fn fetch_token(&self, response: &Response, what: &str, stop: &Stop) -> Result<String, Trouble> {
         #[derive(Deserialize)]
         struct Answer {
             token: Option<String>,
@@ -254,7 +254,7 @@ impl Session {
         if !response.status().is_success() {
             return Err(ImageError::Unauthorised(what.into()).into());
         }
-        let bytes = read(response, MAX_TOKEN_ANSWER, "a token").await?;
+        let bytes = read(response, MAX_TOKEN_ANSWER, "a token", stop).await?;
         let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| ImageError::malformed("a token", error))?;
         Ok(answer.token.or(answer.access_token).ok_or_else(|| ImageError::Unauthorised(what.into()))?)
     }
@@ -338,9 +338,10 @@ impl Attempts {
 }
 
 /// Reads a whole answer, up to a bound.
-async fn read(mut response: Response, limit: u64, what: &str) -> Result<Vec<u8>, Trouble> {
+async fn read(mut response: Response, limit: u64, what: &str, stop: &Stop) -> Result<Vec<u8>, Trouble> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await? {
+        stop.check()?;
         if (bytes.len() + chunk.len()) as u64 > limit {
             return Err(ImageError::TooLarge { what: what.into(), limit: format!("{limit} bytes") }.into());
         }
