@@ -13,6 +13,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use serde::Deserialize;
 
 use super::address::{self, Forbidden, PublicResolver};
+use super::challenge::Challenge;
 use super::digest::Hasher;
 use super::documents::{Configuration, Descriptor, Document, MAX_DOCUMENT, choose};
 use super::reference::{ImageReference, Repository, TaggedImage};
@@ -350,32 +351,6 @@ async fn read(mut response: Response, limit: u64, what: &str, stop: &Stop) -> Re
     Ok(bytes)
 }
 
-/// How a registry says where tokens are: `Bearer realm="…",service="…"`.
-struct Challenge {
-    realm: String,
-    service: Option<String>,
-}
-
-impl Challenge {
-    fn parse(header: &str) -> Option<Challenge> {
-        let (scheme, mut rest) = header.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let (mut realm, mut service) = (None, None);
-        while let Some((name, after)) = rest.split_once("=\"") {
-            let (value, after) = after.split_once('"')?;
-            match name.trim_matches([' ', ',']) {
-                "realm" => realm = Some(value.to_string()),
-                "service" => service = Some(value.to_string()),
-                _ => {}
-            }
-            rest = after;
-        }
-        Some(Challenge { realm: realm?, service })
-    }
-}
-
 /// An error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -385,21 +360,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_place_of_tokens_is_read_from_what_registries_really_send() {
-        let header =
-            r#"Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull""#;
-        let challenge = Challenge::parse(header).unwrap();
-        assert_eq!(challenge.realm, "https://auth.example/token");
-        assert_eq!(challenge.service.as_deref(), Some("registry.example"));
-        assert!(Challenge::parse(r#"Basic realm="x""#).is_none());
-        assert!(Challenge::parse(r#"Bearer realm="x"#).is_none());
-        assert!(Challenge::parse("Bearer").is_none());
-    }
 }
