@@ -125,23 +125,23 @@ impl Drop for Scratch {
 }
 
 impl Pool {
-    /// Opens or makes the pool, and throws away what an interrupted run left.
+    /// Opens the pool, and throws away what an interrupted run left. It is made when the first image comes.
     pub(crate) fn open(root: &Path, sandboxes: &Path, limit: u64) -> Result<Pool, ImageError> {
         let partial = root.join(PARTIAL);
         match fs::remove_dir_all(&partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(ImageError::at(&partial)(error)),
             _ => {}
         }
-        for directory in [TREES, REFERENCES, PARTIAL] {
-            let path = root.join(directory);
-            DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(ImageError::at(&path))?;
-        }
         let (root, sandboxes) = (root.into(), sandboxes.into());
         Ok(Pool { root, sandboxes, limit, held: Mutex::default(), serial: AtomicU64::new(0) })
     }
 
-    /// A new directory for what is not whole yet.
+    /// A new directory for what is not whole yet. All that is put into the pool begins with one.
     pub(crate) fn scratch(&self) -> Result<Scratch, ImageError> {
+        for directory in [TREES, REFERENCES, PARTIAL] {
+            let path = self.root.join(directory);
+            DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(ImageError::at(&path))?;
+        }
         let path = self.unused();
         DirBuilder::new().mode(0o700).create(&path).map_err(ImageError::at(&path))?;
         Ok(Scratch(path))

@@ -51,7 +51,7 @@ struct Work {
 }
 
 impl Images {
-    /// Opens or makes a pool. `sandboxes` holds the directories of sandboxes, which say what they use.
+    /// Opens a pool. `sandboxes` holds the directories of sandboxes, which say what they use.
     pub(crate) fn open(root: &Path, sandboxes: &Path, limits: ImageLimits) -> Result<Images, ImageError> {
         let pool = Arc::new(Pool::open(root, sandboxes, limits.pool_bytes)?);
         Ok(Images(Arc::new(Inner { pool, limits, making: Making::default(), registries: OnceLock::new() })))

@@ -43,9 +43,9 @@ fn layout(image: &Made) -> tempfile::TempDir {
     directory
 }
 
-/// The names in a part of the pool.
+/// The names in a part of the pool, which is made when the first image comes.
 fn pool(state: &Path, part: &str) -> BTreeSet<String> {
-    let entries = fs::read_dir(state.join(".images").join(part)).unwrap();
+    let entries = fs::read_dir(state.join(".images").join(part)).into_iter().flatten();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
