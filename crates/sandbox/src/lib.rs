@@ -19,6 +19,9 @@
 //! A sandbox has no network, or one that leads to public addresses only ([`Network`]); a process of its own carries the traffic, and the
 //! machine's interfaces, routes and firewall stay as they are.
 //!
+//! What a sandbox sees as its root is this machine's `/usr`, a given directory, or an image ([`ImageSource`]): a tar, an OCI layout or archive,
+//! or an image of a registry by its digest. [`Images`] unpacks each once, for all sandboxes of it, and is where that can be watched.
+//!
 //! The node's `main` must call [`helper_main_if_requested`] before anything else: sandboxes are built by the same program, started
 //! again as a small single-threaded process, because building them in a threaded one is not safe.
 

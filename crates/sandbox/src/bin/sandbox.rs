@@ -1,13 +1,18 @@
-//! Tries the sandbox on this machine, without a node: `sandbox probe DIR` says what works here, `sandbox run DIR -- CMD…` runs a command
-//! in a sandbox with the default limits and leaves nothing behind, and with `--egress` it reaches public addresses.
+//! Tries the sandbox on this machine, without a node: `sandbox probe DIR` says what works here, `sandbox run DIR [--FORM IMAGE] -- CMD…` runs
+//! a command in a sandbox with the default limits, on this machine's programs or those of an image, and leaves nothing behind but the
+//! unpacked image; with `--egress` it reaches public addresses. `sandbox resolve DIR NAME:TAG` says which image a tag means now.
 
 use std::process::ExitCode;
 
 use futures::StreamExt;
-use sandbox::{Backend, LogEvent, NativeBackend, NativeConfig, Network, ProcessSpec, SandboxId, SandboxSpec, Stream};
+use sandbox::{
+    Backend, ImageSource, LogEvent, NativeBackend, NativeConfig, Network, ProcessSpec, Rootfs, SandboxId, SandboxSpec,
+    Stream,
+};
 use tokio::io::AsyncWriteExt;
 
-const USAGE: &str = "usage: sandbox probe STATE_DIR | sandbox run [--egress] STATE_DIR -- COMMAND...";
+const USAGE: &str = "usage: sandbox probe STATE_DIR | sandbox resolve STATE_DIR NAME[:TAG] | sandbox run [--egress] STATE_DIR \
+    [--registry NAME@DIGEST | --layout DIR | --archive FILE | --tar FILE] -- [COMMAND...]";
 
 /// The exit code for our own failures, as opposed to the command's.
 const FAILED: u8 = 125;
@@ -20,12 +25,9 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             match words[..] {
                 ["probe", state] => probe(state).await,
-                ["run", state, "--", ref command @ ..] if !command.is_empty() => {
-                    run(state, Network::None, command).await
-                }
-                ["run", "--egress", state, "--", ref command @ ..] if !command.is_empty() => {
-                    run(state, Network::Egress, command).await
-                }
+                ["resolve", state, name] => resolve(state, name).await,
+                ["run", "--egress", ref words @ ..] => run(words, Network::Egress).await,
+                ["run", ref words @ ..] => run(words, Network::None).await,
                 _ => Err(USAGE.into()),
             }
         })
@@ -42,10 +44,30 @@ async fn probe(state: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(if found.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-async fn run(state: &str, network: Network, command: &[&str]) -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn resolve(state: &str, name: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    println!("{}", NativeBackend::new(NativeConfig::new(state))?.images().resolve(name).await?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn source(form: &str, image: &str) -> Result<Rootfs, Box<dyn std::error::Error>> {
+    Ok(Rootfs::Image(match form {
+        "--registry" => ImageSource::Registry(image.parse()?),
+        "--layout" => ImageSource::Layout(image.into()),
+        "--archive" => ImageSource::Archive(image.into()),
+        "--tar" => ImageSource::Tar(image.into()),
+        _ => return Err(USAGE.into()),
+    }))
+}
+
+async fn run(words: &[&str], network: Network) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let (state, rootfs, command) = match words {
+        [state, "--", command @ ..] => (state, Rootfs::HostUsr, command),
+        [state, form, image, "--", command @ ..] => (state, source(form, image)?, command),
+        _ => return Err(USAGE.into()),
+    };
     let backend = NativeBackend::new(NativeConfig::new(state))?;
     let id = SandboxId::new(format!("run-{}", std::process::id()))?;
-    let sandbox = backend.create(&id, &SandboxSpec { network, ..SandboxSpec::default() }).await?;
+    let sandbox = backend.create(&id, &SandboxSpec { rootfs, network, ..SandboxSpec::default() }).await?;
     let result = async {
         sandbox.start("run", ProcessSpec::new(command.iter().copied())).await?;
         let mut logs = sandbox.logs(0, true).await?;

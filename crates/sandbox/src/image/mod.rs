@@ -8,6 +8,7 @@
 //! layers are the same.
 
 mod address;
+mod challenge;
 mod compression;
 mod digest;
 mod documents;

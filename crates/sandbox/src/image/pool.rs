@@ -53,6 +53,13 @@ struct Size {
     bytes: u64,
 }
 
+/// A tree of the pool.
+struct Found {
+    digest: ImageDigest,
+    bytes: u64,
+    last_use: SystemTime,
+}
+
 /// The pool's directory.
 pub(crate) struct Pool {
     root: PathBuf,
@@ -118,23 +125,23 @@ impl Drop for Scratch {
 }
 
 impl Pool {
-    /// Opens or makes the pool, and throws away what an interrupted run left.
+    /// Opens the pool, and throws away what an interrupted run left. It is made when the first image comes.
     pub(crate) fn open(root: &Path, sandboxes: &Path, limit: u64) -> Result<Pool, ImageError> {
         let partial = root.join(PARTIAL);
         match fs::remove_dir_all(&partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(ImageError::at(&partial)(error)),
             _ => {}
         }
-        for directory in [TREES, REFERENCES, PARTIAL] {
-            let path = root.join(directory);
-            DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(ImageError::at(&path))?;
-        }
         let (root, sandboxes) = (root.into(), sandboxes.into());
         Ok(Pool { root, sandboxes, limit, held: Mutex::default(), serial: AtomicU64::new(0) })
     }
 
-    /// A new directory for what is not whole yet.
+    /// A new directory for what is not whole yet. All that is put into the pool begins with one.
     pub(crate) fn scratch(&self) -> Result<Scratch, ImageError> {
+        for directory in [TREES, REFERENCES, PARTIAL] {
+            let path = self.root.join(directory);
+            DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(ImageError::at(&path))?;
+        }
         let path = self.unused();
         DirBuilder::new().mode(0o700).create(&path).map_err(ImageError::at(&path))?;
         Ok(Scratch(path))
@@ -142,7 +149,10 @@ impl Pool {
 
     /// The tree of this name with this configuration, if it is there.
     pub(crate) fn find(self: &Arc<Pool>, used: ImageUse) -> Option<PreparedImage> {
-        let mut held = self.held();
+        self.hold(&mut self.held(), used)
+    }
+
+    fn hold(self: &Arc<Pool>, held: &mut HashMap<ImageDigest, usize>, used: ImageUse) -> Option<PreparedImage> {
         let (tree, size) = self.places(&used.tree);
         // The note on its size is written first, so a tree without one is being removed.
         let note = File::options().write(true).open(&size).ok().filter(|_| tree.is_dir())?;
@@ -161,19 +171,19 @@ impl Pool {
         used: ImageUse,
     ) -> Result<PreparedImage, ImageError> {
         let bytes = bytes.max(LEAST);
-        let removed = {
-            let held = self.held();
+        let gone = || ImageError::malformed("the pool", "somebody else removes its files");
+        let (removed, prepared) = {
+            let mut held = self.held();
             let removed = self.make_room(&held, bytes)?;
             let (place, size) = self.places(&used.tree);
             write_json(&size, &Size { bytes })?;
             fs::set_permissions(tree, Permissions::from_mode(tree_mode(tree)?)).map_err(ImageError::at(tree))?;
             fs::rename(tree, &place).map_err(ImageError::at(&place))?;
-            removed
+            (removed, self.hold(&mut held, used).ok_or_else(gone)?)
         };
         // Takes its time, and nobody has to wait for it.
         drop(removed);
-        let gone = || ImageError::malformed("the pool", "an image was removed at the moment it was made");
-        self.find(used).ok_or_else(gone)
+        Ok(prepared)
     }
 
     /// Removes the longest unused trees until there is room, and answers where they are now.
@@ -181,23 +191,26 @@ impl Pool {
         let mut used: HashSet<ImageDigest> = held.keys().copied().collect();
         used.extend(self.used_by_sandboxes()?);
         let mut trees = self.trees()?;
-        trees.sort_by_key(|(_, _, last)| *last);
-        let mut taken: u64 = trees.iter().map(|(_, bytes, _)| bytes).sum();
+        let taken: u64 = trees.iter().map(|tree| tree.bytes).sum();
+        trees.retain(|tree| !used.contains(&tree.digest));
+        let removable: u64 = trees.iter().map(|tree| tree.bytes).sum();
+        let mut wanted = taken.saturating_add(bytes).saturating_sub(self.limit);
+        if wanted > removable {
+            // Said before anything goes: an image that is too large must not cost others theirs.
+            let (all, kept) = (self.limit >> 20, (taken - removable) >> 20);
+            let limit = format!("{all} MiB for all images, of which {kept} MiB are in use");
+            return Err(ImageError::TooLarge { what: "the unpacked image".into(), limit });
+        }
+        trees.sort_by_key(|tree| tree.last_use);
         let mut removed = Vec::new();
-        for (tree, size, _) in trees {
-            if taken.saturating_add(bytes) <= self.limit {
+        for tree in trees {
+            if wanted == 0 {
                 break;
             }
-            if !used.contains(&tree) {
-                removed.push(self.take_away(&tree)?);
-                taken -= size;
-            }
+            removed.push(self.take_away(&tree.digest)?);
+            wanted = wanted.saturating_sub(tree.bytes);
         }
-        if taken.saturating_add(bytes) <= self.limit {
-            return Ok(removed);
-        }
-        let limit = format!("{} MiB for all images, of which {} MiB are in use", self.limit >> 20, taken >> 20);
-        Err(ImageError::TooLarge { what: "the unpacked image".into(), limit })
+        Ok(removed)
     }
 
     /// Takes a tree out of the pool, to be removed when the answer is dropped.
@@ -216,7 +229,7 @@ impl Pool {
     }
 
     /// Trees with their sizes and when they were used last. What is half there after a crash is completed to nothing.
-    fn trees(&self) -> Result<Vec<(ImageDigest, u64, SystemTime)>, ImageError> {
+    fn trees(&self) -> Result<Vec<Found>, ImageError> {
         let mut trees = Vec::new();
         for path in list(&self.root.join(TREES))? {
             let Some(digest) = path.file_stem().and_then(|stem| format!("sha256:{}", stem.to_str()?).parse().ok())
@@ -230,7 +243,8 @@ impl Pool {
                 (true, _) => fs::remove_file(&path).map_err(ImageError::at(&path))?,
                 (false, Ok(Size { bytes })) => {
                     let last = fs::metadata(&size).and_then(|metadata| metadata.modified());
-                    trees.push((digest, bytes, last.map_err(ImageError::at(&size))?));
+                    let last_use = last.map_err(ImageError::at(&size))?;
+                    trees.push(Found { digest, bytes, last_use });
                 }
                 (false, Err(_)) => {
                     let away = Scratch(self.unused());

@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::compression::unpacked;
 use super::digest::{Hashed, chain_id};
@@ -38,7 +40,7 @@ struct Inner {
 /// The layers of an image that is not unpacked yet.
 enum Layers {
     Local(Vec<LocalLayer>),
-    Remote(RemoteImage),
+    Remote(Box<RemoteImage>),
 }
 
 /// One call: what it needs of everything else.
@@ -49,7 +51,7 @@ struct Work {
 }
 
 impl Images {
-    /// Opens or makes a pool. `sandboxes` holds the directories of sandboxes, which say what they use.
+    /// Opens a pool. `sandboxes` holds the directories of sandboxes, which say what they use.
     pub(crate) fn open(root: &Path, sandboxes: &Path, limits: ImageLimits) -> Result<Images, ImageError> {
         let pool = Arc::new(Pool::open(root, sandboxes, limits.pool_bytes)?);
         Ok(Images(Arc::new(Inner { pool, limits, making: Making::default(), registries: OnceLock::new() })))
@@ -114,7 +116,7 @@ impl Work {
         }
         let image = handle.block_on(self.inner.registries()?.describe(reference, &self.stop))?;
         let configuration = image.configuration.clone();
-        let prepared = self.unpack(configuration, Layers::Remote(image), handle)?;
+        let prepared = self.unpack(configuration, Layers::Remote(Box::new(image)), handle)?;
         pool.remember(&reference.digest(), &prepared.used)?;
         Ok(prepared)
     }
@@ -185,7 +187,7 @@ impl Work {
         self.inner.pool.install(&tree, bytes, used)
     }
 
-    /// Fetches and unpacks layer after layer; each goes when it is unpacked.
+    /// Fetches and unpacks layer after layer: while one is unpacked the next one comes. Each goes when it is unpacked.
     fn fetch(
         &self,
         unpacker: &mut Unpacker,
@@ -199,13 +201,28 @@ impl Work {
             return Err(too_large(self.inner.limits.image_bytes));
         }
         let (layers, mut before) = (diffs.len(), 0);
-        for (number, (layer, diff)) in (1..).zip(image.layers.iter().zip(diffs)) {
-            let path = scratch.path().join("layer");
-            let progress = |bytes| self.report(Progress::Fetching { layer: number, layers, bytes: before + bytes, of });
-            let file = handle.block_on(image.session.download(layer, &path, &self.stop, progress))?;
+        let mut downloads = (1..).zip(&image.layers).map(|(number, layer)| {
+            let path = scratch.path().join(number.to_string());
+            let (session, layer, stop, sender) =
+                (image.session.clone(), layer.clone(), self.stop.clone(), self.progress.clone());
+            let earlier = before;
             before += layer.size;
+            let task = async move {
+                let progress = |bytes| {
+                    report(sender.as_ref(), Progress::Fetching { layer: number, layers, bytes: earlier + bytes, of });
+                };
+                let file = session.download(&layer, &path, &stop, progress).await?;
+                Ok((Blob { file, start: 0, length: layer.size }, path))
+            };
+            // Ends with this call, however that ends.
+            AbortOnDropHandle::new(handle.spawn(task))
+        });
+        let mut coming = downloads.next();
+        for (number, diff) in (1..).zip(diffs) {
+            let Some(download) = coming.take() else { break };
+            let (blob, path) = handle.block_on(download).unwrap_or_else(|error| Err(interrupted(error)))?;
+            coming = downloads.next();
             self.report(Progress::Unpacking { layer: number, layers });
-            let blob = Blob { file, start: 0, length: layer.size };
             // Its digest was seen to while it came.
             self.layer(unpacker, LocalLayer { blob, digest: None }, diff)?;
             std::fs::remove_file(&path).map_err(ImageError::at(&path))?;
@@ -227,12 +244,14 @@ impl Work {
     }
 
     fn report(&self, progress: Progress) {
-        if let Some(sender) = &self.progress {
-            sender.send_replace(progress);
-        }
-        if !matches!(progress, Progress::Fetching { .. }) {
-            tracing::debug!(?progress, "preparing an image");
-        }
+        tracing::debug!(?progress, "preparing an image");
+        report(self.progress.as_ref(), progress);
+    }
+}
+
+fn report(sender: Option<&watch::Sender<Progress>>, progress: Progress) {
+    if let Some(sender) = sender {
+        sender.send_replace(progress);
     }
 }
 
@@ -261,8 +280,10 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
     let ended = tokio::task::spawn_blocking(work).await;
-    ended.unwrap_or_else(|error| {
-        let path = PathBuf::from("a thread");
-        Err(ImageError::Io { path, source: io::Error::other(error) })
-    })
+    ended.unwrap_or_else(|error| Err(interrupted(error)))
+}
+
+/// The runtime ends, or there is a fault of ours.
+fn interrupted(error: JoinError) -> ImageError {
+    ImageError::Io { path: PathBuf::from("a thread"), source: io::Error::other(error) }
 }

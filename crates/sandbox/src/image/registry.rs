@@ -13,6 +13,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use serde::Deserialize;
 
 use super::address::{self, Forbidden, PublicResolver};
+use super::challenge::Challenge;
 use super::digest::Hasher;
 use super::documents::{Configuration, Descriptor, Document, MAX_DOCUMENT, choose};
 use super::reference::{ImageReference, Repository, TaggedImage};
@@ -140,8 +141,8 @@ impl Session {
     async fn document(&self, kind: &str, name: &str, stop: &Stop) -> Result<Vec<u8>, ImageError> {
         let mut attempts = Attempts::default();
         loop {
-            let outcome = match self.get(kind, name, 0).await {
-                Ok(response) => read(response, MAX_DOCUMENT, "a document of the image").await,
+            let outcome = match self.get(kind, name, 0, stop).await {
+                Ok(response) => read(response, MAX_DOCUMENT, "a document of the image", stop).await,
                 Err(trouble) => Err(trouble),
             };
             match outcome {
@@ -186,7 +187,7 @@ impl Session {
         stop: &Stop,
         progress: &impl Fn(u64),
     ) -> Result<(), Trouble> {
-        let mut response = self.get("blobs", &layer.digest.to_string(), download.received).await?;
+        let mut response = self.get("blobs", &layer.digest.to_string(), download.received, stop).await?;
         if download.received > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
             download.restart()?;
         }
@@ -203,12 +204,12 @@ impl Session {
     }
 
     /// One request, with a token when the registry asks for one.
-    async fn get(&self, kind: &str, name: &str, from: u64) -> Result<Response, Trouble> {
+    async fn get(&self, kind: &str, name: &str, from: u64, stop: &Stop) -> Result<Response, Trouble> {
         let what = format!("{} of {}", name, self.repository);
         let url = self.base.join(&format!("{kind}/{name}")).map_err(|error| Trouble::Passing(error.to_string()))?;
         let mut response = self.send(&url, from).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let token = self.fetch_token(&response, &what).await?;
+            let token = self.fetch_token(&response, &what, stop).await?;
             *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
             response = self.send(&url, from).await?;
         }
@@ -235,7 +236,7 @@ impl Session {
     }
 
     /// Asks where the registry says for a token that everybody gets.
-    async fn fetch_token(&self, response: &Response, what: &str) -> Result<String, Trouble> {
+    async fn fetch_token(&self, response: &Response, what: &str, stop: &Stop) -> Result<String, Trouble> {
         #[derive(Deserialize)]
         struct Answer {
             token: Option<String>,
@@ -254,7 +255,7 @@ impl Session {
         if !response.status().is_success() {
             return Err(ImageError::Unauthorised(what.into()).into());
         }
-        let bytes = read(response, MAX_TOKEN_ANSWER, "a token").await?;
+        let bytes = read(response, MAX_TOKEN_ANSWER, "a token", stop).await?;
         let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| ImageError::malformed("a token", error))?;
         Ok(answer.token.or(answer.access_token).ok_or_else(|| ImageError::Unauthorised(what.into()))?)
     }
@@ -338,41 +339,16 @@ impl Attempts {
 }
 
 /// Reads a whole answer, up to a bound.
-async fn read(mut response: Response, limit: u64, what: &str) -> Result<Vec<u8>, Trouble> {
+async fn read(mut response: Response, limit: u64, what: &str, stop: &Stop) -> Result<Vec<u8>, Trouble> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await? {
+        stop.check()?;
         if (bytes.len() + chunk.len()) as u64 > limit {
             return Err(ImageError::TooLarge { what: what.into(), limit: format!("{limit} bytes") }.into());
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
-}
-
-/// How a registry says where tokens are: `Bearer realm="…",service="…"`.
-struct Challenge {
-    realm: String,
-    service: Option<String>,
-}
-
-impl Challenge {
-    fn parse(header: &str) -> Option<Challenge> {
-        let (scheme, mut rest) = header.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let (mut realm, mut service) = (None, None);
-        while let Some((name, after)) = rest.split_once("=\"") {
-            let (value, after) = after.split_once('"')?;
-            match name.trim_matches([' ', ',']) {
-                "realm" => realm = Some(value.to_string()),
-                "service" => service = Some(value.to_string()),
-                _ => {}
-            }
-            rest = after;
-        }
-        Some(Challenge { realm: realm?, service })
-    }
 }
 
 /// An error with its causes.
@@ -384,21 +360,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_place_of_tokens_is_read_from_what_registries_really_send() {
-        let header =
-            r#"Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull""#;
-        let challenge = Challenge::parse(header).unwrap();
-        assert_eq!(challenge.realm, "https://auth.example/token");
-        assert_eq!(challenge.service.as_deref(), Some("registry.example"));
-        assert!(Challenge::parse(r#"Basic realm="x""#).is_none());
-        assert!(Challenge::parse(r#"Bearer realm="x"#).is_none());
-        assert!(Challenge::parse("Bearer").is_none());
-    }
 }

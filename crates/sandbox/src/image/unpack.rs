@@ -144,9 +144,13 @@ impl Unpacker {
     }
 
     fn parse(&self, entry: &mut Entry<'_, impl Read>, name: &[u8]) -> Result<(PathBuf, Ownership), Trouble> {
-        for extension in entry.pax_extensions().map_err(Trouble::Stream)?.into_iter().flatten() {
-            if extension.map_err(Trouble::Stream)?.key_bytes().starts_with(b"GNU.sparse.") {
-                return Err(Fault::Refused(SPARSE.into()).into());
+        let kind = entry.header().entry_type();
+        // Of an entry that is a list of extensions itself, this would read all into memory; such lists are not listened to.
+        if !kind.is_pax_global_extensions() && !kind.is_pax_local_extensions() {
+            for extension in entry.pax_extensions().map_err(Trouble::Stream)?.into_iter().flatten() {
+                if extension.map_err(Trouble::Stream)?.key_bytes().starts_with(b"GNU.sparse.") {
+                    return Err(Fault::Refused(SPARSE.into()).into());
+                }
             }
         }
         let path = plain_path(name).map_err(Fault::Refused)?;

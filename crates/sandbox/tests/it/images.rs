@@ -43,9 +43,9 @@ fn layout(image: &Made) -> tempfile::TempDir {
     directory
 }
 
-/// The names in a part of the pool.
+/// The names in a part of the pool, which is made when the first image comes.
 fn pool(state: &Path, part: &str) -> BTreeSet<String> {
-    let entries = fs::read_dir(state.join(".images").join(part)).unwrap();
+    let entries = fs::read_dir(state.join(".images").join(part)).into_iter().flatten();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
@@ -337,6 +337,11 @@ async fn images_that_nobody_uses_make_room_the_longest_unused_first() {
     assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
     assert_eq!((trees(bench.state.path()), pool(bench.state.path(), "partial").len()), (2, 0));
     drop(held);
+    // One that cannot fit at all costs nobody theirs.
+    let huge = layout(&Made::shell().with_layer(&[("huge", &vec![7; 3 * size as usize])]));
+    let error = images.prepare(&ImageSource::Layout(huge.path().into()), None).await.err().unwrap();
+    assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
+    assert_eq!(trees(bench.state.path()), 2);
     images.prepare(&source(3), None).await.unwrap();
     sandbox.destroy().await.unwrap();
     images.prepare(&source(1), None).await.unwrap();
