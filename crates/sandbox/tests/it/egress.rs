@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use sandbox::{Backend, Error, LogEvent, NativeBackend, Network, Sandbox, SandboxId, SandboxSpec};
+use sandbox::{Backend, Error, LogEvent, NativeBackend, Network, Rootfs, Sandbox, SandboxId, SandboxSpec};
 
+use crate::isolation::small_tree;
 use crate::support::{Bench, config, exec, exec_spec, fresh_id, run_inside, small, traces, until, within};
 use crate::world::{
     BULK, ECHO, OWN, OWN_V6, PAGE, PAGE_SIZE, PRIVATE, PUBLIC, PUBLIC_V6, RESET, SILENT, SINK, SOURCE, World,
@@ -45,6 +46,16 @@ async fn machine_public() {
     assert!(found.stdout.starts_with(PUBLIC), "{found:?}");
     let stats = sandbox.stats().await.unwrap();
     assert!(stats.network_received_bytes > 100_000 && stats.network_sent_bytes > 100_000, "{stats:?}");
+    sandbox.destroy().await.unwrap();
+
+    // A given tree says nothing of this machine's name servers, and may hold a link in that place.
+    let (tree, outside) = (small_tree(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::create_dir(tree.path().join("etc")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), tree.path().join("etc/resolv.conf")).unwrap();
+    let sandbox = bench.sandbox(&SandboxSpec { rootfs: Rootfs::Dir(tree.path().into()), ..egress() }).await;
+    let read = exec(&sandbox, &["sh", "-c", "read line < /etc/resolv.conf; echo $line"]).await;
+    assert_eq!(read.stdout, "nameserver 10.0.2.3\n", "{read:?}");
+    assert_eq!(outside.as_file().metadata().unwrap().len(), 0);
     sandbox.destroy().await.unwrap();
 }
 

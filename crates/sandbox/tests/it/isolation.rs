@@ -208,7 +208,7 @@ async fn a_given_tree_with_links_where_we_mount_is_refused_and_the_machine_is_no
 }
 
 /// A root with a shell, its libraries and a note.
-fn small_tree() -> tempfile::TempDir {
+pub(crate) fn small_tree() -> tempfile::TempDir {
     let tree = tempfile::tempdir().unwrap();
     let copy = |from: &str, to: &str| {
         let to = tree.path().join(to.trim_start_matches('/'));

@@ -364,3 +364,69 @@ impl phy::TxToken for Goes<'_> {
         self.0.send_tcp(length, fill)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet of TCP as a sandbox's kernel makes them: flags and numbers, and an option for the largest segment.
+    fn segment(flags: u8, sequence: u32, acknowledged: u32, data: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0x45, 0, 0, (44 + data.len()) as u8, 0, 0, 0x40, 0, 64, 6, 0, 0];
+        bytes.extend([10, 0, 2, 100, 1, 2, 3, 4, 0x0f, 0xa0, 0, 80]);
+        bytes.extend(sequence.to_be_bytes());
+        bytes.extend(acknowledged.to_be_bytes());
+        bytes.extend([0x60, flags, 0xff, 0xff, 0, 0, 0, 0, 2, 4, 0x40, 0]);
+        bytes.extend(data);
+        bytes
+    }
+
+    /// A connection that was asked for and answered, with an interface that swallows everything.
+    fn open() -> (Stack, Device) {
+        let mut device = Device::new(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap().into());
+        let (asked, now) = (segment(2, 1000, 0, b""), Instant::now());
+        let mut stack = Stack::new(&asked, now).unwrap();
+        stack.receive(&asked, &mut device, now);
+        assert_eq!(state(&mut stack), State::SynReceived);
+        (stack, device)
+    }
+
+    fn state(stack: &mut Stack) -> State {
+        stack.sockets.iter_mut().map(|(_, socket)| tcp(socket).state()).next().unwrap()
+    }
+
+    #[test]
+    fn whatever_comes_instead_of_a_good_packet_does_not_end_the_process() {
+        let now = Instant::now();
+        for original in [segment(2, 1000, 0, b""), segment(0x10, 1001, 1, b"hello"), segment(0x11, 1001, 1, b"")] {
+            for place in 0..original.len() {
+                for value in [0, 1, 0x7f, 0x80, 0xff] {
+                    let (mut stack, mut device) = open();
+                    let mut garbled = original.clone();
+                    garbled[place] = value;
+                    stack.receive(&garbled, &mut device, now);
+                    stack.receive(&garbled[..place], &mut device, now);
+                    stack.receive(&original, &mut device, now);
+                    let _ = Stack::new(&garbled, now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_repeated_in_time_is_given_up_and_one_that_is_goes_on() {
+        let since = Instant::now();
+        let after = |seconds| since + Duration::from_secs(seconds);
+        let waits =
+            |last, now| matches!(unanswered(since, after(last), after(now)), Next::Wait(EventFlags::OUT, Some(_)));
+        // When the kernel repeats a question: each second at first, later after twice the time.
+        let mut last = 0;
+        for next in [1, 2, 3, 4, 5, 7, 11, 19, 35] {
+            assert!(waits(last, next), "asked after {last} s, and given up before {next} s");
+            last = next;
+        }
+        for last in [0, 1, 7] {
+            assert!(matches!(unanswered(since, after(last), after(3 * last + 2)), Next::Over), "{last}");
+        }
+        assert!(matches!(unanswered(since, after(35), after(63)), Next::Refused(Refusal::Host)));
+    }
+}
