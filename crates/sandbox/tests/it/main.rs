@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test is meant to panic, in its helpers too")]
 
 mod egress;
+mod egress_inside;
+mod egress_process;
 mod inside;
 mod isolation;
 mod job;

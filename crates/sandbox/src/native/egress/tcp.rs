@@ -10,19 +10,16 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::EventFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 use smoltcp::iface::{Config, Interface, PollResult, SocketSet, SocketStorage};
-use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::device::Device;
-use super::packet::{Refusal, trusted};
+use super::link::Link;
+use super::packet::Refusal;
 
 /// Bytes of a connection under way in either direction, on the inner side. The way is short, so a small window is enough for its full
 /// speed; the kernel's own buffers serve the long way outside.
 pub(crate) const WINDOW: usize = 64 * 1024;
-
-/// The largest packet of the inner side, headers included: a quarter of the window, so that the next is under way while one is handled.
-const SEGMENT: usize = 16 * 1024;
 
 /// How long another machine may take to accept: what Linux waits before its sixth attempt.
 const CONNECT_WAIT: Duration = Duration::from_secs(63);
@@ -315,54 +312,6 @@ fn seed() -> u64 {
 fn time(began: Instant, now: Instant) -> smoltcp::time::Instant {
     let since = now.saturating_duration_since(began);
     smoltcp::time::Instant::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
-/// The inner side's link: at most one packet that has come, and the interface for those that go.
-struct Link<'a> {
-    packet: Option<&'a [u8]>,
-    device: Option<&'a mut Device>,
-}
-
-struct Came<'a>(&'a [u8]);
-struct Goes<'a>(&'a mut Device);
-
-impl phy::Device for Link<'_> {
-    type RxToken<'a>
-        = Came<'a>
-    where
-        Self: 'a;
-    type TxToken<'a>
-        = Goes<'a>
-    where
-        Self: 'a;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Came<'_>, Goes<'_>)> {
-        Some((Came(self.packet.take()?), Goes(self.device.as_deref_mut()?)))
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Goes<'_>> {
-        self.device.as_deref_mut().map(Goes)
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = SEGMENT;
-        capabilities.checksum = trusted();
-        capabilities
-    }
-}
-
-impl phy::RxToken for Came<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(self.0)
-    }
-}
-
-impl phy::TxToken for Goes<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
-        self.0.send_tcp(length, fill)
-    }
 }
 
 #[cfg(test)]
