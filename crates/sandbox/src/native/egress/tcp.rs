@@ -27,10 +27,11 @@ const CONNECT_WAIT: Duration = Duration::from_secs(63);
 /// How long the sandbox's kernel may take to repeat a question, beyond what it usually takes: one second at first.
 const REPEAT_WAIT: Duration = Duration::from_secs(2);
 
-/// How often the inner side is asked whether its socket still exists: one that a program left half closed vanishes without a word.
-const INNER_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
+/// How often the inner side is asked whether its socket still exists. One that a program left half closed vanishes without a word, and so
+/// do many that end at once: the kernel keeps 500 packets for us and drops what comes on top.
+const INNER_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(20);
 
-/// How long the inner side may be silent when asked: its kernel is on the same machine.
+/// How long the inner side may be silent when asked: its kernel is on the same machine, and answers even for a frozen program.
 const INNER_SILENT: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(300);
 
 /// The same for the outer side: RFC 5382 wants quiet connections kept for two hours at least, and so they are, as long as the other
