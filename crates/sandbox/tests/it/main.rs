@@ -7,6 +7,8 @@ mod agent;
 mod devices;
 mod dial;
 mod egress;
+mod egress_inside;
+mod egress_process;
 mod escape;
 mod files;
 mod images;

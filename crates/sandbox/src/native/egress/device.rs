@@ -35,21 +35,18 @@ pub(crate) struct Device {
     file: File,
     /// One packet on its way in, with its prefix.
     outgoing: Vec<u8>,
-    /// One packet on its way out, with its prefix.
-    incoming: Vec<u8>,
 }
 
 impl Device {
     /// Takes over the file that [`create`] made.
     pub(crate) fn new(file: OwnedFd) -> Device {
-        let packet = || vec![0; PREFIX + MAX_PACKET];
-        Device { file: File::from(file), outgoing: packet(), incoming: packet() }
+        Device { file: File::from(file), outgoing: room() }
     }
 
-    /// The next packet that the sandbox sends; nothing when there is none now.
-    pub(crate) fn receive(&mut self) -> io::Result<Option<&[u8]>> {
-        match (&self.file).read(&mut self.incoming) {
-            Ok(length) => Ok(self.incoming.get(PREFIX..length)),
+    /// The next packet that the sandbox sends, read into [`room`]; nothing when there is none now.
+    pub(crate) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+        match (&self.file).read(buffer) {
+            Ok(length) => Ok(buffer.get(PREFIX..length)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
@@ -88,6 +85,11 @@ impl AsFd for Device {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Room for the largest packet with its prefix.
+pub(crate) fn room() -> Vec<u8> {
+    vec![0; PREFIX + MAX_PACKET]
 }
 
 /// Why there can be no such interface on this machine, if so.

@@ -13,11 +13,11 @@ use rustix::event::epoll::{Event, EventData, EventFlags};
 use rustix::event::{Timespec, epoll};
 use smoltcp::wire::IpProtocol;
 
-use super::device::Device;
+use super::device::{Device, room};
 use super::netlink::{Netlink, Way};
 use super::packet::{Packet, Refusal, Transport};
 use super::tcp::{Connection, Next};
-use super::udp::{self, Flow};
+use super::udp::Flow;
 use super::{address, resolver};
 
 /// TCP connections at once, asked for or open: as many as a program with the usual bound of open files can have.
@@ -90,7 +90,7 @@ impl Engine {
             next: FIRST,
             wakes: BTreeSet::new(),
             connections: 0,
-            buffer: udp::buffer(),
+            buffer: room(),
         })
     }
 
@@ -118,20 +118,12 @@ impl Engine {
     /// Takes packets from the interface, then lets each connection answer all of its own at once.
     fn packets(&mut self, now: Instant) -> io::Result<()> {
         let mut touched = Vec::new();
+        let mut buffer = std::mem::take(&mut self.buffer);
         for _ in 0..MAX_PACKETS {
-            let mut buffer = std::mem::take(&mut self.buffer);
-            let length = self.device.receive()?.map(|packet| {
-                buffer[..packet.len()].copy_from_slice(packet);
-                packet.len()
-            });
-            if let Some(length) = length {
-                touched.extend(self.packet(&buffer[..length], now));
-            }
-            self.buffer = buffer;
-            if length.is_none() {
-                break;
-            }
+            let Some(packet) = self.device.receive(&mut buffer)? else { break };
+            touched.extend(self.packet(packet, now));
         }
+        self.buffer = buffer;
         touched.sort_unstable();
         touched.dedup();
         for number in touched {

@@ -14,6 +14,7 @@ mod address;
 mod confine;
 mod device;
 mod engine;
+mod link;
 mod netlink;
 mod packet;
 mod process;

@@ -14,7 +14,7 @@ const REFUSER_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const REFUSER_V6: Ipv6Addr = Ipv6Addr::new(0xfd67, 0x7075, 0x6c65, 0, 0, 0, 0, 2);
 
 /// How far packets of ours may travel: one step, but programs look at it.
-const HOP_LIMIT: u8 = 64;
+const HOPS: u8 = 64;
 
 /// How much of a refused packet is quoted: its ports and numbers, which is what the kernel finds the socket by.
 const QUOTED: usize = 20;
@@ -146,7 +146,7 @@ pub(crate) fn undelivered(from: SocketAddr, to: SocketAddr, refusal: Refusal) ->
 
 /// The message that what `from` sent to `to` does not arrive.
 fn unreachable((from, to): (IpAddr, IpAddr), protocol: IpProtocol, quote: &[u8], refusal: Refusal) -> Vec<u8> {
-    let (next_header, payload_len, hop_limit) = (protocol, quote.len(), HOP_LIMIT);
+    let (next_header, payload_len, hop_limit) = (protocol, quote.len(), HOPS);
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let header = Ipv4Repr { src_addr: from, dst_addr: to, next_header, payload_len, hop_limit };
@@ -184,7 +184,7 @@ fn unreachable((from, to): (IpAddr, IpAddr), protocol: IpProtocol, quote: &[u8],
 
 /// A packet with a header of IP and what `fill` puts after it.
 fn build((from, to): (IpAddr, IpAddr), protocol: IpProtocol, length: usize, fill: impl FnOnce(&mut [u8])) -> Vec<u8> {
-    let header = IpRepr::new(from.into(), to.into(), protocol, length, HOP_LIMIT);
+    let header = IpRepr::new(from.into(), to.into(), protocol, length, HOPS);
     let mut bytes = vec![0; header.buffer_len()];
     header.emit(&mut bytes[..], &ChecksumCapabilities::default());
     fill(&mut bytes[header.header_len()..]);

@@ -10,19 +10,16 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::EventFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 use smoltcp::iface::{Config, Interface, PollResult, SocketSet, SocketStorage};
-use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::device::Device;
-use super::packet::{Refusal, trusted};
+use super::link::Link;
+use super::packet::Refusal;
 
 /// Bytes of a connection under way in either direction, on the inner side. The way is short, so a small window is enough for its full
 /// speed; the kernel's own buffers serve the long way outside.
 pub(crate) const WINDOW: usize = 64 * 1024;
-
-/// The largest packet of the inner side, headers included: a quarter of the window, so that the next is under way while one is handled.
-const SEGMENT: usize = 16 * 1024;
 
 /// How long another machine may take to accept: what Linux waits before its sixth attempt.
 const CONNECT_WAIT: Duration = Duration::from_secs(63);
@@ -30,10 +27,11 @@ const CONNECT_WAIT: Duration = Duration::from_secs(63);
 /// How long the sandbox's kernel may take to repeat a question, beyond what it usually takes: one second at first.
 const REPEAT_WAIT: Duration = Duration::from_secs(2);
 
-/// How often the inner side is asked whether its socket still exists: one that a program left half closed vanishes without a word.
-const INNER_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
+/// How often the inner side is asked whether its socket still exists. One that a program left half closed vanishes without a word, and so
+/// do many that end at once: the kernel keeps 500 packets for us and drops what comes on top.
+const INNER_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(20);
 
-/// How long the inner side may be silent when asked: its kernel is on the same machine.
+/// How long the inner side may be silent when asked: its kernel is on the same machine, and answers even for a frozen program.
 const INNER_SILENT: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(300);
 
 /// The same for the outer side: RFC 5382 wants quiet connections kept for two hours at least, and so they are, as long as the other
@@ -317,50 +315,68 @@ fn time(began: Instant, now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// The inner side's link: at most one packet that has come, and the interface for those that go.
-struct Link<'a> {
-    packet: Option<&'a [u8]>,
-    device: Option<&'a mut Device>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-struct Came<'a>(&'a [u8]);
-struct Goes<'a>(&'a mut Device);
-
-impl phy::Device for Link<'_> {
-    type RxToken<'a>
-        = Came<'a>
-    where
-        Self: 'a;
-    type TxToken<'a>
-        = Goes<'a>
-    where
-        Self: 'a;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Came<'_>, Goes<'_>)> {
-        Some((Came(self.packet.take()?), Goes(self.device.as_deref_mut()?)))
+    /// A packet of TCP as a sandbox's kernel makes them: flags and numbers, and an option for the largest segment.
+    fn segment(flags: u8, sequence: u32, acknowledged: u32, data: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0x45, 0, 0, (44 + data.len()) as u8, 0, 0, 0x40, 0, 64, 6, 0, 0];
+        bytes.extend([10, 0, 2, 100, 1, 2, 3, 4, 0x0f, 0xa0, 0, 80]);
+        bytes.extend(sequence.to_be_bytes());
+        bytes.extend(acknowledged.to_be_bytes());
+        bytes.extend([0x60, flags, 0xff, 0xff, 0, 0, 0, 0, 2, 4, 0x40, 0]);
+        bytes.extend(data);
+        bytes
     }
 
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Goes<'_>> {
-        self.device.as_deref_mut().map(Goes)
+    /// A connection that was asked for and answered, with an interface that swallows everything.
+    fn open() -> (Stack, Device) {
+        let mut device = Device::new(std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap().into());
+        let (asked, now) = (segment(2, 1000, 0, b""), Instant::now());
+        let mut stack = Stack::new(&asked, now).unwrap();
+        stack.receive(&asked, &mut device, now);
+        assert_eq!(state(&mut stack), State::SynReceived);
+        (stack, device)
     }
 
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = SEGMENT;
-        capabilities.checksum = trusted();
-        capabilities
+    fn state(stack: &mut Stack) -> State {
+        stack.sockets.iter_mut().map(|(_, socket)| tcp(socket).state()).next().unwrap()
     }
-}
 
-impl phy::RxToken for Came<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(self.0)
+    #[test]
+    fn whatever_comes_instead_of_a_good_packet_does_not_end_the_process() {
+        let now = Instant::now();
+        for original in [segment(2, 1000, 0, b""), segment(0x10, 1001, 1, b"hello"), segment(0x11, 1001, 1, b"")] {
+            for place in 0..original.len() {
+                for value in [0, 1, 0x7f, 0x80, 0xff] {
+                    let (mut stack, mut device) = open();
+                    let mut garbled = original.clone();
+                    garbled[place] = value;
+                    stack.receive(&garbled, &mut device, now);
+                    stack.receive(&garbled[..place], &mut device, now);
+                    stack.receive(&original, &mut device, now);
+                    let _ = Stack::new(&garbled, now);
+                }
+            }
+        }
     }
-}
 
-impl phy::TxToken for Goes<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
-        self.0.send_tcp(length, fill)
+    #[test]
+    fn an_attempt_that_is_not_repeated_in_time_is_given_up_and_one_that_is_goes_on() {
+        let since = Instant::now();
+        let after = |seconds| since + Duration::from_secs(seconds);
+        let waits =
+            |last, now| matches!(unanswered(since, after(last), after(now)), Next::Wait(EventFlags::OUT, Some(_)));
+        // When the kernel repeats a question: each second at first, later after twice the time.
+        let mut last = 0;
+        for next in [1, 2, 3, 4, 5, 7, 11, 19, 35] {
+            assert!(waits(last, next), "asked after {last} s, and given up before {next} s");
+            last = next;
+        }
+        for last in [0, 1, 7] {
+            assert!(matches!(unanswered(since, after(last), after(3 * last + 2)), Next::Over), "{last}");
+        }
+        assert!(matches!(unanswered(since, after(35), after(63)), Next::Refused(Refusal::Host)));
     }
 }

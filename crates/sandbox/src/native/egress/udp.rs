@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
-use super::device::{Device, MAX_PACKET};
+use super::device::Device;
 use super::packet::{Refusal, datagram, undelivered};
 use super::tcp::refusal;
 
@@ -61,7 +61,7 @@ impl Flow {
         }
     }
 
-    /// Gives the program what has come.
+    /// Gives the program what has come. `buffer` has room for the largest datagram.
     pub(crate) fn receive(&mut self, device: &mut Device, now: Instant, buffer: &mut [u8]) {
         for _ in 0..MAX_BURST {
             match self.outer.recv(buffer) {
@@ -100,11 +100,6 @@ impl Flow {
         device.send(&undelivered(self.inside, self.outside, reason));
         reason != Refusal::Port
     }
-}
-
-/// Room for the largest datagram.
-pub(crate) fn buffer() -> Vec<u8> {
-    vec![0; MAX_PACKET]
 }
 
 impl AsFd for Flow {
