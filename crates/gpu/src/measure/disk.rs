@@ -2,6 +2,7 @@
 
 use super::{MeasureError, rate};
 use crate::challenge::fill_words;
+use rustix::fs::{FsWord, OFlags, fstatfs};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,6 +19,9 @@ const MAX_DISK_BYTES: u64 = 1 << 30;
 /// Bytes of one sequential transfer, and of one random one.
 const BLOCK: usize = 1 << 20;
 const PAGE: usize = 4 << 10;
+
+/// File systems in memory, tmpfs and ramfs by their numbers; since Linux 6.6 they do as if they could be read past the cache.
+const IN_MEMORY: [FsWord; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// Random reads under way at once: enough for a drive to show what it can do, and what a loader of training data has.
 const READERS: u64 = 16;
@@ -63,13 +67,23 @@ fn measured(folder: &Path, time: Duration) -> io::Result<DiskFigures> {
 fn nameless(folder: &Path) -> io::Result<File> {
     let path = folder.join(format!(".gpulease-measurement-{}", process::id()));
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create_new(true).mode(0o600).custom_flags(libc::O_DIRECT).open(&path);
+    let file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(OFlags::DIRECT.bits() as i32)
+        .open(&path);
     // some file systems make the file and then refuse to read past the cache
     match &file {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         _ => drop(fs::remove_file(path)),
     }
-    file
+    let file = file?;
+    if IN_MEMORY.contains(&fstatfs(&file)?.f_type) {
+        return Err(io::Error::other("it is in memory"));
+    }
+    Ok(file)
 }
 
 fn random_reads(file: &File, pages: u64, time: Duration) -> io::Result<u64> {
