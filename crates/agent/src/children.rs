@@ -46,8 +46,8 @@ struct Waiter {
 pub(crate) enum Streams {
     /// Both outputs into pipes; there is no input.
     Outputs,
-    /// Into three pipes.
-    Pipes,
+    /// To standard input, output and error.
+    Given([OwnedFd; 3]),
     /// All into this terminal, which controls the process's session.
     Terminal(OwnedFd),
 }
@@ -191,7 +191,7 @@ impl Children {
 fn connect(process: &mut std::process::Command, streams: Streams) -> io::Result<()> {
     match streams {
         Streams::Outputs => process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()),
-        Streams::Pipes => process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()),
+        Streams::Given([stdin, stdout, stderr]) => process.stdin(stdin).stdout(stdout).stderr(stderr),
         Streams::Terminal(slave) => process.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave),
     };
     Ok(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent::protocol::{Failure, FailureKind, Frame, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{Agent, dial, exec, files, job, pack};
+use crate::{Agent, dial, exec, files, handover, job, pack};
 
 /// How often a waiting connection looks whether its asker is still there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -50,8 +50,8 @@ pub(crate) fn serve(agent: &Agent, socket: UnixStream) {
 
 fn answer(agent: &Agent, socket: &Arc<UnixStream>) -> Result<(), Stop> {
     socket.set_read_timeout(Some(PATIENCE))?;
-    let request = match Frame::read(&mut &**socket) {
-        Ok(Some(Frame::Request(request))) => request,
+    let (request, streams) = match handover::receive(socket) {
+        Ok(Some((Frame::Request(request), streams))) => (request, streams),
         Ok(None) => return Err(Stop::Gone),
         Ok(Some(_)) => return Err(bad_request("the first frame must be a request").into()),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(bad_request(&error.to_string()).into()),
@@ -73,8 +73,8 @@ fn answer(agent: &Agent, socket: &Arc<UnixStream>) -> Result<(), Stop> {
             }
         },
         Request::Logs { from, follow } => logs(&agent.job, socket, from, follow),
-        Request::Exec { command, terminal } => exec::serve(agent, socket, &command, terminal),
-        Request::Dial { address } => dial::serve(socket, &address),
+        Request::Exec { command, terminal } => exec::serve(agent, socket, &command, terminal, streams),
+        Request::Dial { address } => dial::serve(socket, &address, streams),
         Request::Put { directory } => {
             let (entries, bytes) = files::put(&agent.manifest, socket, &directory)?;
             reply(socket, Reply::Stored { entries, bytes })

@@ -1,4 +1,4 @@
-//! Connections into the sandbox: the agent stands in its network and its files, connects, and hands the open connection to the node.
+//! Connections into the sandbox: the agent stands in its network and its files, connects, and carries the bytes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, ipproto, socket_with};
 
-use crate::connection::{Stop, bad_request};
-use crate::handover;
+use crate::connection::{Stop, bad_request, reply};
+use crate::relay;
 
 /// How long an address may take to answer: inside it is at once, and beyond a network a person would not wait longer.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
@@ -22,15 +22,20 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// What stands for "the asker did not wait": no connection fails with it.
 const GONE: Errno = Errno::CANCELED;
 
-/// Connects to an address and hands the connection over.
-pub(crate) fn serve(asker: &UnixStream, address: &InnerAddress) -> Result<(), Stop> {
+/// Connects to an address, says so, and carries bytes between it and the stream that came with the request.
+pub(crate) fn serve(asker: &UnixStream, address: &InnerAddress, streams: Vec<OwnedFd>) -> Result<(), Stop> {
+    let [stream] = <[OwnedFd; 1]>::try_from(streams).map_err(|_| bad_request("a dial comes with one stream"))?;
+    let stream = UnixStream::from(stream);
     address.check().map_err(|error| bad_request(&error.to_string()))?;
     let connection = match address {
         InnerAddress::Unix(path) => connect_unix(path),
         InnerAddress::Localhost(_) | InnerAddress::Tcp(_) => connect_first(asker, &address.candidates()),
     };
     match connection {
-        Ok(connection) => handover::reply(asker, Reply::Connected, &[connection.as_fd()]),
+        Ok(connection) => {
+            reply(asker, Reply::Connected)?;
+            Ok(relay::between(&stream, connection.as_fd())?)
+        }
         Err(GONE) => Err(Stop::Gone),
         Err(error) => Err(refusal(address, error).into()),
     }

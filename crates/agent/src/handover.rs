@@ -1,34 +1,36 @@
-//! Handing open descriptors to the node together with an answer.
+//! Requests with the descriptors that the node hands over with them. It works only the other way round: the node uses no descriptor that
+//! comes out of a sandbox.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSliceMut, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use agent::protocol::{Failure, FailureKind, Frame, MAX_DESCRIPTORS, Reply};
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use agent::protocol::{Frame, MAX_DESCRIPTORS};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::connection::Stop;
-
-/// Sends an answer; the descriptors go with its first byte.
-pub(crate) fn reply(socket: &UnixStream, reply: Reply, descriptors: &[BorrowedFd<'_>]) -> Result<(), Stop> {
-    send(socket, reply, descriptors).map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::TOOMANYREFS) => {
-            let message = "too many descriptors are on their way out of this sandbox; try again".into();
-            Stop::Failed(Failure { kind: FailureKind::Busy, message })
-        }
-        _ => Stop::Gone,
-    })
+/// Reads one frame with its descriptors; `None` when the other end has closed instead.
+pub(crate) fn receive(socket: &UnixStream) -> io::Result<Option<(Frame, Vec<OwnedFd>)>> {
+    let mut receiver = Receiver { socket, descriptors: Vec::new() };
+    Ok(Frame::read(&mut receiver)?.map(|frame| (frame, receiver.descriptors)))
 }
 
-fn send(mut socket: &UnixStream, reply: Reply, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let bytes = Frame::Reply(reply).encode()?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::other(format!("more than {MAX_DESCRIPTORS} descriptors in one answer")));
+/// Keeps the descriptors that come with what is read.
+struct Receiver<'a> {
+    socket: &'a UnixStream,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Read for Receiver<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(self.socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        Ok(received.bytes)
     }
-    let sent = retry_on_intr(|| sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL))?;
-    socket.write_all(&bytes[sent..])
 }

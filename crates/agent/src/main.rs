@@ -11,6 +11,7 @@ mod job;
 mod log;
 mod memory;
 mod pack;
+mod relay;
 mod session;
 mod setup;
 mod terminal;
@@ -30,8 +31,7 @@ use rustix::process::{Resource, getrlimit};
 /// where the sandbox is allowed few open files, since the agent lives under the same limit.
 const MAX_CONNECTIONS: usize = 240;
 
-/// Descriptors of one connection: itself, and until they are handed over the three streams of a process. What is on its way to the node
-/// is counted against the same limit by the kernel.
+/// Descriptors of one connection: itself, and the three streams of a process that is about to start.
 const FILES_EACH: u64 = 4;
 
 /// Descriptors kept for what is not a connection: the inherited ones, the job's pipes, and the ends of pipes while a process starts.

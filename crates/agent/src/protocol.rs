@@ -10,17 +10,18 @@
 //! | `Status` | nothing | `Reply::Status` |
 //! | `Wait` | nothing | `Reply::Ended`, when the job has ended |
 //! | `Logs` | nothing | `Record` and `Gap`, then `End` |
-//! | `Exec` | `Signal` | `Reply::Running` with its streams, then `Reply::Ended`; or `Reply::NotRun` |
-//! | `Dial` | nothing | `Reply::Connected` with the connection |
+//! | `Exec` with streams | `Signal`, `Resize` | `Reply::Running`, then `Reply::Ended`; or `Reply::NotRun` |
+//! | `Dial` with a stream | nothing | `Reply::Connected` |
 //! | `Put` | `Data` (a tar stream), `End` | `Reply::Stored` |
 //! | `Changed`, `Get` | nothing | `Data` (a tar stream), `End` |
 //! | `Signal`, `Stop` | nothing | `Reply::Done` |
 //!
 //! Any answer may be a [`Frame::Failure`] instead, after which the agent closes the connection.
 //!
-//! The streams of a process and a dialled connection are not carried in frames: their descriptors are handed over with the answer
-//! (`SCM_RIGHTS`), and the node reads and writes them itself. So one that nobody reads holds up nothing but its own writer, what it
-//! buffers is the kernel's and bounded, and the agent copies nothing.
+//! The streams of a process and of a dialled connection are not carried in frames. The node makes them and hands their other ends over
+//! with the request (`SCM_RIGHTS`): three pipes for a process, one socket for a terminal or a connection. So one that nobody reads holds
+//! up nothing but its own writer, and what it buffers is the kernel's and bounded. It never works the other way round: whoever had taken
+//! over the agent could do to the node's reads and writes whatever the owner of a shared open file can.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -38,7 +39,7 @@ pub const MAX_CONTROL: usize = 256 * 1024;
 /// Bytes before a payload: its length and its kind.
 pub const HEADER: usize = 5;
 
-/// Descriptors handed over with one answer at most: the three streams of a process.
+/// Descriptors handed over with one request at most: the three streams of a process.
 pub const MAX_DESCRIPTORS: usize = 3;
 
 /// The kind of a data frame.
@@ -100,15 +101,15 @@ pub enum Request {
         /// Go on until the job has ended, waiting for more.
         follow: bool,
     },
-    /// Run one more process and hand over its streams: standard input, output and error, or the one terminal that is all three.
-    /// Closing the connection hangs up: SIGHUP, and soon SIGKILL, to the process's whole session.
+    /// Run one more process on the streams handed over: standard input, output and error, or one socket for a terminal. Closing the
+    /// connection, or a terminal's socket, hangs up: SIGHUP, and soon SIGKILL, to the process's whole session.
     Exec {
         /// What to run.
         command: Command,
         /// In a terminal, which is then the one its session is controlled by.
         terminal: Option<TerminalSize>,
     },
-    /// Connect to an address inside and hand over the connection.
+    /// Connect to an address inside, and carry bytes between it and the socket handed over.
     Dial {
         /// Where to.
         address: InnerAddress,
@@ -208,7 +209,7 @@ pub enum Reply {
         /// The state.
         state: JobState,
     },
-    /// A process runs; its streams come with this answer.
+    /// A process runs.
     Running,
     /// The program is missing or cannot be executed.
     NotRun {
@@ -217,7 +218,7 @@ pub enum Reply {
         /// Why, for people.
         message: String,
     },
-    /// The connection comes with this answer.
+    /// The connection is open.
     Connected,
     /// A process has ended.
     Ended {
@@ -283,7 +284,7 @@ pub struct Record {
     pub bytes: Vec<u8>,
 }
 
-/// Everything that crosses the socket, beside the descriptors that come with some answers.
+/// Everything that crosses the socket, beside the descriptors that come with some requests. There is no kind 6.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// Kind 1.
@@ -296,17 +297,19 @@ pub enum Frame {
     Data(Vec<u8>),
     /// Kind 5: the data is complete.
     End,
-    /// Kind 6: a piece of the main job's log.
+    /// Kind 7: a piece of the main job's log.
     Record(Record),
-    /// Kind 7: the log no longer has these records; `to` is the first one it still has.
+    /// Kind 8: the log no longer has these records; `to` is the first one it still has.
     Gap {
         /// The first missing sequence number.
         from: u64,
         /// The first sequence number after the hole.
         to: u64,
     },
-    /// Kind 8: a signal for an executed process; in a terminal, for the group in its foreground.
+    /// Kind 9: a signal for an executed process; in a terminal, for the group in its foreground.
     Signal(i32),
+    /// Kind 10: the size of an executed process's terminal.
+    Resize(TerminalSize),
 }
 
 /// Bytes that are not a frame.
@@ -351,9 +354,9 @@ pub fn parse_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
         1..=3 => MAX_CONTROL,
         DATA => MAX_DATA,
         5 => 0,
-        6 => RECORD_HEADER + MAX_DATA,
-        7 => 16,
-        8 => 4,
+        7 => RECORD_HEADER + MAX_DATA,
+        8 => 16,
+        9 | 10 => 4,
         _ => return Err(FrameError::UnknownKind(kind)),
     };
     if length > bound { Err(FrameError::TooLong { kind, length }) } else { Ok((kind, length)) }
@@ -387,16 +390,21 @@ impl Frame {
                 out.extend_from_slice(&record.time_ms.to_be_bytes());
                 out.push(stream_byte(record.stream));
                 out.extend_from_slice(&record.bytes);
-                6
+                7
             }
             Frame::Gap { from, to } => {
                 out.extend_from_slice(&from.to_be_bytes());
                 out.extend_from_slice(&to.to_be_bytes());
-                7
+                8
             }
             Frame::Signal(signal) => {
                 out.extend_from_slice(&signal.to_be_bytes());
-                8
+                9
+            }
+            Frame::Resize(size) => {
+                out.extend_from_slice(&size.columns.to_be_bytes());
+                out.extend_from_slice(&size.rows.to_be_bytes());
+                10
             }
         };
         let length = out.len() - HEADER;
@@ -415,7 +423,7 @@ impl Frame {
             3 => Frame::Failure(parse(&payload)?),
             DATA => Frame::Data(payload),
             5 => Frame::End,
-            6 => {
+            7 => {
                 let stream = *payload.get(16).ok_or_else(|| FrameError::Malformed("a short record".into()))?;
                 Frame::Record(Record {
                     seq: number(&payload, 0)?,
@@ -424,10 +432,17 @@ impl Frame {
                     bytes: payload[RECORD_HEADER..].to_vec(),
                 })
             }
-            7 => Frame::Gap { from: number(&payload, 0)?, to: number(&payload, 8)? },
-            8 => match <[u8; 4]>::try_from(payload.as_slice()) {
+            8 => Frame::Gap { from: number(&payload, 0)?, to: number(&payload, 8)? },
+            9 => match <[u8; 4]>::try_from(payload.as_slice()) {
                 Ok(bytes) => Frame::Signal(i32::from_be_bytes(bytes)),
                 Err(_) => return Err(FrameError::Malformed("a short signal".into())),
+            },
+            10 => match payload[..] {
+                [a, b, c, d] => Frame::Resize(TerminalSize {
+                    columns: u16::from_be_bytes([a, b]),
+                    rows: u16::from_be_bytes([c, d]),
+                }),
+                _ => return Err(FrameError::Malformed("a short size".into())),
             },
             other => return Err(FrameError::UnknownKind(other)),
         })
@@ -511,6 +526,7 @@ mod tests {
             Frame::Record(Record { seq: 9, stream: Stream::Stdout, time_ms: 12, bytes: b"line\n".to_vec() }),
             Frame::Gap { from: 1, to: u64::MAX },
             Frame::Signal(-1),
+            Frame::Resize(TerminalSize { columns: 258, rows: 3 }),
         ]
     }
 
@@ -553,7 +569,7 @@ mod tests {
 
     #[test]
     fn a_length_above_its_bound_is_refused_before_anything_is_allocated() {
-        for kind in 1..=8 {
+        for kind in 1..=10 {
             let error = Frame::read(&mut [0xff, 0xff, 0xff, 0xff, kind].as_slice()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }

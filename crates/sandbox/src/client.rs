@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use crate::handover::receive;
+use crate::handover::send;
 use crate::{ByteReader, Error, LogEvent, LogStream, SandboxId, Stored};
 
 /// The socket's name in the sandbox's state directory.
@@ -64,36 +64,36 @@ impl Client {
 
     /// Connects and sends a request.
     pub(crate) async fn send(&self, request: Request) -> Result<Connection, Error> {
-        Ok(self.connection(self.open(request).await?))
+        self.open(request, &[]).await
     }
 
-    /// A request whose answer brings descriptors, and the connection for what follows.
-    pub(crate) async fn take_over(&self, request: Request) -> Result<(Reply, Vec<OwnedFd>, Connection), Error> {
-        let socket = self.open(request).await?;
-        let received = timeout(PATIENCE, receive(&socket)).await.map_err(|_| self.late("answer"))?;
-        match received.map_err(|error| self.broken(error))? {
-            (Frame::Reply(reply), descriptors) => Ok((reply, descriptors, self.connection(socket))),
-            (Frame::Failure(failure), _) => Err(failure.into()),
-            (other, _) => Err(unexpected(&other)),
-        }
+    /// A request with descriptors, its answer, and the connection for what follows.
+    pub(crate) async fn hand_over(
+        &self,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(Reply, Connection), Error> {
+        let mut connection = self.open(request, &descriptors).await?;
+        // Kept open here, they would hide from us that their other end is closed.
+        drop(descriptors);
+        let reply = timeout(PATIENCE, connection.reply()).await.map_err(|_| self.late("answer"))??;
+        Ok((reply, connection))
     }
 
-    async fn open(&self, request: Request) -> Result<UnixStream, Error> {
+    async fn open(&self, request: Request, descriptors: &[OwnedFd]) -> Result<Connection, Error> {
         let path = format!("/proc/self/fd/{}/{SOCKET}", self.directory.as_raw_fd());
         let connected = timeout(PATIENCE, UnixStream::connect(path)).await.map_err(|_| self.late("accept"))?;
         let mut socket = connected.map_err(|error| self.broken(error))?;
         // A request too long for its frame is the caller's: a command line above the bound.
         let bytes = Frame::Request(request).encode().map_err(|error| Error::Refused(error.to_string()))?;
-        match socket.write_all(&bytes).await {
-            Ok(()) => Ok(socket),
-            // An agent that serves too many already says so and closes without reading.
-            Err(error) => Err(self.connection(socket).next().await.err().unwrap_or_else(|| self.broken(error))),
-        }
-    }
-
-    fn connection(&self, socket: UnixStream) -> Connection {
+        let sent = send(&mut socket, &bytes, descriptors).await;
         let (reader, writer) = socket.into_split();
-        Connection { id: self.id.clone(), reader: FrameReader(BufReader::new(reader)), writer }
+        let mut connection = Connection { id: self.id.clone(), reader: FrameReader(BufReader::new(reader)), writer };
+        match sent {
+            Ok(()) => Ok(connection),
+            // An agent that serves too many already says so and closes without reading.
+            Err(error) => Err(connection.next().await.err().unwrap_or_else(|| self.broken(error))),
+        }
     }
 
     /// A request with one answer, soon.

@@ -1,49 +1,58 @@
-//! The node's end of what the agent hands over: an answer with open descriptors.
+//! The other ends of streams that this program makes, handed to the agent together with a request. Nothing is ever taken from there: a
+//! descriptor that a stranger still holds can be made to wait, or be something else than it seems.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use agent::protocol::{Frame, HEADER, MAX_DESCRIPTORS, parse_header};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use tokio::io::Interest;
+use agent::protocol::MAX_DESCRIPTORS;
+use rustix::fs::{Gid, Uid, fchown};
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe::{Receiver, Sender, pipe};
 
-/// Reads one frame with the descriptors that come with it, and not a byte more.
-pub(crate) async fn receive(socket: &UnixStream) -> io::Result<(Frame, Vec<OwnedFd>)> {
-    let mut descriptors = Vec::new();
-    let mut header = [0; HEADER];
-    fill(socket, &mut header, &mut descriptors).await?;
-    let (kind, length) = parse_header(header)?;
-    let mut payload = vec![0; length];
-    fill(socket, &mut payload, &mut descriptors).await?;
-    Ok((Frame::decode(kind, payload)?, descriptors))
-}
+/// Bytes that the agent's end of a stream may have on their way here, of which the kernel allows twice as many: they count as the agent's.
+const SEND_BUFFER: usize = 64 * 1024;
 
-async fn fill(socket: &UnixStream, mut buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<()> {
-    while !buffer.is_empty() {
-        socket.readable().await?;
-        match socket.try_io(Interest::READABLE, || receive_some(socket, buffer, descriptors)) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => buffer = buffer.get_mut(n..).unwrap_or_default(),
+/// Sends a request; the descriptors go with its first byte.
+pub(crate) async fn send(socket: &mut UnixStream, request: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+    let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    let sent = loop {
+        socket.writable().await?;
+        match socket.try_io(Interest::WRITABLE, || send_some(socket, request, &borrowed)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+            outcome => break outcome?,
         }
-    }
-    Ok(())
+    };
+    socket.write_all(request.get(sent..).unwrap_or_default()).await
 }
 
-fn receive_some(socket: &UnixStream, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
+fn send_some(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(more) = message {
-            descriptors.extend(more);
-        }
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other(format!("more than {MAX_DESCRIPTORS} descriptors with one request")));
     }
-    if descriptors.len() > MAX_DESCRIPTORS {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "more descriptors than any answer has"));
+    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+/// A process's three pipes: our ends, and the process's, which belong to the sandbox's user so that it can open `/dev/stdout` again.
+pub(crate) fn pipes(owner: u32) -> io::Result<(Sender, Receiver, Receiver, Vec<OwnedFd>)> {
+    let ((stdin, their_stdin), (their_stdout, stdout), (their_stderr, stderr)) = (pipe()?, pipe()?, pipe()?);
+    let theirs =
+        vec![their_stdin.into_blocking_fd()?, their_stdout.into_blocking_fd()?, their_stderr.into_blocking_fd()?];
+    for end in &theirs {
+        fchown(end, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
     }
-    Ok(received.bytes)
+    Ok((stdin, stdout, stderr, theirs))
+}
+
+/// A stream both ways: our end, and the agent's.
+pub(crate) fn duplex() -> io::Result<(UnixStream, Vec<OwnedFd>)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let theirs = theirs.into_std()?;
+    set_socket_send_buffer_size(&theirs, SEND_BUFFER)?;
+    Ok((ours, vec![theirs.into()]))
 }

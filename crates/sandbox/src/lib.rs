@@ -32,7 +32,6 @@ mod image;
 mod native;
 mod process;
 mod spec;
-mod terminal;
 mod until;
 
 use std::sync::Arc;
@@ -120,7 +119,8 @@ pub trait Sandbox: Send + Sync {
     /// that is missing or cannot be executed is a process that ends at once with 127 or 126 and says why.
     fn exec(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, Error>>;
 
-    /// Connects to an address inside. A refusal is an error here, before any byte flows; the connection ends with the sandbox.
+    /// Connects to an address inside. A refusal is an error here, before any byte flows; the connection ends with the sandbox, as does
+    /// everything that was opened in it.
     fn dial<'a>(&'a self, address: &'a InnerAddress) -> BoxFuture<'a, Result<ByteStream, Error>>;
 
     /// The main job's output from a sequence number on; with `follow`, until the job has ended.

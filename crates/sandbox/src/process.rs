@@ -6,37 +6,35 @@ use std::time::Duration;
 
 use agent::protocol::{Exit, Frame, Reply, TerminalSize};
 use tokio::io::{AsyncWriteExt, empty, sink};
-use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{Connection, broken, unexpected};
-use crate::terminal::Master;
 use crate::until::Until;
-use crate::{ByteReader, ByteWriter, Error, SandboxId};
+use crate::{ByteReader, ByteWriter, Error, SandboxId, handover};
 
-/// Signals waiting to be sent: a person pressing a key, so a handful is plenty.
-const SIGNALS: usize = 8;
+/// Signals and sizes waiting to be sent: a person pressing a key or pulling at a window, so a handful is plenty.
+const ORDERS: usize = 8;
 
 /// The highest number of a signal.
 const LAST_SIGNAL: i32 = 64;
 
-/// How long after the process's end its streams may stay open in left-over processes before they end here without them.
+/// How long after the process's end its pipes may stay open in left-over processes before they end here without them.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// A running process. What it writes is kept by the kernel up to the size of a pipe; then it waits for its reader. Dropping the handle
-/// hangs up: SIGHUP to everything in its session, and half a second later SIGKILL.
+/// A running process. What it writes is kept by the kernel up to a bound; then it waits for its reader. Dropping the handle hangs up:
+/// SIGHUP to everything in its session, and half a second later SIGKILL.
 pub struct Process {
-    /// Its standard input; drop it, or shut it down, to close the other end. In a terminal there is nothing to close: send Ctrl-D.
+    /// Its standard input; drop it, or shut it down, to close the other end. In a terminal that says nothing: send Ctrl-D.
     pub stdin: Option<ByteWriter>,
     /// Its standard output, or all output of its terminal. Dropping it closes the pipe under the process.
     pub stdout: ByteReader,
     /// Its standard error; empty in a terminal.
     pub stderr: ByteReader,
-    terminal: Option<Master>,
-    signals: mpsc::Sender<i32>,
+    in_terminal: bool,
+    orders: mpsc::Sender<Frame>,
     exit: oneshot::Receiver<Result<Exit, Error>>,
     id: SandboxId,
     /// Reads and writes the connection. When it is gone, so is the connection, and the agent hangs up.
@@ -44,59 +42,84 @@ pub struct Process {
     _over: DropGuard,
 }
 
-/// The streams of a process as the agent hands them over.
-struct Streams {
-    stdin: Option<ByteWriter>,
+/// Our ends of a process's streams.
+pub(crate) struct Streams {
+    stdin: ByteWriter,
     stdout: ByteReader,
     stderr: ByteReader,
-    terminal: Option<Master>,
+    in_terminal: bool,
+    over: CancellationToken,
+}
+
+impl Streams {
+    /// Three pipes or, for a terminal, one stream; and the other ends. `owner` is the sandbox's user as this machine counts.
+    pub(crate) fn open(in_terminal: bool, owner: u32) -> io::Result<(Streams, Vec<OwnedFd>)> {
+        let over = CancellationToken::new();
+        if in_terminal {
+            let (screen, theirs) = handover::duplex()?;
+            let (stdout, stdin) = screen.into_split();
+            let streams = Streams {
+                stdin: Box::new(stdin),
+                stdout: Box::new(stdout),
+                stderr: Box::new(empty()),
+                in_terminal,
+                over,
+            };
+            return Ok((streams, theirs));
+        }
+        let (stdin, stdout, stderr, theirs) = handover::pipes(owner)?;
+        let (stdout, stderr) = (Box::new(Until::new(stdout, &over)), Box::new(Until::new(stderr, &over)));
+        Ok((Streams { stdin: Box::new(stdin), stdout, stderr, in_terminal, over }, theirs))
+    }
+
+    /// The streams of a program that did not run, with what shells say then.
+    fn say(self, message: &str) -> Streams {
+        let said: ByteReader = Box::new(Cursor::new(match self.in_terminal {
+            true => format!("gpulease: {message}\r\n"),
+            false => format!("gpulease: {message}\n"),
+        }));
+        let nothing: ByteReader = Box::new(empty());
+        let (stdout, stderr) = if self.in_terminal { (said, nothing) } else { (nothing, said) };
+        Streams { stdin: Box::new(sink()), stdout, stderr, ..self }
+    }
 }
 
 impl Process {
-    /// Takes over a process that runs, and the connection on which it was asked for.
-    pub(crate) fn attach(id: &SandboxId, connection: Connection, descriptors: Vec<OwnedFd>) -> Result<Process, Error> {
-        let over = CancellationToken::new();
-        let streams = Streams::open(descriptors, &over).map_err(|error| broken(id, error))?;
+    /// Takes over a process that runs on these streams, and the connection on which it was asked for.
+    pub(crate) fn attach(id: &SandboxId, connection: Connection, streams: Streams) -> Process {
         let (ended, exit) = oneshot::channel();
-        let (signals, signalled) = mpsc::channel(SIGNALS);
-        let drained = over.clone();
+        let (orders, ordered) = mpsc::channel(ORDERS);
+        let over = streams.over.clone();
         let attendant = tokio::spawn(async move {
-            let _ = ended.send(attend(connection, signalled).await);
+            let mut connection = connection;
+            let _ = ended.send(attend(&mut connection, ordered).await);
             sleep(DRAIN).await;
-            drained.cancel();
+            over.cancel();
         });
-        Ok(Process::new(id, streams, signals, exit, attendant, over))
+        Process::new(id, streams, orders, exit, attendant)
     }
 
     /// A program that did not run at all, told as shells do.
-    pub(crate) fn not_run(id: &SandboxId, code: i32, message: &str, in_terminal: bool) -> Process {
-        let said: ByteReader = match in_terminal {
-            true => Box::new(Cursor::new(format!("gpulease: {message}\r\n"))),
-            false => Box::new(Cursor::new(format!("gpulease: {message}\n"))),
-        };
-        let nothing: ByteReader = Box::new(empty());
-        let (stdout, stderr) = if in_terminal { (said, nothing) } else { (nothing, said) };
-        let streams = Streams { stdin: Some(Box::new(sink())), stdout, stderr, terminal: None };
-        let (signals, signalled) = mpsc::channel(SIGNALS);
+    pub(crate) fn not_run(id: &SandboxId, streams: Streams, code: i32, message: &str) -> Process {
+        let (orders, ordered) = mpsc::channel(ORDERS);
         let (ended, exit) = oneshot::channel();
         let attendant = tokio::spawn(async move {
             let _ = ended.send(Ok(Exit::Code { code }));
-            drop(signalled);
+            drop(ordered);
         });
-        Process::new(id, streams, signals, exit, attendant, CancellationToken::new())
+        Process::new(id, streams.say(message), orders, exit, attendant)
     }
 
     fn new(
         id: &SandboxId,
         streams: Streams,
-        signals: mpsc::Sender<i32>,
+        orders: mpsc::Sender<Frame>,
         exit: oneshot::Receiver<Result<Exit, Error>>,
         attendant: tokio::task::JoinHandle<()>,
-        over: CancellationToken,
     ) -> Process {
-        let Streams { stdin, stdout, stderr, terminal } = streams;
-        let (id, _attendant, _over) = (id.clone(), AbortOnDropHandle::new(attendant), over.drop_guard());
-        Process { stdin, stdout, stderr, terminal, signals, exit, id, _attendant, _over }
+        let Streams { stdin, stdout, stderr, in_terminal, over } = streams;
+        let (_attendant, _over) = (AbortOnDropHandle::new(attendant), over.drop_guard());
+        Process { stdin: Some(stdin), stdout, stderr, in_terminal, orders, exit, id: id.clone(), _attendant, _over }
     }
 
     /// Sends a signal to the process group, or to the one in the foreground of the terminal. It overtakes what waits in the input.
@@ -105,19 +128,23 @@ impl Process {
             let reason = format!("{signal} is none: there are 1 to {LAST_SIGNAL}");
             return Err(Error::InvalidSpec { field: "signal", reason });
         }
-        self.signals.send(signal).await.map_err(|_| Error::Gone(self.id.to_string()))
+        self.order(Frame::Signal(signal)).await
     }
 
     /// Changes the size of the terminal; the programs in its foreground get SIGWINCH.
-    pub fn resize(&self, size: TerminalSize) -> Result<(), Error> {
-        let Some(terminal) = &self.terminal else {
+    pub async fn resize(&self, size: TerminalSize) -> Result<(), Error> {
+        if !self.in_terminal {
             let reason = "the process was started without one".into();
             return Err(Error::InvalidSpec { field: "terminal", reason });
-        };
-        terminal.resize(size).map_err(|error| broken(&self.id, error))
+        }
+        self.order(Frame::Resize(size)).await
     }
 
-    /// Waits for the end; all output is in the streams by then. To be called once.
+    async fn order(&self, frame: Frame) -> Result<(), Error> {
+        self.orders.send(frame).await.map_err(|_| Error::Gone(self.id.to_string()))
+    }
+
+    /// Waits for the end; what it wrote is in the streams or on its way. To be called once.
     pub async fn wait(&mut self) -> Result<Exit, Error> {
         match (&mut self.exit).await {
             Ok(outcome) => outcome,
@@ -126,47 +153,21 @@ impl Process {
     }
 }
 
-impl Streams {
-    /// Three pipes, or one terminal.
-    fn open(descriptors: Vec<OwnedFd>, over: &CancellationToken) -> io::Result<Streams> {
-        let descriptors = match <[OwnedFd; 3]>::try_from(descriptors) {
-            Ok([stdin, stdout, stderr]) => {
-                let reader = |descriptor| -> io::Result<ByteReader> {
-                    Ok(Box::new(Until::new(pipe::Receiver::from_owned_fd(descriptor)?, over)))
-                };
-                let stdin: ByteWriter = Box::new(pipe::Sender::from_owned_fd(stdin)?);
-                let (stdout, stderr) = (reader(stdout)?, reader(stderr)?);
-                return Ok(Streams { stdin: Some(stdin), stdout, stderr, terminal: None });
-            }
-            Err(descriptors) => descriptors,
-        };
-        let [master] = <[OwnedFd; 1]>::try_from(descriptors)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "neither three pipes nor one terminal"))?;
-        let master = Master::new(master)?;
-        Ok(Streams {
-            stdin: Some(Box::new(master.clone())),
-            stdout: Box::new(Until::new(master.clone(), over)),
-            stderr: Box::new(empty()),
-            terminal: Some(master),
-        })
-    }
-}
-
-/// Carries signals to the agent until it says how the process has ended.
-async fn attend(connection: Connection, mut signals: mpsc::Receiver<i32>) -> Result<Exit, Error> {
-    let Connection { id, mut reader, mut writer } = connection;
+/// Carries signals and sizes to the agent until it says how the process has ended.
+async fn attend(connection: &mut Connection, mut orders: mpsc::Receiver<Frame>) -> Result<Exit, Error> {
+    let Connection { id, reader, writer } = connection;
     let answer = reader.next();
     tokio::pin!(answer);
     loop {
         tokio::select! {
-            answer = &mut answer => return match answer.map_err(|error| broken(&id, error))? {
+            answer = &mut answer => return match answer.map_err(|error| broken(id, error))? {
                 Frame::Reply(Reply::Ended { exit }) => Ok(exit),
                 Frame::Failure(failure) => Err(failure.into()),
                 other => Err(unexpected(&other)),
             },
-            Some(signal) = signals.recv() => {
-                let bytes = Frame::Signal(signal).encode().map_err(|error| Error::Refused(error.to_string()))?;
-                // A process that has ended takes no more signals; its end is on the way.
+            Some(order) = orders.recv() => {
+                let bytes = order.encode().map_err(|error| Error::Refused(error.to_string()))?;
+                // A process that has ended takes no more of them; its end is on the way.
                 let _ = writer.write_all(&bytes).await;
             }
         }

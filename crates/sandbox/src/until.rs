@@ -1,35 +1,33 @@
-//! A stream that ends when something else does, though its other end may still be open: the output of a process that has ended while
-//! what it left behind still holds it, a connection into a sandbox that is destroyed.
+//! What is read until something else ends it, though its other end may still be open: the output of a process that has ended while what it
+//! left behind still holds the pipe.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Bytes still read after the end: what may have been waiting by then, and that is the most a pipe can be made to hold.
 const REST: usize = 1 << 20;
 
-/// The stream.
+/// The reader.
 pub(crate) struct Until<S> {
     inner: S,
     rest: usize,
-    reading: Pin<Box<WaitForCancellationFutureOwned>>,
-    writing: Pin<Box<WaitForCancellationFutureOwned>>,
+    over: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<S> Until<S> {
-    /// Ends the stream when `end` is cancelled.
+    /// Ends it when `end` is cancelled.
     pub(crate) fn new(inner: S, end: &CancellationToken) -> Until<S> {
-        let over = || Box::pin(end.clone().cancelled_owned());
-        Until { inner, rest: REST, reading: over(), writing: over() }
+        Until { inner, rest: REST, over: Box::pin(end.clone().cancelled_owned()) }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Until<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let over = self.reading.as_mut().poll(cx).is_ready();
+        let over = self.over.as_mut().poll(cx).is_ready();
         if over && self.rest == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -43,23 +41,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Until<S> {
                 polled
             }
         }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Until<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        match self.writing.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            Poll::Pending => Pin::new(&mut self.inner).poll_write(cx, buffer),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
@@ -79,7 +60,6 @@ mod tests {
         let mut text = String::new();
         near.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "the rest");
-        assert_eq!(near.write_all(b"more").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[tokio::test]

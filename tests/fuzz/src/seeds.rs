@@ -5,7 +5,10 @@ mod archives;
 mod comparisons;
 
 use crate::identity::{ESCROW, NOW, PEER_KEY, address, provider_peer, renter_peer, sign};
-use agent::protocol::{Command, Exit, Failure, FailureKind, Frame, JobState, Record, Reply, Request, Stream};
+use agent::address::InnerAddress;
+use agent::protocol::{
+    Command, Exit, Failure, FailureKind, Frame, JobState, Record, Reply, Request, Stream, TerminalSize,
+};
 use alloy_primitives::{Address, B256, U256, keccak256};
 use futures::executor::block_on;
 use market::{
@@ -382,7 +385,10 @@ fn agent() -> Vec<Vec<u8>> {
     let command = Command { argv: vec!["sh".into()], env: vec![("A".into(), "b=c".into())], cwd: "/job".into() };
     let frames = [
         Frame::Request(Request::Start { key: "k".into(), command: command.clone() }),
-        Frame::Request(Request::Exec { command }),
+        Frame::Request(Request::Exec { command, terminal: Some(TerminalSize { columns: 80, rows: 24 }) }),
+        Frame::Request(Request::Dial { address: InnerAddress::Localhost(8888) }),
+        Frame::Request(Request::Dial { address: InnerAddress::Unix("/run/x".into()) }),
+        Frame::Request(Request::Get { path: "/job".into() }),
         Frame::Request(Request::Logs { from: 7, follow: true }),
         Frame::Request(Request::Put { directory: "/job".into() }),
         Frame::Request(Request::Stop { grace_ms: 1 }),
@@ -392,10 +398,11 @@ fn agent() -> Vec<Vec<u8>> {
         Frame::Failure(Failure { kind: FailureKind::DiskFull, message: "full \u{1f4a5}".into() }),
         Frame::Data(vec![0, 1, 255]),
         Frame::End,
-        Frame::Output(Stream::Stderr, b"no".to_vec()),
+        Frame::Reply(Reply::NotRun { code: 127, message: "no".into() }),
         Frame::Record(Record { seq: 9, stream: Stream::Stdout, time_ms: 12, bytes: b"line\n".to_vec() }),
         Frame::Gap { from: 1, to: u64::MAX },
         Frame::Signal(-1),
+        Frame::Resize(TerminalSize { columns: 132, rows: 50 }),
     ]
     .map(|frame| frame.encode().expect("short"));
     let mut inputs = frames.to_vec();

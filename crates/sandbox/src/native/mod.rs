@@ -23,12 +23,12 @@ use std::time::{Duration, Instant};
 
 use agent::protocol::{JobState, Reply, Request};
 use futures::future::{BoxFuture, FutureExt};
-use tokio_util::sync::CancellationToken;
 
 pub use helper::helper_main_if_requested;
 
-use crate::client::{Client, unexpected};
+use crate::client::{Client, broken, unexpected};
 use crate::image::ImageUse;
+use crate::process::Streams;
 use crate::{
     Backend, ByteReader, ByteStream, Capabilities, EffectiveLimits, Error, Exit, ImageConfig, ImageLimits, Images,
     InnerAddress, Isolation, LogStream, Network, PreparedImage, Process, ProcessSpec, Rootfs, Sandbox, SandboxId,
@@ -94,8 +94,6 @@ struct NativeSandbox {
     client: Client,
     /// What its image says, if it has one.
     image: Option<ImageConfig>,
-    /// Cancelled when the sandbox is destroyed.
-    destroyed: CancellationToken,
 }
 
 impl NativeBackend {
@@ -212,7 +210,7 @@ impl Inner {
         let directory = self.state.directory(&record.id);
         let client = Client::new(&record.id, &directory).map_err(|source| Error::State { path: directory, source })?;
         let image = ImageUse::of(&self.state.directory(&record.id)).map(|used| used.config);
-        Ok(NativeSandbox { inner: self.clone(), record, client, image, destroyed: CancellationToken::new() })
+        Ok(NativeSandbox { inner: self.clone(), record, client, image })
     }
 
     fn create(&self, id: &SandboxId, spec: &SandboxSpec, image: Option<&PreparedImage>) -> Result<Record, Error> {
@@ -404,19 +402,20 @@ impl Sandbox for NativeSandbox {
             if self.on_host(|_, record| record.groups.frozen()).await? {
                 return Err(Error::Frozen(self.record.id.to_string()));
             }
-            match self.client.take_over(request).await? {
-                (Reply::Running, descriptors, connection) => Process::attach(&self.record.id, connection, descriptors),
-                (Reply::NotRun { code, message }, ..) => {
-                    Ok(Process::not_run(&self.record.id, code, &message, terminal.is_some()))
-                }
-                (other, ..) => Err(unexpected(&other)),
+            let id = &self.record.id;
+            let (streams, theirs) =
+                Streams::open(terminal.is_some(), self.record.uid_base()).map_err(|error| broken(id, error))?;
+            match self.client.hand_over(request, theirs).await? {
+                (Reply::Running, connection) => Ok(Process::attach(id, connection, streams)),
+                (Reply::NotRun { code, message }, _) => Ok(Process::not_run(id, streams, code, &message)),
+                (other, _) => Err(unexpected(&other)),
             }
         }
         .boxed()
     }
 
     fn dial<'a>(&'a self, address: &'a InnerAddress) -> BoxFuture<'a, Result<ByteStream, Error>> {
-        dial::dial(&self.client, &self.record.id, address, &self.destroyed).boxed()
+        dial::dial(&self.client, &self.record.id, address).boxed()
     }
 
     fn logs(&self, from: u64, follow: bool) -> BoxFuture<'_, Result<LogStream, Error>> {
@@ -511,11 +510,7 @@ impl Sandbox for NativeSandbox {
     }
 
     fn destroy(&self) -> BoxFuture<'_, Result<(), Error>> {
-        async move {
-            self.destroyed.cancel();
-            self.on_host(Inner::destroy).await
-        }
-        .boxed()
+        self.on_host(Inner::destroy).boxed()
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use sandbox::{Exit, ProcessSpec, SandboxId, SandboxSpec};
+use sandbox::{Exit, ProcessSpec, SandboxId, SandboxSpec, Terminal, TerminalSize};
 use tokio::io::AsyncReadExt;
 
 use crate::support::{Bench, exec, small, within};
@@ -126,8 +126,12 @@ async fn as_many_transfers_as_there_can_be_left_lying_do_not_exhaust_the_agent()
         .await
         .unwrap();
     within(sandbox.wait()).await.unwrap();
-    let transfers = within(futures::future::try_join_all((0..120).map(|_| sandbox.get("/job/big")))).await.unwrap();
-    let logs = within(futures::future::try_join_all((0..110).map(|_| sandbox.logs(0, false)))).await.unwrap();
+    let mut flood = ProcessSpec::new(["yes"]);
+    flood.terminal = Some(Terminal { size: TerminalSize { columns: 80, rows: 24 }, term: "vt100".into() });
+    let floods = (0..70).map(|_| sandbox.exec(flood.clone()));
+    let floods = within(futures::future::try_join_all(floods)).await.unwrap();
+    let transfers = within(futures::future::try_join_all((0..90).map(|_| sandbox.get("/job/big")))).await.unwrap();
+    let logs = within(futures::future::try_join_all((0..70).map(|_| sandbox.logs(0, false)))).await.unwrap();
     let mut followed = Vec::new();
     for mut log in logs {
         assert!(within(log.next()).await.unwrap().is_ok());
@@ -136,10 +140,10 @@ async fn as_many_transfers_as_there_can_be_left_lying_do_not_exhaust_the_agent()
     assert_eq!(exec(&sandbox, &["echo", "alive"]).await.stdout, "alive\n");
     println!(
         "with {} transfers left lying the agent's group has {} KiB",
-        transfers.len() + followed.len(),
+        transfers.len() + followed.len() + floods.len(),
         memory(&group) >> 10
     );
-    drop((transfers, followed));
+    drop((transfers, followed, floods));
     assert_eq!(exec(&sandbox, &["echo", "alive"]).await.stdout, "alive\n");
     sandbox.destroy().await.unwrap();
 }

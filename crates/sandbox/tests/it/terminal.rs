@@ -51,10 +51,10 @@ async fn a_resize_is_seen_at_once_by_the_program_in_the_foreground() {
     let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.02; done";
     let mut process = in_terminal(&sandbox, &["sh", "-c", script]).await;
     read_until(&mut process.stdout, "ready\r\n").await;
-    process.resize(TerminalSize { columns: 132, rows: 50 }).unwrap();
+    process.resize(TerminalSize { columns: 132, rows: 50 }).await.unwrap();
     assert_eq!(rest(&mut process).await, "50 132\r\n");
     let piped = sandbox.exec(ProcessSpec::new(["sleep", "600"])).await.unwrap();
-    let error = piped.resize(SIZE).unwrap_err();
+    let error = piped.resize(SIZE).await.unwrap_err();
     assert!(matches!(error, Error::InvalidSpec { field: "terminal", .. }), "{error}");
     sandbox.destroy().await.unwrap();
 }
@@ -160,6 +160,31 @@ async fn a_signal_overtakes_input_that_nobody_reads() {
     sleeper.signal(libc::SIGTERM).await.unwrap();
     assert_eq!(within(sleeper.wait()).await.unwrap().shell_code(), 143);
     assert!(within(stuck).await.unwrap().is_err(), "8 MiB went into a pipe that nobody read");
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_a_terminal_showed_arrives_though_it_is_read_late() {
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&small()).await;
+    let mut counting = in_terminal(&sandbox, &["sh", "-c", "seq 5000; echo -n end"]).await;
+    // Small enough to be over before anything is read, large enough to lie in every buffer on its way.
+    assert_eq!(within(counting.wait()).await.unwrap(), Exit::Code { code: 0 });
+    let expected: String = (1..=5000).map(|n| format!("{n}\r\n")).chain(["end".into()]).collect();
+    assert!(rest(&mut counting).await == expected);
+    let mut flood = in_terminal(&sandbox, &["sh", "-c", "seq 300000; echo -n end"]).await;
+    let text = rest(&mut flood).await;
+    assert_eq!((text.lines().count(), text.ends_with("300000\r\nend")), (300_001, true));
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_streams_have_names_inside_and_can_be_opened_again() {
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&small()).await;
+    let script = "echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin";
+    let outcome = exec(&sandbox, &["sh", "-c", script]).await;
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
     sandbox.destroy().await.unwrap();
 }
 
