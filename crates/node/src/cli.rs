@@ -146,7 +146,7 @@ is 1 when a card does not answer or something cannot be true.
 Examples:
   node devices
   node devices --json | jq '.inventory.gpus[].model'")]
-    Devices,
+    Devices(Devices),
     /// Show the GPU code inside programs and libraries, and which cards run it
     Inspect(Inspect),
     /// Print a script that lets a shell complete these commands
@@ -493,6 +493,28 @@ pub(crate) struct Inspect {
     /// Compute capabilities times ten, such as 90 for an H100 and 120 for an RTX 5090
     #[arg(long, value_name = "SM[,SM]", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(10..1_000))]
     pub(crate) on: Vec<u32>,
+}
+
+/// `node devices`
+#[derive(Debug, Args)]
+pub(crate) struct Devices {
+    #[command(subcommand)]
+    pub(crate) command: Option<DevicesCommand>,
+}
+
+/// `node devices …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevicesCommand {
+    /// Measure processor, memory, disk and GPUs, for a provider's offers
+    #[command(after_help = "\
+Each figure takes up to two seconds. They are kept, with their date, in the data directory: a provider puts
+them into its signed offers from its next start on, and renters rank by them. Nothing else should run
+meanwhile; rentals that go on would be slowed down, and would slow the figures down.
+
+Examples:
+  node devices bench
+  node devices bench --json | jq .cpu")]
+    Bench,
 }
 
 /// `node completions`

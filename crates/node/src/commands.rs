@@ -1,7 +1,9 @@
 //! The commands: one file each. They fail with an [`ApiError`], which `main` prints and turns into the exit code.
 
+mod bench;
 mod completions;
 mod devices;
+pub(crate) use bench::kept;
 pub(crate) use devices::machines_cards;
 mod dispute;
 mod doctor;
@@ -75,7 +77,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
     match &cli.command {
         Some(Command::Completions(args)) => return Ok(completions::completions(output, args).map(|()| 0)?),
         Some(Command::Inspect(args)) => return Ok(inspect::inspect_files(output, args)?),
-        Some(Command::Devices) => return Ok(devices::devices(output).await?),
+        Some(Command::Devices(args)) if args.command.is_none() => return Ok(devices::devices(output).await?),
         Some(Command::Man(args)) => return Ok(man::man(output, args).map(|()| 0)?),
         _ => {}
     }
@@ -103,7 +105,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Run(args) => return run::run(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
         Command::Completions(args) => completions::completions(context.output, &args)?,
-        Command::Devices => return Ok(devices::devices(context.output).await?),
+        Command::Devices(cli::Devices { command: None }) => return Ok(devices::devices(context.output).await?),
+        Command::Devices(cli::Devices { command: Some(cli::DevicesCommand::Bench) }) => bench::bench(&context).await?,
         Command::Inspect(args) => return Ok(inspect::inspect_files(context.output, &args)?),
         Command::Man(args) => man::man(context.output, &args)?,
         Command::Show(args) => show::show(&context, args).await?,

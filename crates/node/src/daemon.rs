@@ -197,6 +197,7 @@ impl Daemon {
                 control.wallets.push((config.keystore.provider_key.clone(), provider_key.address()));
                 let with_cards = config.provider.slot.iter().any(|slot| slot.gpus > 0);
                 let parts = provider::Parts {
+                    benchmark: crate::commands::kept(dir),
                     cards: if with_cards {
                         crate::commands::machines_cards().await?
                     } else {

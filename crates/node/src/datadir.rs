@@ -124,6 +124,10 @@ impl DataDir {
         self.0.join("sandboxes")
     }
 
+    pub(crate) fn benchmark(&self) -> PathBuf {
+        self.0.join("benchmark.json")
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("api.sock")
     }

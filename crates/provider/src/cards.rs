@@ -9,6 +9,7 @@ use gpu::{
         AmdProbe, ComputeCapability, Gpu, Inventory, KernelView, MigInstance, NvmlProbe, Probe, Reading, Uuid, Vendor,
         of_machine,
     },
+    measure::Benchmark,
     specification::{Verdict, check, check_machine},
 };
 use market::offer::{GpuGroup, Verification};
@@ -112,12 +113,12 @@ impl Cards {
     }
 
     /// What an offer says of slots with such cards; nothing of slots without.
-    pub(crate) fn of_slot(&self, slot: &SlotCards) -> Option<OfCards> {
+    pub(crate) fn of_slot(&self, slot: &SlotCards, benchmark: Option<&Benchmark>) -> Option<OfCards> {
         let first = slot.0.first()?;
         let driver = self.inventory.driver(first.vendor);
         let count = u32::try_from(slot.0.len()).unwrap_or(u32::MAX);
         Some(OfCards {
-            group: GpuGroup { count, ..first.group.clone() },
+            group: GpuGroup { count, memory_gb_per_s: slot.memory_gb_per_s(benchmark), ..first.group.clone() },
             driver_version: driver.map_or_else(String::new, |driver| driver.version.clone()),
             cuda_version: driver.and_then(|driver| driver.cuda).map_or(0, |cuda| cuda.major * 10 + cuda.minor),
             verification: match first.verdict {
@@ -178,6 +179,18 @@ impl Card {
     fn known_to(&self, registry: &Registry) -> Option<String> {
         let devices = registry.devices();
         self.names.iter().find(|name| devices.contains(name)).cloned()
+    }
+}
+
+impl SlotCards {
+    /// The memory bandwidth of the slowest card, in GB/s; 0 unless all were measured.
+    fn memory_gb_per_s(&self, benchmark: Option<&Benchmark>) -> u32 {
+        let measured = |card: &Card| {
+            let found = benchmark?.cards.iter().find(|found| found.uuid == card.uuid)?;
+            // Every byte that is copied is read once and written once.
+            u32::try_from(found.memory_copied_bytes_per_second.saturating_mul(2) / 1_000_000_000).ok()
+        };
+        self.0.iter().map(|card| measured(card).unwrap_or(0)).min().unwrap_or(0)
     }
 }
 

@@ -243,8 +243,8 @@ mod tests {
     fn images_and_a_network_are_given_where_they_are_offered_and_an_image_must_have_its_digest() {
         let config = config(8, &[]);
         let software = [RUNS_IMAGES.to_owned(), REACHES_PUBLIC.to_owned()];
-        let cards = crate::cards::Cards::default();
-        let inventory = Inventory::new(&config, &market::id::PeerId::random(), &cards, &software).unwrap();
+        let machine = crate::inventory::Machine { software: software.to_vec(), ..Default::default() };
+        let inventory = Inventory::new(&config, &market::id::PeerId::random(), &machine).unwrap();
         let weighed = |image: &str| {
             let workload = Workload { image: Image::Oci(image.to_owned()), network: NetworkAccess::Egress };
             let desk = Desk { config: &config, rules: &rules(), inventory: &inventory, service: &OPEN };

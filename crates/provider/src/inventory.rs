@@ -8,6 +8,7 @@ use crate::{
     rules::Rules,
     service::{Service, longest_advertised},
 };
+use gpu::measure::Benchmark;
 use market::{
     id::{DeviceId, PeerId, RentalId},
     offer::{Hardware, Isolation, MAX_SLOTS_TOGETHER, Offer, Verification},
@@ -53,6 +54,23 @@ pub(crate) struct Taken {
     pub(crate) device: DeviceId,
 }
 
+/// What a machine has beside what its owner writes down.
+#[derive(Default)]
+pub(crate) struct Machine<'a> {
+    pub(crate) cards: Cards,
+    /// What workloads may ask for.
+    pub(crate) software: Vec<String>,
+    pub(crate) benchmark: Option<&'a Benchmark>,
+}
+
+impl Machine<'_> {
+    /// How fast its disk is read, in megabytes a second; 0 when it was not measured.
+    fn disk_mb_per_s(&self) -> u32 {
+        let disk = self.benchmark.and_then(|found| found.disk);
+        disk.map_or(0, |disk| u32::try_from(disk.sequential_read_bytes_per_second / 1_000_000).unwrap_or(u32::MAX))
+    }
+}
+
 /// The slots and their offers.
 #[derive(Debug)]
 pub(crate) struct Inventory {
@@ -63,7 +81,7 @@ pub(crate) struct Inventory {
 
 impl Inventory {
     /// Reads the configuration against this machine.
-    pub(crate) fn new(config: &Config, peer: &PeerId, cards: &Cards, software: &[String]) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, peer: &PeerId, machine: &Machine<'_>) -> Result<Self, Error> {
         let (cpu_model, mut taken) = (cpu_model(), Vec::new());
         let mut inventory = Self { slots: vec![], offers: vec![], peer: *peer };
         for kind in &config.slot {
@@ -77,8 +95,8 @@ impl Inventory {
             if (kind.gpus == 0) != kind.gpu_model.is_empty() {
                 return Err(Error::Config(format!("slot `{}`: gpus and gpu_model belong together", kind.name)));
             }
-            let dealt = cards.deal(kind, &mut taken)?;
-            let of_cards = dealt.first().and_then(|slot| cards.of_slot(slot));
+            let dealt = machine.cards.deal(kind, &mut taken)?;
+            let of_cards = dealt.first().and_then(|slot| machine.cards.of_slot(slot, machine.benchmark));
             for (number, cards) in (1..).zip(dealt) {
                 let name = if kind.count == 1 { kind.name.clone() } else { format!("{}-{number}", kind.name) };
                 inventory.slots.push(Slot { name, offer: kind.name.clone(), occupant: None, cards });
@@ -95,7 +113,8 @@ impl Inventory {
                     disk_mib: kind.disk_mib,
                     driver_version: of_cards.as_ref().map_or_else(String::new, |cards| cards.driver_version.clone()),
                     cuda_version: of_cards.as_ref().map_or(0, |cards| cards.cuda_version),
-                    software: software.to_vec(),
+                    disk_mb_per_s: machine.disk_mb_per_s(),
+                    software: machine.software.clone(),
                     gpus: of_cards.as_ref().map(|cards| cards.group.clone()).into_iter().collect(),
                     ..Hardware::default()
                 },
@@ -321,7 +340,7 @@ pub(crate) mod tests {
 
     /// Slots of one offer.
     pub(crate) fn slots(count: u32, splits: &[u32]) -> Inventory {
-        Inventory::new(&config(count, splits), &PeerId::random(), &Cards::default(), &[]).unwrap()
+        Inventory::new(&config(count, splits), &PeerId::random(), &Machine::default()).unwrap()
     }
 
     /// They cost 3.60 an hour.
@@ -398,7 +417,7 @@ pub(crate) mod tests {
     #[test]
     fn splits_that_cannot_be_are_refused() {
         for (count, splits, word) in [(4, [0], "0 of 4"), (4, [5], "5 of 4"), (64, [33], "1 to 32")] {
-            let error = Inventory::new(&config(count, &splits), &PeerId::random(), &Cards::default(), &[]).unwrap_err();
+            let error = Inventory::new(&config(count, &splits), &PeerId::random(), &Machine::default()).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
     }

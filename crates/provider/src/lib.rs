@@ -41,6 +41,7 @@ use api::{
     types::{ApiError, ErrorKind, Receipt, Reloaded, RentalRow, RentalStory, ServiceState},
 };
 use figures::Figures;
+use gpu::measure::Benchmark;
 use market::{id::RentalId, time::UnixMillis};
 use sandbox::Backend;
 use settlement::{EscrowAccount, SettlementError, Wallet};
@@ -72,6 +73,8 @@ pub struct Parts {
     pub store: Store,
     /// The machine's GPUs.
     pub cards: Cards,
+    /// What `node devices bench` found, if it was run.
+    pub benchmark: Option<Benchmark>,
     /// What runs workloads.
     pub backend: Arc<dyn Backend>,
     /// Where requests to carry a renter's Stop go, if this node carries them.

@@ -22,7 +22,7 @@ use crate::{
     config::Changes,
     desk::rootfs,
     figures::{Figures, Standing},
-    inventory::{Inventory, Occupant, Taken, software},
+    inventory::{Inventory, Machine, Occupant, Taken, software},
     keeper::Keeper,
     payout::Keys,
     records::{DrainOrder, Receipts, Rentals},
@@ -276,7 +276,9 @@ impl Supervisor {
         let peer = parts.network.local_peer_id();
         let chains: Vec<_> = parts.accounts.iter().map(|account| account.sender().chain().clone()).collect();
         let rules = Rules::new(&config, &chains)?;
-        let inventory = Inventory::new(&config, &peer, &parts.cards, &software(&config, &capabilities)?)?;
+        let software = software(&config, &capabilities)?;
+        let machine = Machine { cards: parts.cards, software, benchmark: parts.benchmark.as_ref() };
+        let inventory = Inventory::new(&config, &peer, &machine)?;
         let drain = parts.store.get::<DrainOrder>(&())?.map(|order| order.0);
         let first = chains.first().ok_or_else(|| Error::Config("no [[chain]] is configured".to_owned()))?;
         let keys = Keys::new(&config, parts.wallet, parts.provider_key, &chains).await?;
@@ -306,7 +308,7 @@ impl Supervisor {
             keys,
             store: parts.store,
             backend: parts.backend,
-            cards: Arc::new(parts.cards),
+            cards: Arc::new(machine.cards),
             carrier: parts.carrier,
             cancel: parts.cancel,
             chains: settling,

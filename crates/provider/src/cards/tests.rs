@@ -80,16 +80,35 @@ fn cards_that_are_not_there_are_not_offered_and_the_error_names_those_that_are()
 fn an_offer_says_what_the_driver_says() {
     let cards = workstation();
     let slots = cards.deal(&kind(1, 3, "RTX 4090"), &mut vec![]).unwrap();
-    let told = cards.of_slot(&slots[0]).unwrap();
+    let told = cards.of_slot(&slots[0], None).unwrap();
     assert_eq!((told.group.model.as_str(), told.group.count), ("NVIDIA GeForce RTX 4090", 3));
     assert_eq!((told.group.vram_mib, told.group.sm, told.group.sm_features.as_str()), (24_576, 89, ""));
     assert_eq!((told.driver_version.as_str(), told.cuda_version), ("590.44.01", 131));
     assert_eq!(told.verification, Verification::Consistent);
-    assert!(cards.of_slot(&SlotCards::default()).is_none());
+    assert!(cards.of_slot(&SlotCards::default(), None).is_none());
     let strange = machine(vec![card(0, "NVIDIA Unheard-of 9000", 10, (12, 0))]);
     let slots = strange.deal(&kind(1, 1, "9000"), &mut vec![]).unwrap();
-    let told = strange.of_slot(&slots[0]).unwrap();
+    let told = strange.of_slot(&slots[0], None).unwrap();
     assert_eq!((told.verification, told.group.sm_features.as_str()), (Verification::Declared, "af"));
+}
+
+#[test]
+fn a_measured_bandwidth_is_that_of_the_slowest_card_of_a_slot() {
+    let cards = workstation();
+    let slots = cards.deal(&kind(1, 2, "RTX 4090"), &mut vec![]).unwrap();
+    let of = |number: usize, copied: u64| gpu::measure::CardFigures {
+        uuid: cards.found[number].uuid.clone(),
+        multiply_adds_per_second: 1,
+        memory_copied_bytes_per_second: copied,
+        to_card_bytes_per_second: 1,
+        from_card_bytes_per_second: 1,
+    };
+    let found =
+        |cards| Benchmark { measured_at_unix_seconds: 1, cpu: None, memory: None, disk: None, cards, missing: vec![] };
+    let both = found(vec![of(0, 450_000_000_000), of(1, 440_000_000_000)]);
+    assert_eq!(cards.of_slot(&slots[0], Some(&both)).unwrap().group.memory_gb_per_s, 880);
+    let one = found(vec![of(0, 450_000_000_000)]);
+    assert_eq!(cards.of_slot(&slots[0], Some(&one)).unwrap().group.memory_gb_per_s, 0);
 }
 
 #[test]
@@ -118,7 +137,7 @@ fn instances_of_a_cut_card_are_cards_and_the_card_is_not() {
     whole.mig = Mig::Enabled(vec![instance(0, "1g.10gb", 10), instance(1, "1g.10gb", 10), instance(2, "3g.40gb", 40)]);
     let cards = machine(vec![whole]);
     let slots = cards.deal(&kind(2, 1, "H100 1g.10gb"), &mut vec![]).unwrap();
-    let told = cards.of_slot(&slots[1]).unwrap();
+    let told = cards.of_slot(&slots[1], None).unwrap();
     assert_eq!((told.group.mig_profile.as_str(), told.group.vram_mib, told.group.sm), ("1g.10gb", 10_240, 90));
     assert_eq!(slots[1].0[0].names[1], "nvidia.com/gpu=0:1");
     assert!(cards.deal(&kind(3, 1, "H100 1g.10gb"), &mut vec![]).is_err());

@@ -1,6 +1,6 @@
 //! Tries the sandbox on this machine, without a node: `sandbox probe DIR` says what works here, `sandbox run DIR [--FORM IMAGE] -- CMD…` runs
 //! a command in a sandbox with the default limits, on this machine's programs or those of an image, and leaves nothing behind but the
-//! unpacked image; with `--egress` it reaches public addresses. `sandbox resolve DIR NAME:TAG` says which image a tag means now.
+//! unpacked image; with `--egress` it reaches public addresses. `sandbox resolve NAME:TAG` says which image a tag means now.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use sandbox::{
 };
 use tokio::io::AsyncWriteExt;
 
-const USAGE: &str = "usage: sandbox probe STATE_DIR | sandbox resolve STATE_DIR NAME[:TAG] | sandbox run [--egress] STATE_DIR \
+const USAGE: &str = "usage: sandbox probe STATE_DIR | sandbox resolve NAME[:TAG] | sandbox run [--egress] STATE_DIR \
     [--registry NAME@DIGEST | --layout DIR | --archive FILE | --tar FILE] -- [COMMAND...]";
 
 /// The exit code for our own failures, as opposed to the command's.
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             match words[..] {
                 ["probe", state] => probe(state).await,
-                ["resolve", state, name] => resolve(state, name).await,
+                ["resolve", name] => resolve(name).await,
                 ["run", "--egress", ref words @ ..] => run(words, Network::Egress).await,
                 ["run", ref words @ ..] => run(words, Network::None).await,
                 _ => Err(USAGE.into()),
@@ -44,8 +44,8 @@ async fn probe(state: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(if found.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-async fn resolve(state: &str, name: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    println!("{}", NativeBackend::new(NativeConfig::new(state))?.images().resolve(name).await?);
+async fn resolve(name: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    println!("{}", sandbox::ImageReference::resolve(name).await?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -282,7 +282,7 @@ async fn a_tag_becomes_the_digest_that_terms_name() {
     let bench = bench(LIMITS);
     let layout = layout(&Made::shell());
     let registry = Registry::serve(layout.path().into());
-    let found = within(bench.backend.images().resolve(&registry.tag())).await.unwrap();
+    let found = within(sandbox::ImageReference::resolve(&registry.tag())).await.unwrap();
     assert_eq!(found, registry.image(index_digest(layout.path())));
 }
 
