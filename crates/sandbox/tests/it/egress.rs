@@ -9,8 +9,7 @@ use sandbox::{Network, Rootfs, SandboxSpec};
 
 use crate::egress_inside::connect;
 use crate::egress_process::{cpu_ticks, network_process, own_memory};
-use crate::support::small_tree;
-use crate::support::{Bench, exec, exec_spec, run_inside, small, until};
+use crate::support::{Bench, exec, exec_spec, run_inside, small, small_tree, until};
 use crate::world::{BULK, ECHO, OWN, OWN_V6, PRIVATE, PUBLIC, World, in_a_world};
 
 pub(crate) fn egress() -> SandboxSpec {
