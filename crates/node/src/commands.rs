@@ -105,8 +105,10 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Run(args) => return run::run(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
         Command::Completions(args) => completions::completions(context.output, &args)?,
-        Command::Devices(cli::Devices { command: None }) => return Ok(devices::devices(context.output).await?),
-        Command::Devices(cli::Devices { command: Some(cli::DevicesCommand::Bench) }) => bench::bench(&context).await?,
+        Command::Devices(crate::cli::Devices { command: None }) => return Ok(devices::devices(context.output).await?),
+        Command::Devices(crate::cli::Devices { command: Some(crate::cli::DevicesCommand::Bench) }) => {
+            bench::bench(&context).await?
+        }
         Command::Inspect(args) => return Ok(inspect::inspect_files(context.output, &args)?),
         Command::Man(args) => man::man(context.output, &args)?,
         Command::Show(args) => show::show(&context, args).await?,

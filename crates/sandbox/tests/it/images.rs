@@ -279,7 +279,6 @@ async fn an_interrupted_transfer_goes_on_where_it_stopped_and_a_known_image_is_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_becomes_the_digest_that_terms_name() {
-    let bench = bench(LIMITS);
     let layout = layout(&Made::shell());
     let registry = Registry::serve(layout.path().into());
     let found = within(sandbox::ImageReference::resolve(&registry.tag())).await.unwrap();
