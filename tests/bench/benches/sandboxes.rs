@@ -26,8 +26,8 @@ const IDLE_BAR: f64 = 3.0;
 fn main() -> ExitCode {
     // Sandboxes are built by this same program, started again.
     sandbox::helper_main_if_requested();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match runtime.block_on(measure()) {
+    let measured = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(measure()));
+    match measured {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -249,8 +249,12 @@ fn signed_voucher(id: RentalId) -> SignedVoucher {
 }
 
 fn ack(id: RentalId) -> proto::Ack {
-    let usage =
-        encode(&proto::Usage { cpu_millis: 9_000, memory_bytes: 1 << 30, memory_peak_bytes: 1 << 31, disk_bytes: 5 });
+    let usage = encode(&proto::Usage {
+        cpu_millis: 9_000,
+        memory_bytes: 1 << 30,
+        memory_peak_bytes: 1 << 31,
+        ..Default::default()
+    });
     let cumulative = Amount::new(6_944).expect("small");
     let statement =
         AckStatement { id, seq: 3, cumulative, served_millis: 9_999, frozen_millis: 1, metrics: keccak256(&usage) };
