@@ -99,13 +99,18 @@ fn generate(key: Key, matrix: &mut [u32], part: usize) {
     });
 }
 
-/// Multiplies some rows with a whole matrix: for each strip of columns, which then stays in the nearest cache, all rows.
+/// Multiplies some rows with a whole matrix: for each strip of columns all rows. The strip is laid out without gaps first; words that are a
+/// power of two apart would drive each other out of the caches.
 #[inline(always)]
 fn multiply_rows(left: &[u32], right: &[u32], sums: &mut [u32], size: usize) {
+    let mut strip = vec![[0; TILE_COLUMNS]; size];
     for column in (0..size).step_by(TILE_COLUMNS) {
+        for (part, row) in strip.iter_mut().zip(right.chunks_exact(size)) {
+            part.copy_from_slice(&row[column..][..TILE_COLUMNS]);
+        }
         let rows = left.chunks_exact(TILE_ROWS * size).zip(sums.chunks_exact_mut(TILE_ROWS * size));
         for (left, sums) in rows {
-            let tile = multiply_tile(left, right, column, size);
+            let tile = multiply_tile(left, &strip, size);
             for (row, sums) in tile.iter().zip(sums.chunks_exact_mut(size)) {
                 sums[column..][..TILE_COLUMNS].copy_from_slice(row);
             }
@@ -114,14 +119,13 @@ fn multiply_rows(left: &[u32], right: &[u32], sums: &mut [u32], size: usize) {
 }
 
 #[inline(always)]
-fn multiply_tile(left: &[u32], right: &[u32], column: usize, size: usize) -> [[u32; TILE_COLUMNS]; TILE_ROWS] {
+fn multiply_tile(left: &[u32], strip: &[[u32; TILE_COLUMNS]], size: usize) -> [[u32; TILE_COLUMNS]; TILE_ROWS] {
     let mut tile = [[0u32; TILE_COLUMNS]; TILE_ROWS];
     let (first, rest) = left.split_at(size);
     let (second, rest) = rest.split_at(size);
     let (third, fourth) = rest.split_at(size);
     let factors = first.iter().zip(second).zip(third.iter().zip(fourth));
-    for (((a, b), (c, d)), right) in factors.zip(right.chunks_exact(size)) {
-        let Some(right) = right[column..].first_chunk::<TILE_COLUMNS>() else { continue };
+    for (((a, b), (c, d)), right) in factors.zip(strip) {
         for (factor, sums) in [a, b, c, d].into_iter().zip(&mut tile) {
             for (sum, right) in sums.iter_mut().zip(right) {
                 *sum = sum.wrapping_add(factor.wrapping_mul(*right));

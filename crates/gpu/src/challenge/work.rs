@@ -11,7 +11,7 @@ const MAX_DEVICES: usize = 33;
 /// The smallest matrices. A row is then one chunk of the tree.
 pub(super) const MIN_SIZE: u32 = 256;
 
-/// The largest. Two factors and a product take 3 GiB of the card, and a verifier still checks one product in about a second.
+/// The largest. Two factors and a product take 3 GiB of the card, and a verifier generates half a billion words for each check.
 const MAX_SIZE: u32 = 16_384;
 
 /// Products of one device: 288 GiB of the smallest.
