@@ -64,7 +64,8 @@ async fn start_job(
     let spec = ProcessSpec {
         argv: start.argv,
         env: start.env.into_iter().collect(),
-        cwd: Some(start.cwd).filter(|cwd| !cwd.is_empty()),
+        // Named even where it is the usual one: an image would say another, and the job's folder is here.
+        cwd: Some(directory(start.cwd)),
         terminal: None,
     };
     match sandbox.start(JOB, spec).await {
