@@ -210,3 +210,46 @@ async fn finish_journal(journal: &Journal, result: Result<(), ApiError>) {
 pub(crate) fn describe(rental: &Rental) -> String {
     format!("{} at {}", rental.id.short(), short_peer(&rental.provider))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::indexers::tests::{ad, offer};
+    use market::{
+        offer::{Hardware, Offer},
+        query::{Candidate, Query, Verdict},
+    };
+    use network::identity::Keypair;
+
+    const IMAGE: &str = "python@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn request(image: &str, egress: bool) -> RunRequest {
+        let query = "cpus>=1".to_owned();
+        RunRequest { argv: vec!["x".into()], seconds: 60, query, image: image.into(), egress, ..RunRequest::default() }
+    }
+
+    #[test]
+    fn a_run_with_an_image_or_a_network_is_for_offers_that_have_them() {
+        let with = |software: &[&str]| {
+            let software = software.iter().map(|word| (*word).to_owned()).collect();
+            Offer { hardware: Hardware { cpu_millis: 1_000, software, ..Hardware::default() }, ..offer("slot", 1) }
+        };
+        let fits = |request: &RunRequest, software: &[&str]| {
+            let ad = ad(&Keypair::generate_ed25519(), vec![with(software)]);
+            let query = Query::parse(&conditions(request)).unwrap();
+            Candidate::all(&ad, None).all(|candidate| query.verdict(&candidate) == Verdict::Yes)
+        };
+        let both = request(IMAGE, true);
+        assert!(fits(&both, &["cuda 13.1", "oci-images", "egress"]));
+        assert!(!fits(&both, &["oci-images"]) && !fits(&both, &["egress"]) && !fits(&both, &[]));
+        assert!(fits(&request("", true), &["egress"]) && !fits(&request("", true), &["oci-images"]));
+        assert!(fits(&request("", false), &[]));
+        assert_eq!(Plan::new(1, both).unwrap().workload().network, NetworkAccess::Egress);
+    }
+
+    #[test]
+    fn an_image_without_a_digest_is_not_rented_for() {
+        let error = Plan::new(1, request("python:3.13", false)).err().unwrap();
+        assert!(error.message.contains("python:3.13 has no digest"), "{error:?}");
+    }
+}

@@ -35,15 +35,19 @@ pub(crate) fn offer(name: &str, hourly: u128) -> Offer {
     }
 }
 
-/// A provider's signed advertisement of one offer.
-fn sealed(hourly: u128) -> Vec<u8> {
-    let (key, wallet, now) = (Keypair::generate_ed25519(), Wallet::random(), UnixMillis::now());
+/// A provider's advertisement.
+pub(crate) fn ad(key: &Keypair, offers: Vec<Offer>) -> ProviderAd {
+    let (wallet, now) = (Wallet::random(), UnixMillis::now());
     let peer = key.public().to_peer_id();
     let sign = |digest: &B256| wallet.sign_digest(digest);
     let binding = Binding::issue(&peer, 1, wallet.address(), wallet.address(), now, sign).unwrap();
-    let offers = vec![offer("slot", hourly)];
-    let ad = ProviderAd { peer, seq: now.0, expires: now.plus(600_000), binding, region: "KR".into(), offers };
-    ad::seal(&key, &ad).unwrap()
+    ProviderAd { peer, seq: now.0, expires: now.plus(600_000), binding, region: "KR".into(), offers }
+}
+
+/// A provider's signed advertisement of one offer.
+fn sealed(hourly: u128) -> Vec<u8> {
+    let key = Keypair::generate_ed25519();
+    ad::seal(&key, &ad(&key, vec![offer("slot", hourly)])).unwrap()
 }
 
 fn page(envelopes: &[&[u8]], rows: &[(u32, u32, u32)]) -> proto::SearchPage {

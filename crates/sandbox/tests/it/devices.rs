@@ -1,9 +1,9 @@
 //! Devices by the vendors' CDI files: what was asked for appears inside and nothing else, and no hook is run.
 
 use gpu::cdi::{Fault, Registry};
-use sandbox::{Backend, Error, Rootfs, SandboxSpec};
+use sandbox::{Error, Rootfs, SandboxSpec};
 
-use crate::support::{Bench, exec, fresh_id, small, small_tree};
+use crate::support::{Bench, exec, fresh_id, on_every_backend, small, small_tree};
 
 /// Two devices, which are really the machine's `/dev/full` and `/dev/zero`, with files, variables and a hook.
 fn specification(files: &std::path::Path) -> serde_json::Value {
@@ -51,9 +51,7 @@ fn machine() -> tempfile::TempDir {
     machine
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_device_that_was_asked_for_appears_with_its_files_and_no_other_does() {
-    let bench = Bench::new();
+async fn the_device_that_was_asked_for_appears_with_its_files_and_no_other_does(bench: Bench) {
     let tree = small_tree();
     let tried = ["yaml", "json"].into_iter().zip([Rootfs::HostUsr, Rootfs::Dir(tree.path().into())]);
     for (form, rootfs) in tried {
@@ -86,9 +84,7 @@ async fn the_device_that_was_asked_for_appears_with_its_files_and_no_other_does(
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_is_not_there_is_refused_before_anything_runs() {
-    let bench = Bench::new();
+async fn a_device_that_is_not_there_is_refused_before_anything_runs(bench: Bench) {
     let machine = machine();
     let text = specification(machine.path()).to_string().replace("/dev/full", "/dev/absent");
     std::fs::write(machine.path().join("cdi/vendor.json"), text).unwrap();
@@ -96,4 +92,9 @@ async fn a_device_that_is_not_there_is_refused_before_anything_runs() {
     let error = bench.backend.create(&fresh_id(), &SandboxSpec { devices, ..small() }).await.err().unwrap();
     assert!(matches!(error, Error::InvalidSpec { field: "devices", .. }), "{error}");
     assert!(error.to_string().contains("/dev/absent"), "{error}");
+}
+
+on_every_backend! {
+    the_device_that_was_asked_for_appears_with_its_files_and_no_other_does,
+    a_device_that_is_not_there_is_refused_before_anything_runs,
 }

@@ -6,7 +6,7 @@ use sandbox::{ByteStream, DialRefusal, Error, InnerAddress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::support::{Bench, exec, serve_inside, small, within};
+use crate::support::{Bench, exec, on_every_backend, serve_inside, small, within};
 
 /// Says something, says that this is all, and answers what comes back.
 async fn say(mut connection: ByteStream, text: &[u8]) -> Vec<u8> {
@@ -20,9 +20,7 @@ async fn say(mut connection: ByteStream, text: &[u8]) -> Vec<u8> {
     answer
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn servers_inside_are_reached_by_every_kind_of_address_and_answer_after_a_half_close() {
-    let bench = Bench::new();
+async fn servers_inside_are_reached_by_every_kind_of_address_and_answer_after_a_half_close(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let _servers = serve_inside(&sandbox, "inside::servers_that_answer_when_all_is_said", &[]).await;
     let long: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -42,9 +40,7 @@ async fn servers_inside_are_reached_by_every_kind_of_address_and_answer_after_a_
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_200_dials_loses_none() {
-    let bench = Bench::new();
+async fn a_burst_of_200_dials_loses_none(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let _servers = serve_inside(&sandbox, "inside::servers_that_answer_when_all_is_said", &[]).await;
     let address = InnerAddress::tcp("localhost", 8888).unwrap();
@@ -57,9 +53,7 @@ async fn a_burst_of_200_dials_loses_none() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_says_its_kind_before_any_byte_flows() {
-    let bench = Bench::new();
+async fn a_refusal_says_its_kind_before_any_byte_flows(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let _sockets = serve_inside(&sandbox, "inside::sockets_that_cannot_be_connected_to", &[]).await;
     let tcp = |host, port| InnerAddress::tcp(host, port).unwrap();
@@ -86,9 +80,7 @@ async fn a_refusal_says_its_kind_before_any_byte_flows() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_server_does_not_read_is_not_taken_from_us_either_and_the_other_direction_flows() {
-    let bench = Bench::new();
+async fn what_a_server_does_not_read_is_not_taken_from_us_either_and_the_other_direction_flows(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let _server = serve_inside(&sandbox, "inside::a_server_that_does_not_listen", &[]).await;
     let address = InnerAddress::tcp("localhost", 8888).unwrap();
@@ -110,9 +102,7 @@ async fn what_a_server_does_not_read_is_not_taken_from_us_either_and_the_other_d
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_ends_with_its_server_and_with_its_sandbox() {
-    let bench = Bench::new();
+async fn a_connection_ends_with_its_server_and_with_its_sandbox(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let server = serve_inside(&sandbox, "inside::a_server_that_does_not_listen", &[]).await;
     let address = InnerAddress::tcp("localhost", 8888).unwrap();
@@ -127,4 +117,12 @@ async fn a_connection_ends_with_its_server_and_with_its_sandbox() {
     drop(server);
     let error = sandbox.dial(&address).await.err().unwrap();
     assert!(matches!(error, Error::Gone(_)), "{error}");
+}
+
+on_every_backend! {
+    servers_inside_are_reached_by_every_kind_of_address_and_answer_after_a_half_close,
+    a_burst_of_200_dials_loses_none,
+    a_refusal_says_its_kind_before_any_byte_flows,
+    what_a_server_does_not_read_is_not_taken_from_us_either_and_the_other_direction_flows,
+    a_connection_ends_with_its_server_and_with_its_sandbox,
 }

@@ -11,94 +11,80 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use sandbox::{ProcessSpec, SandboxSpec};
 use tokio::io::AsyncReadExt;
 
-use crate::support::{Bench, exec, run_inside, small, tar_of, untar};
+use crate::support::{Bench, exec, on_every_backend, run_inside, small, tar_of, untar};
 
 /// Runs one attempt in a fresh sandbox, which must be as good as new afterwards.
-async fn attempt(name: &str, env: &[(&str, String)]) {
-    let bench = Bench::new();
+async fn attempt(bench: &Bench, name: &str, env: &[(&str, String)]) {
     let sandbox = bench.sandbox(&small()).await;
     run_inside(&sandbox, &format!("escape::attempts::{name}"), env).await;
     assert_eq!(exec(&sandbox, &["echo", "alive"]).await.stdout, "alive\n");
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn mounting_by_the_old_calls_and_the_new_ones_is_refused_by_the_filter() {
-    attempt("mount", &[]).await;
+async fn mounting_by_the_old_calls_and_the_new_ones_is_refused_by_the_filter(bench: Bench) {
+    attempt(&bench, "mount", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_control_groups_release_agent_is_out_of_reach_because_no_control_group_can_be_seen_or_mounted() {
-    attempt("release_agent", &[]).await;
+async fn the_control_groups_release_agent_is_out_of_reach_because_no_control_group_can_be_seen_or_mounted(
+    bench: Bench,
+) {
+    attempt(&bench, "release_agent", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_overlay_cannot_be_mounted_and_the_own_one_takes_neither_its_marks_nor_file_capabilities() {
-    attempt("overlay", &[]).await;
+async fn an_overlay_cannot_be_mounted_and_the_own_one_takes_neither_its_marks_nor_file_capabilities(bench: Bench) {
+    attempt(&bench, "overlay", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_changes_the_user_changes_nothing_because_privileges_cannot_grow() {
-    attempt("set_user_id", &[]).await;
+async fn a_program_that_changes_the_user_changes_nothing_because_privileges_cannot_grow(bench: Bench) {
+    attempt(&bench, "set_user_id", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn device_nodes_can_neither_be_made_nor_found() {
-    attempt("device_nodes", &[]).await;
+async fn device_nodes_can_neither_be_made_nor_found(bench: Bench) {
+    attempt(&bench, "device_nodes", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn processes_outside_have_no_numbers_inside_and_the_agent_cannot_be_traced_or_read() {
-    attempt("trace", &[("OUTSIDE", std::process::id().to_string())]).await;
+async fn processes_outside_have_no_numbers_inside_and_the_agent_cannot_be_traced_or_read(bench: Bench) {
+    attempt(&bench, "trace", &[("OUTSIDE", std::process::id().to_string())]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn settings_of_the_kernel_are_read_only_and_the_dangerous_files_are_not_there() {
-    attempt("kernel_settings", &[]).await;
+async fn settings_of_the_kernel_are_read_only_and_the_dangerous_files_are_not_there(bench: Bench) {
+    attempt(&bench, "kernel_settings", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn namespaces_can_be_neither_nested_nor_entered() {
-    attempt("namespaces", &[]).await;
+async fn namespaces_can_be_neither_nested_nor_entered(bench: Bench) {
+    attempt(&bench, "namespaces", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn io_uring_bpf_keys_and_other_wide_doors_of_the_kernel_are_closed_by_the_filter() {
-    attempt("wide_doors", &[]).await;
+async fn io_uring_bpf_keys_and_other_wide_doors_of_the_kernel_are_closed_by_the_filter(bench: Bench) {
+    attempt(&bench, "wide_doors", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_of_the_other_word_length_do_not_pass_the_filter() {
-    attempt("other_word_length", &[]).await;
+async fn calls_of_the_other_word_length_do_not_pass_the_filter(bench: Bench) {
+    attempt(&bench, "other_word_length", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn users_outside_the_range_do_not_exist_inside() {
-    attempt("users", &[]).await;
+async fn users_outside_the_range_do_not_exist_inside(bench: Bench) {
+    attempt(&bench, "users", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_network_cannot_be_changed_and_raw_packets_cannot_be_sent() {
-    attempt("network", &[]).await;
+async fn the_network_cannot_be_changed_and_raw_packets_cannot_be_sent(bench: Bench) {
+    attempt(&bench, "network", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_agents_program_cannot_be_overwritten_through_its_process() {
-    attempt("overwrite_agent", &[]).await;
+async fn the_agents_program_cannot_be_overwritten_through_its_process(bench: Bench) {
+    attempt(&bench, "overwrite_agent", &[]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_machines_abstract_sockets_are_of_another_network_namespace() {
+async fn the_machines_abstract_sockets_are_of_another_network_namespace(bench: Bench) {
     let name = format!("gpulease-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let _listener = UnixListener::bind_addr(&address).unwrap();
     // Reachable from here, so that the attempt means something.
     std::os::unix::net::UnixStream::connect_addr(&address).unwrap();
-    attempt("abstract_socket", &[("NAME", name)]).await;
+    attempt(&bench, "abstract_socket", &[("NAME", name)]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_machines_loopback_is_of_another_network_namespace_in_both_families() {
+async fn the_machines_loopback_is_of_another_network_namespace_in_both_families(bench: Bench) {
     let four = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut env = vec![("FOUR", four.local_addr().unwrap().to_string())];
     // A machine may have IPv6 turned off.
@@ -107,12 +93,10 @@ async fn the_machines_loopback_is_of_another_network_namespace_in_both_families(
     for (_, address) in &env {
         std::net::TcpStream::connect(address).unwrap();
     }
-    attempt("host_loopback", &env).await;
+    attempt(&bench, "host_loopback", &env).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_working_directory_among_the_agents_descriptors_does_not_lead_out() {
-    let bench = Bench::new();
+async fn a_working_directory_among_the_agents_descriptors_does_not_lead_out(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     for number in 0..20 {
         for place in [format!("/proc/self/fd/{number}"), format!("/proc/1/fd/{number}"), "/proc/1/cwd".into()] {
@@ -131,9 +115,7 @@ async fn a_working_directory_among_the_agents_descriptors_does_not_lead_out() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn links_in_an_upload_and_links_that_wait_for_one_stay_inside() {
-    let bench = Bench::new();
+async fn links_in_an_upload_and_links_that_wait_for_one_stay_inside(bench: Bench) {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("canary"), "whole").unwrap();
     let sandbox = bench.sandbox(&small()).await;
@@ -171,9 +153,7 @@ async fn links_in_an_upload_and_links_that_wait_for_one_stay_inside() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_link_among_the_outputs_is_fetched_as_a_link_and_never_as_what_it_points_to() {
-    let bench = Bench::new();
+async fn a_link_among_the_outputs_is_fetched_as_a_link_and_never_as_what_it_points_to(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "ln -s /etc/passwd one; ln -s ../../../../etc/shadow two; ln -s /proc/1/environ three; mkfifo four; \
                   ln -s . loop; ln /etc/hostname five 2>/dev/null; echo real > six";
@@ -199,9 +179,7 @@ async fn a_link_among_the_outputs_is_fetched_as_a_link_and_never_as_what_it_poin
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn signals_from_inside_end_nothing_outside_and_not_the_agent() {
-    let bench = Bench::new();
+async fn signals_from_inside_end_nothing_outside_and_not_the_agent(bench: Bench) {
     let one = bench.sandbox(&small()).await;
     let other = bench.sandbox(&SandboxSpec { disk_bytes: 64 << 20, ..small() }).await;
     other.start("job", ProcessSpec::new(["sleep", "600"])).await.unwrap();
@@ -213,4 +191,26 @@ async fn signals_from_inside_end_nothing_outside_and_not_the_agent() {
     assert!(matches!(other.status().await.unwrap().job, sandbox::JobState::Running { .. }));
     one.destroy().await.unwrap();
     other.destroy().await.unwrap();
+}
+
+on_every_backend! {
+    a_working_directory_among_the_agents_descriptors_does_not_lead_out,
+    links_in_an_upload_and_links_that_wait_for_one_stay_inside,
+    a_link_among_the_outputs_is_fetched_as_a_link_and_never_as_what_it_points_to,
+    signals_from_inside_end_nothing_outside_and_not_the_agent,
+    mounting_by_the_old_calls_and_the_new_ones_is_refused_by_the_filter,
+    the_control_groups_release_agent_is_out_of_reach_because_no_control_group_can_be_seen_or_mounted,
+    an_overlay_cannot_be_mounted_and_the_own_one_takes_neither_its_marks_nor_file_capabilities,
+    a_program_that_changes_the_user_changes_nothing_because_privileges_cannot_grow,
+    device_nodes_can_neither_be_made_nor_found,
+    processes_outside_have_no_numbers_inside_and_the_agent_cannot_be_traced_or_read,
+    settings_of_the_kernel_are_read_only_and_the_dangerous_files_are_not_there,
+    namespaces_can_be_neither_nested_nor_entered,
+    io_uring_bpf_keys_and_other_wide_doors_of_the_kernel_are_closed_by_the_filter,
+    calls_of_the_other_word_length_do_not_pass_the_filter,
+    users_outside_the_range_do_not_exist_inside,
+    the_network_cannot_be_changed_and_raw_packets_cannot_be_sent,
+    the_agents_program_cannot_be_overwritten_through_its_process,
+    the_machines_abstract_sockets_are_of_another_network_namespace,
+    the_machines_loopback_is_of_another_network_namespace_in_both_families,
 }

@@ -8,7 +8,7 @@ use sandbox::{ByteReader, Error, JobState, ProcessSpec, Sandbox, SandboxSpec};
 use tar::{Builder, EntryType, Header};
 use tokio::io::AsyncReadExt;
 
-use crate::support::{Bench, exec, read_until, run, small, tar_of, untar, until, within};
+use crate::support::{Bench, exec, on_every_backend, read_until, run, small, tar_of, untar, until, within};
 
 /// All that a tar stream says of an entry.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,9 +75,7 @@ fn tree() -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tree_comes_out_as_it_went_in_with_permissions_times_and_links() {
-    let bench = Bench::new();
+async fn a_tree_comes_out_as_it_went_in_with_permissions_times_and_links(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let sent = tree();
     sandbox.put("/data/tree", Box::new(Cursor::new(sent.clone()))).await.unwrap();
@@ -98,9 +96,7 @@ async fn a_tree_comes_out_as_it_went_in_with_permissions_times_and_links() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_file_comes_under_its_name_also_by_a_link_and_what_is_none_is_refused() {
-    let bench = Bench::new();
+async fn one_file_comes_under_its_name_also_by_a_link_and_what_is_none_is_refused(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     sandbox.put("/job", tar_of(&[("dir/model.bin", b"weights", 0o600)])).await.unwrap();
     exec(&sandbox, &["sh", "-c", "ln -s dir/model.bin latest; ln -s dir here; mkfifo pipe; ln -s a b; ln -s b a"])
@@ -127,9 +123,7 @@ async fn one_file_comes_under_its_name_also_by_a_link_and_what_is_none_is_refuse
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_path_leads_out_of_the_sandbox() {
-    let bench = Bench::new();
+async fn no_path_leads_out_of_the_sandbox(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     exec(&sandbox, &["sh", "-c", "ln -s /etc/passwd passwd; ln -s / up; ln -s /proc/1/root agent"]).await;
     let inside = exec(&sandbox, &["cat", "/etc/passwd"]).await.stdout.into_bytes();
@@ -153,9 +147,7 @@ async fn no_path_leads_out_of_the_sandbox() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pipes_sockets_and_loops_hold_nothing_up_and_too_deep_a_tree_is_an_error() {
-    let bench = Bench::new();
+async fn pipes_sockets_and_loops_hold_nothing_up_and_too_deep_a_tree_is_an_error(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "mkdir /job/t; cd /job/t; mkfifo pipe; ln -s loop loop; ln -s . here; ln -s /dev/zero zero; echo x > file; \
                   mkdir ../deep; cd ../deep; for i in $(seq 200); do mkdir d; cd d; done; echo made";
@@ -171,9 +163,7 @@ async fn pipes_sockets_and_loops_hold_nothing_up_and_too_deep_a_tree_is_an_error
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn files_that_grow_shrink_vanish_and_turn_into_links_still_make_a_whole_stream() {
-    let bench = Bench::new();
+async fn files_that_grow_shrink_vanish_and_turn_into_links_still_make_a_whole_stream(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "mkdir t; cd t; head -c 1000000 /dev/zero > kept; echo ready; i=0; while :; do i=$((i+1)); \
                   head -c 300000 /dev/zero >> grown; [ $((i % 20)) = 0 ] && : > grown; \
@@ -189,9 +179,7 @@ async fn files_that_grow_shrink_vanish_and_turn_into_links_still_make_a_whole_st
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_transfer_that_nobody_takes_holds_nobody_up_and_the_log_is_its_own() {
-    let bench = Bench::new();
+async fn a_transfer_that_nobody_takes_holds_nobody_up_and_the_log_is_its_own(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let outcome = run(&sandbox, "head -c 50000000 /dev/zero > big; echo logged").await;
     assert_eq!(outcome.stdout, "logged\n");
@@ -211,9 +199,7 @@ async fn ended(sandbox: &Arc<dyn Sandbox>, script: &str) -> JobState {
     sandbox.status().await.unwrap().job
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_failed_while_its_disk_was_full_says_so_and_others_do_not() {
-    let bench = Bench::new();
+async fn a_job_that_failed_while_its_disk_was_full_says_so_and_others_do_not(bench: Bench) {
     let spec = SandboxSpec { disk_bytes: 32 << 20, ..small() };
     for (script, expected) in [
         ("cat /dev/zero > big", true),
@@ -229,4 +215,14 @@ async fn a_job_that_failed_while_its_disk_was_full_says_so_and_others_do_not() {
         assert!(matches!(state, JobState::Ended { disk_full, .. } if disk_full == expected), "{script}: {state:?}");
         sandbox.destroy().await.unwrap();
     }
+}
+
+on_every_backend! {
+    a_tree_comes_out_as_it_went_in_with_permissions_times_and_links,
+    one_file_comes_under_its_name_also_by_a_link_and_what_is_none_is_refused,
+    no_path_leads_out_of_the_sandbox,
+    pipes_sockets_and_loops_hold_nothing_up_and_too_deep_a_tree_is_an_error,
+    files_that_grow_shrink_vanish_and_turn_into_links_still_make_a_whole_stream,
+    a_transfer_that_nobody_takes_holds_nobody_up_and_the_log_is_its_own,
+    a_job_that_failed_while_its_disk_was_full_says_so_and_others_do_not,
 }

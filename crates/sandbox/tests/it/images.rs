@@ -7,6 +7,7 @@ mod registry;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sandbox::{
     Backend, Error, Exit, ImageDigest, ImageError, ImageLimits, ImageSource, NativeBackend, ProcessSpec, Progress,
@@ -20,10 +21,10 @@ use registry::{Fault, Registry};
 /// A pool of the usual size that takes registries of this machine.
 const LIMITS: ImageLimits = ImageLimits { pool_bytes: 1 << 30, image_bytes: 256 << 20, loopback_registries: true };
 
-fn bench(limits: ImageLimits) -> Bench {
+fn bench(limits: ImageLimits) -> Bench<NativeBackend> {
     let state = tempfile::tempdir().unwrap();
     let backend = backend(state.path(), limits);
-    Bench { backend, state }
+    Bench { backend: Arc::new(backend), state }
 }
 
 fn backend(state: &Path, limits: ImageLimits) -> NativeBackend {
@@ -60,7 +61,7 @@ fn assert_empty(state: &Path) {
     }
 }
 
-async fn refused(bench: &Bench, source: ImageSource) -> ImageError {
+async fn refused(bench: &Bench<NativeBackend>, source: ImageSource) -> ImageError {
     let id = fresh_id();
     let error = within(bench.backend.create(&id, &of(source))).await.err().expect("refused");
     assert_eq!(traces(&id, bench.state.path()), Vec::<String>::new());

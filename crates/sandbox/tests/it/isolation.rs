@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use sandbox::{Backend, Error, Exit, ProcessSpec, Rootfs, SandboxSpec};
 
-use crate::support::{Bench, config, exec, fresh_id, run, run_inside, small, small_tree, tar_of, traces, until};
+use crate::support::{
+    Bench, config, exec, fresh_id, on_every_backend, run, run_inside, small, small_tree, tar_of, traces, until,
+};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_takes_64_mb_in_a_32_mb_sandbox_is_reported_out_of_memory() {
-    let bench = Bench::new();
+async fn a_job_that_takes_64_mb_in_a_32_mb_sandbox_is_reported_out_of_memory(bench: Bench) {
     let sandbox = bench.sandbox(&SandboxSpec { memory_bytes: 32 << 20, ..small() }).await;
     let outcome = run(&sandbox, "dd if=/dev/zero of=/dev/null bs=64M count=1").await;
     assert_eq!(outcome.exit, Exit::OutOfMemory, "{outcome:?}");
@@ -21,17 +21,13 @@ async fn a_job_that_takes_64_mb_in_a_32_mb_sandbox_is_reported_out_of_memory() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_exit_code_of_137_without_want_of_memory_is_not_called_out_of_memory() {
-    let bench = Bench::new();
+async fn an_exit_code_of_137_without_want_of_memory_is_not_called_out_of_memory(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     assert_eq!(run(&sandbox, "exit 137").await.exit, Exit::Code { code: 137 });
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_more_processes_start_than_were_bought() {
-    let bench = Bench::new();
+async fn no_more_processes_start_than_were_bought(bench: Bench) {
     let sandbox = bench.sandbox(&SandboxSpec { max_processes: 6, ..small() }).await;
     // The shell and five sleepers are six.
     let outcome = run(&sandbox, "for i in 1 2 3 4 5; do sleep 60 & done; echo five; sleep 60 & echo six; wait").await;
@@ -40,9 +36,7 @@ async fn no_more_processes_start_than_were_bought() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_busy_loop_gets_no_more_than_its_share_of_a_processor() {
-    let bench = Bench::new();
+async fn a_busy_loop_gets_no_more_than_its_share_of_a_processor(bench: Bench) {
     let sandbox = bench.sandbox(&SandboxSpec { cpu_millis: 250, ..small() }).await;
     sandbox.start("job", ProcessSpec::new(["sh", "-c", "while :; do :; done"])).await.unwrap();
     let used = || async { sandbox.stats().await.unwrap().cpu_nanos };
@@ -57,9 +51,7 @@ async fn a_busy_loop_gets_no_more_than_its_share_of_a_processor() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_seen_by_the_program_and_costs_the_machine_nothing_afterwards() {
-    let bench = Bench::new();
+async fn a_full_disk_is_seen_by_the_program_and_costs_the_machine_nothing_afterwards(bench: Bench) {
     let sandbox = bench.sandbox(&SandboxSpec { disk_bytes: 64 << 20, ..small() }).await;
     let outcome = run(&sandbox, "dd if=/dev/zero of=/job/big bs=1M count=100").await;
     assert_eq!(outcome.exit, Exit::Code { code: 1 });
@@ -73,9 +65,7 @@ async fn a_full_disk_is_seen_by_the_program_and_costs_the_machine_nothing_afterw
     assert_eq!(traces(sandbox.id(), bench.state.path()), Vec::<String>::new());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn limits_read_back_from_the_kernel_are_those_asked_for() {
-    let bench = Bench::new();
+async fn limits_read_back_from_the_kernel_are_those_asked_for(bench: Bench) {
     let spec = SandboxSpec {
         cpu_millis: 750,
         memory_bytes: 48 << 20,
@@ -123,18 +113,14 @@ async fn a_limit_the_kernel_refuses_stops_everything_before_any_process_runs() {
     assert_eq!(traces(&id, state.path()), Vec::<String>::new());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_kernel_refuses_what_a_hostile_program_would_ask_for() {
-    let bench = Bench::new();
+async fn the_kernel_refuses_what_a_hostile_program_would_ask_for(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     run_inside(&sandbox, "inside::dangerous_system_calls_are_refused", &[]).await;
     run_inside(&sandbox, "inside::privileges_are_few_and_cannot_grow", &[]).await;
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_network_only_the_own_loopback_is_reachable() {
-    let bench = Bench::new();
+async fn without_a_network_only_the_own_loopback_is_reachable(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = service.local_addr().unwrap().port().to_string();
@@ -142,9 +128,7 @@ async fn without_a_network_only_the_own_loopback_is_reachable() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_the_machine_but_its_programs_is_visible() {
-    let bench = Bench::new();
+async fn nothing_of_the_machine_but_its_programs_is_visible(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let state = bench.state.path().to_str().unwrap();
     for path in [
@@ -186,9 +170,7 @@ async fn nothing_of_the_machine_but_its_programs_is_visible() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_given_tree_is_owned_by_the_sandbox_inside_and_unchanged_outside() {
-    let bench = Bench::new();
+async fn a_given_tree_is_owned_by_the_sandbox_inside_and_unchanged_outside(bench: Bench) {
     let tree = small_tree();
     let spec = SandboxSpec { rootfs: Rootfs::Dir(tree.path().into()), ..small() };
     let sandbox = bench.sandbox(&spec).await;
@@ -201,9 +183,7 @@ async fn a_given_tree_is_owned_by_the_sandbox_inside_and_unchanged_outside() {
     assert!(!tree.path().join("made").exists());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_given_tree_with_links_where_we_mount_is_refused_and_the_machine_is_not_touched() {
-    let bench = Bench::new();
+async fn a_given_tree_with_links_where_we_mount_is_refused_and_the_machine_is_not_touched(bench: Bench) {
     for name in ["run", "dev", "proc", "job"] {
         let (tree, outside) = (small_tree(), tempfile::tempdir().unwrap());
         symlink(outside.path(), tree.path().join(name)).unwrap();
@@ -214,4 +194,18 @@ async fn a_given_tree_with_links_where_we_mount_is_refused_and_the_machine_is_no
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
         assert_eq!(traces(&id, bench.state.path()), Vec::<String>::new());
     }
+}
+
+on_every_backend! {
+    a_job_that_takes_64_mb_in_a_32_mb_sandbox_is_reported_out_of_memory,
+    an_exit_code_of_137_without_want_of_memory_is_not_called_out_of_memory,
+    no_more_processes_start_than_were_bought,
+    a_busy_loop_gets_no_more_than_its_share_of_a_processor,
+    a_full_disk_is_seen_by_the_program_and_costs_the_machine_nothing_afterwards,
+    limits_read_back_from_the_kernel_are_those_asked_for,
+    the_kernel_refuses_what_a_hostile_program_would_ask_for,
+    without_a_network_only_the_own_loopback_is_reachable,
+    nothing_of_the_machine_but_its_programs_is_visible,
+    a_given_tree_is_owned_by_the_sandbox_inside_and_unchanged_outside,
+    a_given_tree_with_links_where_we_mount_is_refused_and_the_machine_is_not_touched,
 }

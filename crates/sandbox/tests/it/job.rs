@@ -6,11 +6,9 @@ use futures::StreamExt;
 use sandbox::{Error, Exit, JobState, LogEvent, ProcessSpec, SandboxSpec, Started, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Bench, exec, run, small, tar_of, untar, until, within};
+use crate::support::{Bench, exec, on_every_backend, run, small, tar_of, untar, until, within};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_folder_goes_in_a_job_runs_and_exactly_what_is_new_or_changed_comes_out() {
-    let bench = Bench::new();
+async fn a_folder_goes_in_a_job_runs_and_exactly_what_is_new_or_changed_comes_out(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     // More than one frame, and not text.
     let input: Vec<u8> = (0..1_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -49,9 +47,7 @@ async fn a_folder_goes_in_a_job_runs_and_exactly_what_is_new_or_changed_comes_ou
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn output_arrives_while_the_job_runs_each_stream_by_itself_and_within_200_ms() {
-    let bench = Bench::new();
+async fn output_arrives_while_the_job_runs_each_stream_by_itself_and_within_200_ms(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "for i in 1 2 3 4 5; do date +%s%3N; sleep 0.1; date +%s%3N >&2; sleep 0.1; done";
     sandbox.start("job", ProcessSpec::new(["sh", "-c", script])).await.unwrap();
@@ -72,9 +68,7 @@ async fn output_arrives_while_the_job_runs_each_stream_by_itself_and_within_200_
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn logs_resume_from_any_sequence_number_and_a_bounded_ring_tells_its_gap() {
-    let bench = Bench::new();
+async fn logs_resume_from_any_sequence_number_and_a_bounded_ring_tells_its_gap(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     // 24 MiB through a ring of 16 MiB.
     sandbox.start("job", ProcessSpec::new(["head", "-c", "25165824", "/dev/zero"])).await.unwrap();
@@ -96,9 +90,7 @@ async fn logs_resume_from_any_sequence_number_and_a_bounded_ring_tells_its_gap()
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn starting_again_under_the_same_key_finds_the_job_and_another_key_is_refused() {
-    let bench = Bench::new();
+async fn starting_again_under_the_same_key_finds_the_job_and_another_key_is_refused(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     assert_eq!(sandbox.status().await.unwrap().job, JobState::NotStarted);
     // Not a shell: one that is interrupted while it starts a program goes on.
@@ -126,9 +118,7 @@ async fn signals_that_the_node_ignores_are_not_ignored_inside() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn exit_codes_are_those_a_shell_would_give() {
-    let bench = Bench::new();
+async fn exit_codes_are_those_a_shell_would_give(bench: Bench) {
     for (argv, code, message) in [
         (vec!["no-such-program"], 127, "not found"),
         (vec!["/etc/passwd"], 126, "cannot be executed"),
@@ -145,9 +135,7 @@ async fn exit_codes_are_those_a_shell_would_give() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_executed_process_has_its_own_streams_environment_and_signals() {
-    let bench = Bench::new();
+async fn an_executed_process_has_its_own_streams_environment_and_signals(bench: Bench) {
     let mut spec = small();
     spec.env.insert("OF_THE_SANDBOX".into(), "1".into());
     let sandbox = bench.sandbox(&spec).await;
@@ -177,9 +165,7 @@ async fn an_executed_process_has_its_own_streams_environment_and_signals() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_process_whose_asker_has_gone_does_not_run_on() {
-    let bench = Bench::new();
+async fn a_process_whose_asker_has_gone_does_not_run_on(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let process = sandbox.exec(ProcessSpec::new(["sh", "-c", "sleep 600 & sleep 600"])).await.unwrap();
     let count = || async { sandbox.stats().await.unwrap().processes };
@@ -189,9 +175,7 @@ async fn a_process_whose_asker_has_gone_does_not_run_on() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_job_stands_still_while_it_can_still_be_asked_about() {
-    let bench = Bench::new();
+async fn a_frozen_job_stands_still_while_it_can_still_be_asked_about(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     sandbox.start("job", ProcessSpec::new(["sh", "-c", "while :; do echo tick; sleep 0.01; done"])).await.unwrap();
     let ticks = || async { sandbox.logs(0, false).await.unwrap().count().await };
@@ -210,9 +194,7 @@ async fn a_frozen_job_stands_still_while_it_can_still_be_asked_about() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_job_may_finish_within_its_grace_and_its_files_can_still_be_fetched() {
-    let bench = Bench::new();
+async fn a_stopped_job_may_finish_within_its_grace_and_its_files_can_still_be_fetched(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "trap 'echo saved > state; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
     sandbox.start("job", ProcessSpec::new(["sh", "-c", script])).await.unwrap();
@@ -225,9 +207,7 @@ async fn a_stopped_job_may_finish_within_its_grace_and_its_files_can_still_be_fe
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_will_not_stop_is_killed_after_its_grace_with_all_it_started() {
-    let bench = Bench::new();
+async fn a_job_that_will_not_stop_is_killed_after_its_grace_with_all_it_started(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "trap '' TERM; setsid sleep 600 & echo ready; while :; do sleep 0.05; done";
     sandbox.start("job", ProcessSpec::new(["sh", "-c", script])).await.unwrap();
@@ -238,9 +218,7 @@ async fn a_job_that_will_not_stop_is_killed_after_its_grace_with_all_it_started(
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upload_cannot_leave_its_directory_and_devices_are_refused() {
-    let bench = Bench::new();
+async fn an_upload_cannot_leave_its_directory_and_devices_are_refused(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let mut escape = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
@@ -280,9 +258,7 @@ async fn an_upload_cannot_leave_its_directory_and_devices_are_refused() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_askers_at_once_are_served_and_too_many_are_told_so() {
-    let bench = Bench::new();
+async fn many_askers_at_once_are_served_and_too_many_are_told_so(bench: Bench) {
     let sandbox = bench.sandbox(&SandboxSpec { max_open_files: 128, ..small() }).await;
     let execs = futures::future::join_all((0..16).map(|n| {
         let sandbox = sandbox.clone();
@@ -299,4 +275,19 @@ async fn many_askers_at_once_are_served_and_too_many_are_told_so() {
     // Their connections close with them, and the agent answers again.
     until("it answers", || async { sandbox.status().await.is_ok() }).await;
     sandbox.destroy().await.unwrap();
+}
+
+on_every_backend! {
+    a_folder_goes_in_a_job_runs_and_exactly_what_is_new_or_changed_comes_out,
+    output_arrives_while_the_job_runs_each_stream_by_itself_and_within_200_ms,
+    logs_resume_from_any_sequence_number_and_a_bounded_ring_tells_its_gap,
+    starting_again_under_the_same_key_finds_the_job_and_another_key_is_refused,
+    exit_codes_are_those_a_shell_would_give,
+    an_executed_process_has_its_own_streams_environment_and_signals,
+    a_process_whose_asker_has_gone_does_not_run_on,
+    a_frozen_job_stands_still_while_it_can_still_be_asked_about,
+    a_stopped_job_may_finish_within_its_grace_and_its_files_can_still_be_fetched,
+    a_job_that_will_not_stop_is_killed_after_its_grace_with_all_it_started,
+    an_upload_cannot_leave_its_directory_and_devices_are_refused,
+    many_askers_at_once_are_served_and_too_many_are_told_so,
 }

@@ -137,7 +137,7 @@ async fn probing_tries_a_whole_sandbox_and_leaves_nothing() {
 }
 
 /// What is in the state directory beside what the next sandbox needs too: the agent's file, empty disks, images.
-fn left(bench: &Bench) -> Vec<String> {
+fn left(bench: &Bench<sandbox::NativeBackend>) -> Vec<String> {
     let entries = std::fs::read_dir(bench.state.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| !name.starts_with("agent-") && ![".templates", ".images"].contains(&name.as_str())).collect()

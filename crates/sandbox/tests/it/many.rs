@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use sandbox::{Exit, ProcessSpec, SandboxSpec};
 
-use crate::support::{Bench, exec, within};
+use crate::support::{Bench, exec, on_every_backend, within};
 
 /// As many as one provider would fill a large machine with.
 const SANDBOXES: usize = 50;
@@ -13,9 +13,7 @@ const SANDBOXES: usize = 50;
 /// How long they press against their share of a processor: many periods of the kernel's counting.
 const PRESSING: Duration = Duration::from_secs(4);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn fifty_sandboxes_at_once_hold_their_limits() {
-    let bench = Bench::new();
+async fn fifty_sandboxes_at_once_hold_their_limits(bench: Bench) {
     let spec = SandboxSpec {
         cpu_millis: 20,
         memory_bytes: 24 << 20,
@@ -66,4 +64,8 @@ async fn fifty_sandboxes_at_once_hold_their_limits() {
         assert_eq!(exec(sandbox, &["echo", "alive"]).await.stdout, "alive\n");
     }
     within(join_all(made.iter().map(|sandbox| sandbox.destroy()))).await;
+}
+
+on_every_backend! {
+    fifty_sandboxes_at_once_hold_their_limits,
 }

@@ -2,12 +2,10 @@
 
 use sandbox::SandboxSpec;
 
-use crate::support::{Bench, exec, fresh_id, small, tar_of, until};
+use crate::support::{Bench, exec, fresh_id, on_every_backend, small, tar_of, until};
 use sandbox::Backend;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn programs_inside_see_the_processors_and_the_memory_that_were_bought() {
-    let bench = Bench::new();
+async fn programs_inside_see_the_processors_and_the_memory_that_were_bought(bench: Bench) {
     let spec = SandboxSpec { cpu_millis: 1000, memory_bytes: 96 << 20, ..small() };
     let sandbox = bench.sandbox(&spec).await;
     let says = async |script: &str| exec(&sandbox, &["sh", "-c", script]).await.stdout.trim().to_owned();
@@ -29,9 +27,7 @@ async fn programs_inside_see_the_processors_and_the_memory_that_were_bought() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sandboxes_of_one_processor_each_run_on_different_ones_while_there_are_some() {
-    let bench = Bench::new();
+async fn sandboxes_of_one_processor_each_run_on_different_ones_while_there_are_some(bench: Bench) {
     let machine = std::thread::available_parallelism().unwrap().get();
     let spec = SandboxSpec { cpu_millis: 1000, ..small() };
     let mut used = Vec::new();
@@ -78,4 +74,9 @@ async fn secrets_are_kept_in_memory_and_nothing_written_can_be_read_from_the_dev
     let mut rest = Vec::new();
     std::io::Read::read_to_end(&mut std::io::BufReader::new(held), &mut rest).unwrap();
     assert!(!rest.windows(PUBLIC.len()).any(|window| window == PUBLIC), "readable after the end");
+}
+
+on_every_backend! {
+    programs_inside_see_the_processors_and_the_memory_that_were_bought,
+    sandboxes_of_one_processor_each_run_on_different_ones_while_there_are_some,
 }

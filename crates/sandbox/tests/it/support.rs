@@ -17,26 +17,54 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// No test waits longer for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Makes the tests of a file part of the conformance suite: each is a function that gets a bench, and becomes one test for every back end.
+/// A back end that comes gets a line here, and all of them.
+macro_rules! on_every_backend {
+    ($($name:ident),* $(,)?) => {
+        mod native {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() {
+                    super::$name($crate::support::Bench::native()).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_every_backend;
+
 /// A back end with its own state directory.
-pub(crate) struct Bench {
-    pub(crate) backend: NativeBackend,
+pub(crate) struct Bench<B: Backend + ?Sized + 'static = dyn Backend> {
+    pub(crate) backend: Arc<B>,
     pub(crate) state: tempfile::TempDir,
 }
 
-impl Bench {
-    pub(crate) fn new() -> Bench {
+impl Bench<NativeBackend> {
+    /// For what is of the native back end alone.
+    pub(crate) fn new() -> Self {
         let state = tempfile::tempdir().unwrap();
         let backend = NativeBackend::new(config(state.path().into())).unwrap();
-        Bench { backend, state }
+        Bench { backend: Arc::new(backend), state }
     }
+}
 
+impl Bench {
+    /// For what every back end must do.
+    pub(crate) fn native() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let backend = NativeBackend::new(config(state.path().into())).unwrap();
+        Bench { backend: Arc::new(backend), state }
+    }
+}
+
+impl<B: Backend + ?Sized> Bench<B> {
     /// A sandbox with a name that occurs nowhere else.
     pub(crate) async fn sandbox(&self, spec: &SandboxSpec) -> Arc<dyn Sandbox> {
         self.backend.create(&fresh_id(), spec).await.unwrap()
     }
 }
 
-impl Drop for Bench {
+impl<B: Backend + ?Sized> Drop for Bench<B> {
     /// A failed test leaves sandboxes behind; the machine should not keep them.
     fn drop(&mut self) {
         let backend = self.backend.clone();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sandbox::{Error, Exit, Process, ProcessSpec, Sandbox, Terminal, TerminalSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Bench, exec, read_until, small, until, within};
+use crate::support::{Bench, exec, on_every_backend, read_until, small, until, within};
 
 const SIZE: TerminalSize = TerminalSize { columns: 80, rows: 24 };
 
@@ -26,9 +26,7 @@ async fn rest(process: &mut Process) -> String {
     text
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_has_a_name_inside_its_size_and_controls_its_session() {
-    let bench = Bench::new();
+async fn a_terminal_has_a_name_inside_its_size_and_controls_its_session(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "tty; stty size; echo $TERM; test -t 0 && test -t 1 && test -t 2 && echo all three; \
                   echo controlled > /dev/tty; echo to stderr >&2; exit 4";
@@ -44,9 +42,7 @@ async fn a_terminal_has_a_name_inside_its_size_and_controls_its_session() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_resize_is_seen_at_once_by_the_program_in_the_foreground() {
-    let bench = Bench::new();
+async fn a_resize_is_seen_at_once_by_the_program_in_the_foreground(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.02; done";
     let mut process = in_terminal(&sandbox, &["sh", "-c", script]).await;
@@ -59,9 +55,7 @@ async fn a_resize_is_seen_at_once_by_the_program_in_the_foreground() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn control_c_interrupts_and_control_d_ends_the_input() {
-    let bench = Bench::new();
+async fn control_c_interrupts_and_control_d_ends_the_input(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let mut sleeper = in_terminal(&sandbox, &["sleep", "600"]).await;
     type_in(&mut sleeper, "\x03").await;
@@ -74,9 +68,7 @@ async fn control_c_interrupts_and_control_d_ends_the_input() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn keys_and_signals_reach_what_is_in_the_foreground_and_spare_the_shell() {
-    let bench = Bench::new();
+async fn keys_and_signals_reach_what_is_in_the_foreground_and_spare_the_shell(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let mut shell = in_terminal(&sandbox, &["sh", "-i"]).await;
     let count = || async { sandbox.stats().await.unwrap().processes };
@@ -98,9 +90,7 @@ async fn keys_and_signals_reach_what_is_in_the_foreground_and_spare_the_shell() 
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hang_up_ends_the_whole_session_within_two_seconds_though_it_will_not_hear() {
-    let bench = Bench::new();
+async fn a_hang_up_ends_the_whole_session_within_two_seconds_though_it_will_not_hear(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     // Groups of their own, as a shell gives to its background jobs, one of them stopped; all deaf to SIGHUP.
     let script =
@@ -118,9 +108,7 @@ async fn a_hang_up_ends_the_whole_session_within_two_seconds_though_it_will_not_
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hang_up_is_heard_so_that_a_program_can_save_its_work() {
-    let bench = Bench::new();
+async fn a_hang_up_is_heard_so_that_a_program_can_save_its_work(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "trap 'echo saved > /job/work; exit' HUP; echo ready; while :; do sleep 0.02; done";
     let mut editor = in_terminal(&sandbox, &["sh", "-c", script]).await;
@@ -130,9 +118,7 @@ async fn a_hang_up_is_heard_so_that_a_program_can_save_its_work() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flood_that_nobody_reads_stalls_no_other_stream_and_can_be_interrupted() {
-    let bench = Bench::new();
+async fn a_flood_that_nobody_reads_stalls_no_other_stream_and_can_be_interrupted(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let mut flood = in_terminal(&sandbox, &["yes"]).await;
     let mut half = sandbox.exec(ProcessSpec::new(["sh", "-c", "yes & yes >&2"])).await.unwrap();
@@ -150,9 +136,7 @@ async fn a_flood_that_nobody_reads_stalls_no_other_stream_and_can_be_interrupted
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signal_overtakes_input_that_nobody_reads() {
-    let bench = Bench::new();
+async fn a_signal_overtakes_input_that_nobody_reads(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let mut sleeper = sandbox.exec(ProcessSpec::new(["sleep", "600"])).await.unwrap();
     let mut stdin = sleeper.stdin.take().unwrap();
@@ -163,9 +147,7 @@ async fn a_signal_overtakes_input_that_nobody_reads() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn all_that_a_terminal_showed_arrives_though_it_is_read_late() {
-    let bench = Bench::new();
+async fn all_that_a_terminal_showed_arrives_though_it_is_read_late(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let mut counting = in_terminal(&sandbox, &["sh", "-c", "seq 5000; echo -n end"]).await;
     // Small enough to be over before anything is read, large enough to lie in every buffer on its way.
@@ -178,9 +160,7 @@ async fn all_that_a_terminal_showed_arrives_though_it_is_read_late() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_streams_have_names_inside_and_can_be_opened_again() {
-    let bench = Bench::new();
+async fn the_streams_have_names_inside_and_can_be_opened_again(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let script = "echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin";
     let outcome = exec(&sandbox, &["sh", "-c", script]).await;
@@ -188,9 +168,7 @@ async fn the_streams_have_names_inside_and_can_be_opened_again() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_given_up_while_it_starts_leaves_no_process_behind() {
-    let bench = Bench::new();
+async fn what_is_given_up_while_it_starts_leaves_no_process_behind(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     for delay in 0..60 {
         // Given up at every stage from before the connection to after the start.
@@ -202,9 +180,7 @@ async fn what_is_given_up_while_it_starts_leaves_no_process_behind() {
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn output_ends_soon_after_its_process_though_something_left_behind_still_holds_it() {
-    let bench = Bench::new();
+async fn output_ends_soon_after_its_process_though_something_left_behind_still_holds_it(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let mut process = sandbox.exec(ProcessSpec::new(["sh", "-c", "setsid sleep 600 & echo done"])).await.unwrap();
     assert_eq!(rest(&mut process).await, "done\n");
@@ -212,9 +188,7 @@ async fn output_ends_soon_after_its_process_though_something_left_behind_still_h
     sandbox.destroy().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_main_job_has_a_log_and_no_terminal_and_a_frozen_sandbox_starts_nothing() {
-    let bench = Bench::new();
+async fn the_main_job_has_a_log_and_no_terminal_and_a_frozen_sandbox_starts_nothing(bench: Bench) {
     let sandbox = bench.sandbox(&small()).await;
     let mut spec = ProcessSpec::new(["sh"]);
     spec.terminal = Some(Terminal { size: SIZE, term: "vt100".into() });
@@ -226,4 +200,20 @@ async fn the_main_job_has_a_log_and_no_terminal_and_a_frozen_sandbox_starts_noth
     sandbox.thaw().await.unwrap();
     drop(sandbox.exec(spec).await.unwrap());
     sandbox.destroy().await.unwrap();
+}
+
+on_every_backend! {
+    a_terminal_has_a_name_inside_its_size_and_controls_its_session,
+    a_resize_is_seen_at_once_by_the_program_in_the_foreground,
+    control_c_interrupts_and_control_d_ends_the_input,
+    keys_and_signals_reach_what_is_in_the_foreground_and_spare_the_shell,
+    a_hang_up_ends_the_whole_session_within_two_seconds_though_it_will_not_hear,
+    a_hang_up_is_heard_so_that_a_program_can_save_its_work,
+    a_flood_that_nobody_reads_stalls_no_other_stream_and_can_be_interrupted,
+    a_signal_overtakes_input_that_nobody_reads,
+    all_that_a_terminal_showed_arrives_though_it_is_read_late,
+    the_streams_have_names_inside_and_can_be_opened_again,
+    what_is_given_up_while_it_starts_leaves_no_process_behind,
+    output_ends_soon_after_its_process_though_something_left_behind_still_holds_it,
+    the_main_job_has_a_log_and_no_terminal_and_a_frozen_sandbox_starts_nothing,
 }
