@@ -11,7 +11,9 @@ mod commands;
 mod continuing;
 mod evidence;
 mod mandates;
+mod offers;
 mod questions;
+mod sandboxes;
 mod service;
 mod streams;
 
@@ -20,7 +22,6 @@ use crate::{
     alarm::Alarm,
     cards::Cards,
     config::Changes,
-    desk::rootfs,
     figures::{Figures, Standing},
     inventory::{Inventory, Machine, Occupant, Taken, software},
     keeper::Keeper,
@@ -40,30 +41,28 @@ use market::{
     id::{PeerId, RentalId},
     mandate::Mandate,
     money::Amount,
-    offer::{Binding, MAX_BINDING_LIFETIME},
+    offer::Binding,
     preemption::PreemptReason,
     pricing::Holding,
-    quote::{Quote, SignedQuote},
     rental::{
         StepError,
         provider::{Effect, Input, Phase, Rental},
     },
-    signed::Ready,
-    terms::NetworkAccess,
     time::UnixMillis,
 };
 use network::{AdDraft, Handle, IncomingRental, Reply};
-use sandbox::{Backend, Network, Rootfs, Sandbox, SandboxId, SandboxSpec};
+use sandbox::{Backend, Sandbox};
+use sandboxes::sandbox_name;
 use settlement::{ChainEvent, ClosingOutcome, EscrowAccount, Follower, Known, SettlementError};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use store::{Json, Store, StoreError, crash_point};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::{JoinError, JoinSet},
+    task::JoinSet,
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span};
+use tracing::Span;
 use wire::QuoteAsk;
 
 /// How often meters are looked at: a tenth of the shortest increment in use (1 s), so that a freeze is at most that late.
@@ -74,14 +73,8 @@ const EVENTS: usize = 64;
 const MAX_SESSIONS: usize = 1_024;
 /// Quotes being looked into at once; beyond it renters are told to come back.
 const MAX_ASKING: usize = 64;
-/// Memory and processes beyond the slot's own numbers are not configured yet: the design's defaults.
-const MAX_PROCESSES: u64 = 512;
-/// Open files of one process.
-const MAX_OPEN_FILES: u64 = 1_024;
 /// How often the offers are looked at for what time alone changes, such as the hour's price.
 const OFFERS_LOOK: u64 = 1_000;
-/// What a closing takes: the wait for company, and the chain's confirmation.
-const CLOSING_TAKES: u64 = 10_000;
 /// After what pause a renter whom a closing is in the way of does well to ask again, in milliseconds.
 const ASK_AGAIN: u32 = 1_000;
 /// How long leaving may take: the tombstone is a courtesy.
@@ -468,36 +461,6 @@ impl Supervisor {
         }
     }
 
-    async fn prepared(&mut self, id: RentalId, result: Result<Arc<dyn Sandbox>, sandbox::Error>, now: UnixMillis) {
-        let Some(live) = self.live.get_mut(&id) else {
-            // it came too late: nobody needs it any more
-            if let Ok(sandbox) = result {
-                self.destroy(sandbox);
-            }
-            return;
-        };
-        live.preparing = false;
-        let input = match result {
-            Ok(sandbox) => {
-                let ready = Ready { id: id.0, at: now.0 };
-                let SignedQuote { escrow, quote, .. } = &live.rental.quote;
-                match self.keys.sign(quote, &escrow.digest(&ready)) {
-                    Ok(signature) => {
-                        let cards = self.cards.watch(&self.inventory.cards(&live.rental.terms.slot));
-                        live.keeper = Some(Keeper::new(sandbox, cards, false));
-                        Input::SandboxReady(signature)
-                    }
-                    Err(error) => Input::SandboxFailed(error.to_string()),
-                }
-            }
-            Err(error) => {
-                tracing::error!(rental = %id.short(), %error, "the sandbox could not be made");
-                Input::SandboxFailed(error.to_string())
-            }
-        };
-        self.happened(id, input, now).await;
-    }
-
     async fn tick(&mut self) {
         let now = UnixMillis::now();
         let runs = |live: &&Live| live.rental.opening.is_some() && !live.rental.phase.is_over();
@@ -610,99 +573,6 @@ impl Supervisor {
             }
         }
     }
-
-    fn prepare(&mut self, id: RentalId) {
-        if self.live.get(&id).is_some_and(|live| live.rental.terms.continues.is_some()) {
-            return self.go_on(id);
-        }
-        if self.sends_away(id) {
-            return;
-        }
-        let Some(live) = self.live.get_mut(&id).filter(|live| !live.preparing) else { return };
-        live.preparing = true;
-        let hardware = &live.rental.terms.hardware;
-        let spec = SandboxSpec {
-            cpu_millis: hardware.cpu_millis,
-            memory_bytes: u64::from(hardware.memory_mib) << 20,
-            disk_bytes: u64::from(hardware.disk_mib) << 20,
-            max_processes: MAX_PROCESSES,
-            max_open_files: MAX_OPEN_FILES,
-            rootfs: Rootfs::HostUsr,
-            network: match live.rental.terms.workload.network {
-                NetworkAccess::None => Network::None,
-                NetworkAccess::Egress => Network::Egress,
-            },
-            devices: sandbox::Devices::default(),
-            env: [("GPULEASE_RENTAL".to_owned(), id.to_string())].into(),
-        };
-        let (backend, cards) = (Arc::clone(&self.backend), Arc::clone(&self.cards));
-        let slots = self.inventory.cards(&live.rental.terms.slot);
-        let rootfs = rootfs(&live.rental.terms.workload);
-        let preparing = async move {
-            crash_point("provider", "sandbox", "creating");
-            let create = async {
-                let name = SandboxId::new(sandbox_name(&id))?;
-                // Reads the vendor's files, which blocks.
-                let devices = tokio::task::spawn_blocking(move || cards.devices(&slots)).await;
-                let broken =
-                    |error: JoinError| sandbox::Error::InvalidSpec { field: "devices", reason: error.to_string() };
-                backend
-                    .create(&name, &SandboxSpec { devices: devices.map_err(broken)??, rootfs: rootfs?, ..spec })
-                    .await
-            };
-            let result = create.await;
-            crash_point("provider", "sandbox", "created");
-            Done::Prepared { id, result }
-        };
-        self.work.spawn(preparing.in_current_span());
-    }
-
-    fn destroy(&mut self, sandbox: Arc<dyn Sandbox>) {
-        self.sessions += 1;
-        self.work.spawn(async move {
-            crash_point("provider", "sandbox", "destroying");
-            if let Err(error) = sandbox.destroy().await {
-                tracing::error!(sandbox = %sandbox.id(), %error, "the sandbox could not be removed");
-            }
-            crash_point("provider", "sandbox", "destroyed");
-            Done::Over
-        });
-    }
-
-    // --- offers ---
-
-    /// When each rental is expected to give its slot back.
-    fn ends(&self) -> HashMap<RentalId, UnixMillis> {
-        // one that is not open yet ends no later than if it is opened at the last moment
-        let latest = |quote: &Quote| (u64::from(quote.expiry) + u64::from(quote.max_seconds)) * 1_000;
-        let end = |rental: &Rental| match (rental.stopped_at, rental.meter()) {
-            (Some(stopped), _) => UnixMillis(stopped.0 + CLOSING_TAKES),
-            (None, Some(meter)) => meter.ends_at(),
-            (None, None) => UnixMillis(latest(&rental.quote.quote)),
-        };
-        let open = self.live.values().map(|live| &live.rental).filter(|rental| rental.occupies_slot());
-        open.map(|rental| (rental.id, end(rental))).collect()
-    }
-
-    /// Publishes the offers as they stand, if they changed.
-    async fn advertise(&mut self) {
-        let now = UnixMillis::now();
-        if self.binding.expires.saturating_sub(now.seconds()) < MAX_BINDING_LIFETIME / 2 {
-            match self.keys.bind(self.binding.chain, &self.network.local_peer_id()) {
-                Ok(binding) => self.binding = binding,
-                Err(error) => tracing::error!(%error, "the wallet's binding could not be renewed"),
-            }
-        }
-        let offers = self.inventory.offers((&self.config, &self.rules), &self.service(now), &self.ends(), now);
-        let draft = AdDraft { binding: self.binding.clone(), region: self.config.region.clone(), offers };
-        if self.advertised.as_ref() == Some(&draft) {
-            return;
-        }
-        match self.network.publish_ad(draft.clone()).await {
-            Ok(()) => self.advertised = Some(draft),
-            Err(error) => tracing::error!(%error, "the offers could not be published"),
-        }
-    }
 }
 
 /// What the lines of the log about a rental stand in.
@@ -717,8 +587,4 @@ enum StepFailure {
     Step(#[from] StepError),
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-fn sandbox_name(id: &RentalId) -> String {
-    id.to_string()
 }

@@ -1,6 +1,8 @@
 //! What renters ask: a quote, how it stands, a voucher taken, the end. Each answer that promises something is on disk before it leaves.
 
-use super::{ASK_AGAIN, Asking, CLOSING_TAKES, Done, Live, MAX_ASKING, StepFailure, Supervisor, Weighed, service};
+use super::{
+    ASK_AGAIN, Asking, Done, Live, MAX_ASKING, StepFailure, Supervisor, Weighed, offers::CLOSING_TAKES, service,
+};
 use crate::{
     closing,
     inventory::{Occupant, Taken},
