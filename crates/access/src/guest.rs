@@ -139,6 +139,7 @@ fn job_end(end: proto::JobEnd) -> JobEnd {
         Some(How::NotStarted(why)) => format!("not started: {}", wire::shown(&why)),
         None => "ended".to_owned(),
     };
+    let how = if end.disk_full { format!("{how}; its disk was full") } else { how };
     JobEnd { exit_code, how }
 }
 
@@ -149,8 +150,15 @@ mod tests {
     #[test]
     fn what_a_provider_says_about_an_end_cannot_steer_the_terminal() {
         let how = proto::job_end::How::NotStarted("no such file\u{1b}[2J".repeat(1_000));
-        let end = job_end(proto::JobEnd { how: Some(how), exit_code: 127 });
+        let end = job_end(proto::JobEnd { how: Some(how), exit_code: 127, disk_full: false });
         assert!(!end.how.contains(char::is_control));
         assert!(end.how.len() <= "not started: ".len() + wire::MAX_DETAIL_BYTES);
+    }
+
+    #[test]
+    fn a_job_that_failed_for_want_of_disk_says_so() {
+        let how = Some(proto::job_end::How::Code(1));
+        let end = job_end(proto::JobEnd { how, exit_code: 1, disk_full: true });
+        assert_eq!(end.how, "exited with 1; its disk was full");
     }
 }

@@ -99,21 +99,21 @@ async fn send_logs(
             }
         }
     }
-    if let JobState::Ended { exit, .. } = sandbox.status().await?.job {
-        write_log(&mut stream, proto::log_frame::Frame::End(job_end(exit))).await?;
+    if let JobState::Ended { exit, disk_full, .. } = sandbox.status().await?.job {
+        write_log(&mut stream, proto::log_frame::Frame::End(job_end(exit, disk_full))).await?;
     }
     stream.shutdown().await.map_err(network::FrameError::from)?;
     Ok(())
 }
 
-fn job_end(exit: Exit) -> proto::JobEnd {
+fn job_end(exit: Exit, disk_full: bool) -> proto::JobEnd {
     use proto::job_end::How;
     let how = match exit {
         Exit::Code { code } => How::Code(code.unsigned_abs()),
         Exit::Signal { signal } => How::Signal(signal.unsigned_abs()),
         Exit::OutOfMemory => How::OutOfMemory(proto::OutOfMemory {}),
     };
-    proto::JobEnd { how: Some(how), exit_code: exit.shell_code().unsigned_abs() }
+    proto::JobEnd { how: Some(how), exit_code: exit.shell_code().unsigned_abs(), disk_full }
 }
 
 async fn write_log(stream: &mut SessionStream, frame: proto::log_frame::Frame) -> Result<(), AccessError> {

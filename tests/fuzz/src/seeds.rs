@@ -364,7 +364,7 @@ fn session() -> Vec<Vec<u8>> {
     .map(|answer| proto::SessionAnswer { answer: Some(answer) });
     let ends =
         [How::Code(3), How::Signal(9), How::OutOfMemory(proto::OutOfMemory {}), How::NotStarted("no such file".into())]
-            .map(|how| Log::End(proto::JobEnd { how: Some(how), exit_code: 127 }));
+            .map(|how| Log::End(proto::JobEnd { how: Some(how), exit_code: 127, disk_full: true }));
     let output = Log::Chunk(proto::LogChunk { seq: 1, stderr: true, at: NOW.0, data: b"line\n".to_vec() });
     let logs: Vec<_> = [output, Log::Gap(proto::LogGap { next: 9 })]
         .into_iter()

@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Cards are opened side by side, and each thread reads its own text. */
+static _Thread_local char *place;
+#define strtok(text, separators) strtok_r(text, separators, &place)
+
 enum { INVALID = 1, OUT_OF_MEMORY = 2, NOT_INITIALISED = 3, INVALID_DEVICE = 101, INVALID_PTX = 218, NO_CONTEXT = 201, NOT_FOUND = 500,
        ILLEGAL_ADDRESS = 700 };
 enum { MAX_CARDS = 8, MAX_BLOCKS = 4096, MAX_NAMES = 256, MAX_LINES = 8192, MAX_KERNELS = 4, MAX_THREADS = 256, SHARED = 16384 };

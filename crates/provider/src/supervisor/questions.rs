@@ -331,6 +331,8 @@ impl Supervisor {
                 memory_bytes: usage.stats.memory_bytes,
                 memory_peak_bytes: usage.stats.memory_peak_bytes,
                 disk_bytes: usage.stats.disk_bytes,
+                network_received_bytes: usage.stats.network_received_bytes,
+                network_sent_bytes: usage.stats.network_sent_bytes,
                 gpus: cards.collect(),
             }
             .encode_to_vec()
