@@ -61,14 +61,17 @@ fn loops(folder: &Path, held: &mut Held) -> Result<()> {
     Ok(())
 }
 
-/// Everything but the database: its files come and go, and RocksDB bounds them.
+/// What is kept for later on purpose, and bounded: the database, outputs, empty disks and images for the next sandboxes.
+const KEPT: [&str; 4] = ["db", "gpulease-out", "sandboxes/.templates", "sandboxes/.images"];
+
+/// Everything but what is kept: such files come and go.
 fn files(node: &Node, folder: &Path, held: &mut Held) -> Result<()> {
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
         for entry in fs::read_dir(&next).with_context(|| next.display().to_string())? {
             let path = entry?.path();
             let name = path.strip_prefix(folder)?.display().to_string();
-            if name == "db" || name == "gpulease-out" {
+            if KEPT.contains(&name.as_str()) {
                 continue;
             }
             if path.is_dir() {
