@@ -1,7 +1,7 @@
 //! Cashing vouchers: part-way, and at the end of a rental; and what the chain made of it.
 
 use api::types::{Receipt, Role, TransactionRef};
-use market::{money::Amount, rental::provider::Rental, signed::SignedRelease};
+use market::{meter::Meter, money::Amount, rental::provider::Rental, signed::SignedRelease};
 use settlement::{ClosingOutcome, EscrowAccount, SettlementError, ToClose};
 use store::crash_point;
 
@@ -47,7 +47,9 @@ pub(crate) async fn close(account: EscrowAccount, together: Vec<Rental>, alone: 
 pub(crate) fn receipt(rental: &Rental, release: Option<SignedRelease>) -> Option<Receipt> {
     let (opening, closing) = (rental.opening?, rental.closing?);
     let stopped = rental.stopped_at.unwrap_or_default();
-    let billed = rental.tariff().map_or(0, |tariff| tariff.billed_seconds(rental.served_millis(stopped)));
+    // Whoever had heard of the start before it fell silent pays for time that was forgiven on this side, which cannot know that.
+    let lasted = rental.meter().map_or(0, |meter| Meter { forgiven_millis: 0, ..meter }.served(stopped));
+    let billed = rental.tariff().map_or(0, |tariff| tariff.billed_seconds(lasted));
     Some(Receipt {
         id: rental.id,
         role: Role::Provider,
@@ -68,4 +70,34 @@ pub(crate) fn receipt(rental: &Rental, release: Option<SignedRelease>) -> Option
         release,
         job: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example::{quoted, units};
+    use alloy_primitives::B256;
+    use market::{
+        rental::{Closing, Opening, provider::Input},
+        time::UnixMillis,
+    };
+
+    #[test]
+    fn a_renter_that_pays_for_forgiven_time_is_told_the_seconds_it_paid_for() {
+        let (mut rental, at) = (quoted(), UnixMillis);
+        let opening = Opening { deposit: units(90_000), start: 20, tx: B256::repeat_byte(0x11), block: 4 };
+        rental.step(Input::Opened(opening), at(21_000)).unwrap();
+        rental.step(Input::SandboxReady(rental.quote.signature), at(22_000)).unwrap();
+        rental.forgiven_millis = 2_000;
+        rental.step(Input::Evict, at(33_100)).unwrap();
+        let seconds = |paid| {
+            let mut rental = rental.clone();
+            let block = (B256::repeat_byte(0x22), 9, 34);
+            let (paid, refunded) = (rental.quote.quote.rate.for_seconds(paid), Amount::ZERO);
+            let closing = Closing { paid, refunded, elapsed: 14, kind: 1, tx: block.0, block: block.1, time: block.2 };
+            rental.step(Input::Closed(closing), at(35_000)).unwrap();
+            receipt(&rental, None).unwrap().seconds
+        };
+        assert_eq!((seconds(12), seconds(10)), (12, 10));
+    }
 }
