@@ -1,5 +1,6 @@
 //! The conformance suite, for every back end there is (`on_every_backend!`), and what is of the native one alone: on a real kernel, as root.
-//! Nothing is skipped: where a capability is missing these tests fail, because a node could not sell there either. Some tests run inside a sandbox; the others put this very program there and start them.
+//! Nothing is skipped: where a capability is missing these tests fail, because a node could not sell there either. Some tests run inside a
+//! sandbox; the others put this very program there and start them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test is meant to panic, in its helpers too")]
 
