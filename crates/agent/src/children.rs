@@ -6,11 +6,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use agent::protocol::{Command, Exit};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
@@ -37,17 +35,16 @@ pub(crate) struct Children {
 
 /// Who is told of a process's end.
 struct Waiter {
-    status: SyncSender<WaitStatus>,
-    /// A connection whose thread sits reading it: reading ends for it then. A connection thus needs no second descriptor to wait on.
-    reading: Option<Arc<UnixStream>>,
+    told: Box<dyn FnOnce(Exit) + Send>,
+    oom_kills_before: u64,
 }
 
 /// Where a process's streams lead.
 pub(crate) enum Streams {
     /// Both outputs into pipes; there is no input.
     Outputs,
-    /// To standard input, output and error.
-    Given([OwnedFd; 3]),
+    /// Input and both outputs into pipes.
+    All,
     /// All into this terminal, which controls the process's session.
     Terminal(OwnedFd),
 }
@@ -58,8 +55,6 @@ pub(crate) struct Started {
     pub(crate) pid: Pid,
     /// Our ends of its pipes.
     pub(crate) child: Child,
-    ended: Receiver<WaitStatus>,
-    oom_kills_before: u64,
 }
 
 /// Why a process did not start.
@@ -76,12 +71,12 @@ impl Children {
         Children { waiting: Mutex::new(HashMap::new()), started: Condvar::new(), job_groups, oom_counter }
     }
 
-    /// Starts a process inside the job's limits. When it has ended, `reading` is shut down for reading.
+    /// Starts a process inside the job's limits. When it has ended, that is told from another thread, which must not wait there.
     pub(crate) fn start(
         &self,
         command: &Command,
         streams: Streams,
-        reading: Option<&Arc<UnixStream>>,
+        told: impl FnOnce(Exit) + Send + 'static,
     ) -> Result<Started, StartError> {
         let Some((program, arguments)) = command.argv.split_first() else {
             return Err(StartError::System("the command line is empty".into()));
@@ -120,10 +115,9 @@ impl Children {
         let child = process.spawn().map_err(|error| describe(program, &error))?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| StartError::System("the system gave an impossible process number".into()))?;
-        let (status, ended) = sync_channel(1);
-        waiting.insert(pid.as_raw_nonzero().get(), Waiter { status, reading: reading.cloned() });
+        waiting.insert(pid.as_raw_nonzero().get(), Waiter { told: Box::new(told), oom_kills_before });
         self.started.notify_one();
-        Ok(Started { pid, child, ended, oom_kills_before })
+        Ok(Started { pid, child })
     }
 
     /// Reaps for ever.
@@ -147,27 +141,11 @@ impl Children {
         let mut waiting = lock(&self.waiting);
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let Some(waiter) = waiting.remove(&pid.as_raw_nonzero().get()) else { continue };
-            let _ = waiter.status.try_send(status);
-            if let Some(reading) = waiter.reading {
-                let _ = reading.shutdown(std::net::Shutdown::Read);
-            }
+            (waiter.told)(self.exit(status, waiter.oom_kills_before));
         }
     }
 
-    /// Waits for the end of a process and says how it ended.
-    pub(crate) fn wait(&self, started: &Started) -> Exit {
-        match started.ended.recv() {
-            Ok(status) => self.exit(started, status),
-            Err(_) => Exit::Signal { signal: libc::SIGKILL },
-        }
-    }
-
-    /// How a process ended, if it has.
-    pub(crate) fn ended(&self, started: &Started) -> Option<Exit> {
-        started.ended.try_recv().ok().map(|status| self.exit(started, status))
-    }
-
-    fn exit(&self, started: &Started, status: WaitStatus) -> Exit {
+    fn exit(&self, status: WaitStatus, oom_kills_before: u64) -> Exit {
         let exit = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Exit::Code { code },
             (None, Some(signal)) => Exit::Signal { signal },
@@ -175,7 +153,7 @@ impl Children {
         };
         // A shell around the killed program reports 137 instead of dying itself.
         let killed = matches!(exit, Exit::Signal { signal: libc::SIGKILL } | Exit::Code { code: 137 });
-        if killed && self.oom_kills() > started.oom_kills_before { Exit::OutOfMemory } else { exit }
+        if killed && self.oom_kills() > oom_kills_before { Exit::OutOfMemory } else { exit }
     }
 
     /// The kernel's count of out-of-memory kills among the jobs; the same line in cgroup v1 and v2.
@@ -191,7 +169,7 @@ impl Children {
 fn connect(process: &mut std::process::Command, streams: Streams) -> io::Result<()> {
     match streams {
         Streams::Outputs => process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()),
-        Streams::Given([stdin, stdout, stderr]) => process.stdin(stdin).stdout(stdout).stderr(stderr),
+        Streams::All => process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()),
         Streams::Terminal(slave) => process.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave),
     };
     Ok(())

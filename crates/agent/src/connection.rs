@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::protocol::{Failure, FailureKind, Frame, Reply, Request};
+use agent::remote_files;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{Agent, dial, exec, files, handover, job, pack};
+use crate::link::Asker;
+use crate::places::Place;
+use crate::{Agent, dial, files, handover, job, pack};
 
 /// How often a waiting connection looks whether its asker is still there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -40,15 +43,16 @@ impl From<Failure> for Stop {
     }
 }
 
-/// Serves a connection to its end.
-pub(crate) fn serve(agent: &Agent, socket: UnixStream) {
+/// Serves a connection to its end, or until it is attached to a session.
+pub(crate) fn serve(agent: &Agent, socket: UnixStream, place: Place) {
     let socket = Arc::new(socket);
-    if let Err(Stop::Failed(failure)) = answer(agent, &socket) {
+    let asker = Asker::new(socket.clone(), place);
+    if let Err(Stop::Failed(failure)) = answer(agent, &socket, asker) {
         let _ = Frame::Failure(failure).write(&mut &*socket);
     }
 }
 
-fn answer(agent: &Agent, socket: &Arc<UnixStream>) -> Result<(), Stop> {
+fn answer(agent: &Agent, socket: &UnixStream, asker: Asker) -> Result<(), Stop> {
     socket.set_read_timeout(Some(PATIENCE))?;
     let (request, streams) = match handover::receive(socket) {
         Ok(Some((Frame::Request(request), streams))) => (request, streams),
@@ -73,7 +77,11 @@ fn answer(agent: &Agent, socket: &Arc<UnixStream>) -> Result<(), Stop> {
             }
         },
         Request::Logs { from, follow } => logs(&agent.job, socket, from, follow),
-        Request::Exec { command, terminal } => exec::serve(agent, socket, &command, terminal, streams),
+        Request::Exec { key, command, terminal } => Ok(agent.sessions.open(key, &command, terminal, asker)?),
+        Request::Attach { key, seen } => {
+            agent.sessions.attach(key, seen, asker);
+            Ok(())
+        }
         Request::Dial { address } => dial::serve(socket, &address, streams),
         Request::Put { directory } => {
             let (entries, bytes) = files::put(&agent.manifest, socket, &directory)?;
@@ -81,6 +89,13 @@ fn answer(agent: &Agent, socket: &Arc<UnixStream>) -> Result<(), Stop> {
         }
         Request::Changed { directory } => pack::changed(&agent.manifest, socket, &directory),
         Request::Get { path } => pack::get(socket, &path),
+        Request::Files => {
+            reply(socket, Reply::Done)?;
+            remote_files::serve(&agent.descriptors, socket).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => bad_request(&error.to_string()).into(),
+                _ => Stop::Gone,
+            })
+        }
         Request::Signal { signal } => {
             agent.job.signal(signal)?;
             reply(socket, Reply::Done)

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use agent::protocol::{Failure, FailureKind, Frame};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use tar::{Archive, EntryType};
 
 use crate::connection::{Stop, bad_request};
@@ -74,7 +75,7 @@ fn unpack(manifest: &Mutex<Manifest>, stream: &mut impl Read, target: &Path) -> 
     let mut archive = Archive::new(stream);
     archive.set_preserve_mtime(true);
     archive.set_overwrite(true);
-    let (mut paths, mut count, mut bytes) = (Vec::new(), 0, 0);
+    let (mut paths, mut directories, mut count, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let path = entry.path().map_err(broken)?.into_owned();
@@ -91,13 +92,20 @@ fn unpack(manifest: &Mutex<Manifest>, stream: &mut impl Read, target: &Path) -> 
         }
         count += 1;
         bytes += entry.header().entry_size().unwrap_or(0);
+        let inner: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
         if kind != EntryType::Directory {
-            paths.push(target.join(path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>()));
+            paths.push(target.join(inner));
+        } else if !inner.as_os_str().is_empty() {
+            directories.push((target.join(inner), entry.header().mtime().map_err(broken)?));
         }
-        if paths.len() + lock(manifest).0.len() > MAX_ENTRIES {
+        if paths.len() + directories.len() + lock(manifest).0.len() > MAX_ENTRIES {
             let message = format!("more than {MAX_ENTRIES} files: pack them into an archive first");
             return Err(Failure { kind: FailureKind::Busy, message });
         }
+    }
+    // When all is in them: what is made in a directory changes its time.
+    for (path, modified) in directories {
+        set_time(&path, modified).map_err(|error| failure(&path.display().to_string(), &error))?;
     }
     let mut manifest = lock(manifest);
     for path in paths {
@@ -106,6 +114,14 @@ fn unpack(manifest: &Mutex<Manifest>, stream: &mut impl Read, target: &Path) -> 
         manifest.0.insert(path, Stamp::of(&metadata));
     }
     Ok((count, bytes))
+}
+
+/// Sets when a directory was last changed.
+fn set_time(path: &Path, modified: u64) -> io::Result<()> {
+    let modified = Timespec { tv_sec: i64::try_from(modified).unwrap_or(i64::MAX), tv_nsec: 0 };
+    let unchanged = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let times = Timestamps { last_access: unchanged, last_modification: modified };
+    Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// The bytes of the data frames on a socket, up to their end.

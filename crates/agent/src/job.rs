@@ -56,7 +56,11 @@ impl Job {
             None => {}
         }
         let started_ms = now_ms();
-        match self.children.start(command, Streams::Outputs, None) {
+        let (told, ended) = sync_channel(1);
+        let told = move |exit| {
+            let _ = told.try_send(exit);
+        };
+        match self.children.start(command, Streams::Outputs, told) {
             Ok(mut started) => {
                 inner.leader = Some(started.pid);
                 inner.state = JobState::Running { started_ms };
@@ -65,7 +69,7 @@ impl Job {
                 let stderr = started.child.stderr.take().map(|pipe| self.pump(Stream::Stderr, pipe, sender));
                 let job = self.clone();
                 let waiter = thread("job", move || {
-                    let exit = job.children.wait(&started);
+                    let exit = ended.recv().unwrap_or(Exit::Signal { signal: libc::SIGKILL });
                     // What the job left behind in its group would go on using the machine unpaid.
                     let _ = signal_group(started.pid, libc::SIGKILL);
                     let deadline = Instant::now() + DRAIN;

@@ -3,39 +3,39 @@
 
 mod children;
 mod connection;
+mod desk;
 mod dial;
-mod exec;
 mod files;
 mod handover;
+mod hang_up;
+mod input;
 mod job;
+mod link;
 mod log;
 mod memory;
 mod pack;
+mod places;
+mod pool;
 mod relay;
+mod ring;
 mod session;
+mod sessions;
 mod setup;
 mod terminal;
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use agent::descriptors::Descriptors;
 use agent::protocol::{Failure, FailureKind, Frame};
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use rustix::process::{Resource, getrlimit};
 
-/// Connections served at once, each by one thread: a web page that opens two hundred through a forwarded port, and some besides. Fewer
-/// where the sandbox is allowed few open files, since the agent lives under the same limit.
+/// Connections served at once, each by one thread unless it is attached to a session: a web page that opens two hundred through a forwarded
+/// port, and some besides. Fewer where the sandbox is allowed few open files, since the agent lives under the same limit.
 const MAX_CONNECTIONS: usize = 240;
-
-/// Descriptors of one connection: itself, and the three streams of a process that is about to start.
-const FILES_EACH: u64 = 4;
-
-/// Descriptors kept for what is not a connection: the inherited ones, the job's pipes, and the ends of pipes while a process starts.
-const FILES_KEPT: u64 = 32;
 
 /// Bytes on their way to the node on one connection, of which the kernel allows twice as many. They count as the agent's memory: one frame
 /// is enough.
@@ -49,9 +49,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// What the connections share.
 struct Agent {
-    children: Arc<children::Children>,
     job: Arc<job::Job>,
+    sessions: sessions::Sessions,
     manifest: Mutex<files::Manifest>,
+    descriptors: Arc<Descriptors>,
 }
 
 fn main() -> ExitCode {
@@ -70,17 +71,22 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     let inherited = options.take()?;
     let children = Arc::new(children::Children::new(inherited.job_groups, inherited.oom_counter));
     let job = Arc::new(job::Job::new(children.clone(), options.log_ring));
-    let agent = Arc::new(Agent { children: children.clone(), job, manifest: Mutex::new(files::Manifest::default()) });
+    let hang_ups = Arc::new(hang_up::HangUps::default());
+    let descriptors = Arc::new(Descriptors::of_this_process());
+    let sessions = sessions::Sessions::new(children.clone(), hang_ups.clone(), &descriptors)?;
+    let agent = Arc::new(Agent { job, sessions, manifest: Mutex::new(files::Manifest::default()), descriptors });
+    let serving = agent.clone();
     let memory = inherited.memory;
     memory.refresh();
     thread("memory", move || memory.keep_current())?;
     thread("reaper", move || children.reap())?;
+    thread("hang-up", move || hang_ups.serve())?;
+    thread("sessions", move || serving.sessions.serve())?;
     accept(&inherited.listener, &agent)
 }
 
 fn accept(listener: &UnixListener, agent: &Arc<Agent>) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
-    let open = Arc::new(AtomicUsize::new(0));
-    let most = max_connections();
+    let places = places::Places::new(MAX_CONNECTIONS, 1, 0, &agent.descriptors);
     loop {
         let mut socket = match listener.accept() {
             Ok((socket, _)) => socket,
@@ -91,31 +97,19 @@ fn accept(listener: &UnixListener, agent: &Arc<Agent>) -> Result<std::convert::I
                 continue;
             }
         };
-        if open.fetch_add(1, Ordering::SeqCst) >= most {
-            open.fetch_sub(1, Ordering::SeqCst);
-            let message = format!("the agent serves {most} connections at once; close one and try again");
+        let Some(place) = places.take() else {
+            let message = format!("the agent serves {} connections; close one and try again", places.taken());
             let _ = Frame::Failure(Failure { kind: FailureKind::Busy, message }).write(&mut socket);
             continue;
-        }
+        };
         if let Err(error) = set_socket_send_buffer_size(&socket, SEND_BUFFER) {
             eprintln!("agent: the buffer of a connection: {error}");
         }
-        let (agent, counter) = (agent.clone(), open.clone());
-        let served = thread("connection", move || {
-            connection::serve(&agent, socket);
-            counter.fetch_sub(1, Ordering::SeqCst);
-        });
-        if let Err(error) = served {
-            open.fetch_sub(1, Ordering::SeqCst);
+        let agent = agent.clone();
+        if let Err(error) = thread("connection", move || connection::serve(&agent, socket, place)) {
             eprintln!("agent: no thread for a connection: {error}");
         }
     }
-}
-
-/// As many connections as there can be open files for.
-fn max_connections() -> usize {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(files.saturating_sub(FILES_KEPT) / FILES_EACH).unwrap_or(usize::MAX).min(MAX_CONNECTIONS)
 }
 
 /// Starts a thread with a small stack.

@@ -10,18 +10,19 @@
 //! | `Status` | nothing | `Reply::Status` |
 //! | `Wait` | nothing | `Reply::Ended`, when the job has ended |
 //! | `Logs` | nothing | `Record` and `Gap`, then `End` |
-//! | `Exec` with streams | `Signal`, `Resize` | `Reply::Running`, then `Reply::Ended`; or `Reply::NotRun` |
+//! | `Exec`, `Attach` | frames of a session | `Reply::Running`, then frames of a session |
 //! | `Dial` with a stream | nothing | `Reply::Connected` |
 //! | `Put` | `Data` (a tar stream), `End` | `Reply::Stored` |
 //! | `Changed`, `Get` | nothing | `Data` (a tar stream), `End` |
 //! | `Signal`, `Stop` | nothing | `Reply::Done` |
+//! | `Files` | `FileRequest`s | `Reply::Done`, then a `FileReply` to each |
 //!
 //! Any answer may be a [`Frame::Failure`] instead, after which the agent closes the connection.
 //!
-//! The streams of a process and of a dialled connection are not carried in frames. The node makes them and hands their other ends over
-//! with the request (`SCM_RIGHTS`): three pipes for a process, one socket for a terminal or a connection. So one that nobody reads holds
-//! up nothing but its own writer, and what it buffers is the kernel's and bounded. It never works the other way round: whoever had taken
-//! over the agent could do to the node's reads and writes whatever the owner of a shared open file can.
+//! The streams of a process belong to the agent and outlive the connection: they are carried in [`SessionFrame`]s. Those of a dialled
+//! connection are not carried in frames. The node makes a socket and hands its other end over with the request (`SCM_RIGHTS`), so one that
+//! nobody reads holds up nothing but its own writer, and what it buffers is the kernel's and bounded. It never works the other way round:
+//! whoever had taken over the agent could do to the node's reads and writes whatever the owner of a shared open file can.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -29,6 +30,9 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::address::InnerAddress;
+use crate::file_protocol::{FileReply, FileRequest, PREFIX, read_payload, write_payload};
+use crate::session_frame::{self, SessionFrame};
+use crate::session_key::SessionKey;
 
 /// Bytes of one data frame: what a pipe holds by default, so that a full pipe is one frame.
 pub const MAX_DATA: usize = 64 * 1024;
@@ -39,11 +43,15 @@ pub const MAX_CONTROL: usize = 256 * 1024;
 /// Bytes before a payload: its length and its kind.
 pub const HEADER: usize = 5;
 
-/// Descriptors handed over with one request at most: the three streams of a process.
-pub const MAX_DESCRIPTORS: usize = 3;
+/// Descriptors handed over with one request at most: the stream of a dialled connection.
+pub const MAX_DESCRIPTORS: usize = 1;
 
 /// The kind of a data frame.
 const DATA: u8 = 4;
+
+/// The kinds of a request about files and of the reply to it.
+const FILE_REQUEST: u8 = 24;
+const FILE_REPLY: u8 = 25;
 
 /// Bytes before the content of a log record: sequence number, time, stream.
 const RECORD_HEADER: usize = 17;
@@ -56,6 +64,25 @@ pub enum Stream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+impl Stream {
+    /// As it stands in a frame.
+    pub(crate) fn to_byte(self) -> u8 {
+        match self {
+            Stream::Stdout => 1,
+            Stream::Stderr => 2,
+        }
+    }
+
+    /// The stream that a byte of a frame means.
+    pub(crate) fn from_byte(byte: u8) -> Result<Stream, FrameError> {
+        match byte {
+            1 => Ok(Stream::Stdout),
+            2 => Ok(Stream::Stderr),
+            other => Err(FrameError::Malformed(format!("no stream {other}"))),
+        }
+    }
 }
 
 /// A program to run: nothing is inherited, the environment is exactly the one given.
@@ -101,13 +128,22 @@ pub enum Request {
         /// Go on until the job has ended, waiting for more.
         follow: bool,
     },
-    /// Run one more process on the streams handed over: standard input, output and error, or one socket for a terminal. Closing the
-    /// connection, or a terminal's socket, hangs up: SIGHUP, and soon SIGKILL, to the process's whole session.
+    /// Run one more process in a session of its own, which outlives this connection, and attach to it. The same key again attaches to the
+    /// session already there, so an asker that lost its connection can repeat itself.
     Exec {
+        /// The asker's name for this session.
+        key: SessionKey,
         /// What to run.
         command: Command,
         /// In a terminal, which is then the one its session is controlled by.
         terminal: Option<TerminalSize>,
+    },
+    /// Attach to a session again. A connection that is attached to it already is closed.
+    Attach {
+        /// The session.
+        key: SessionKey,
+        /// Bytes of output that have arrived: the rest is sent again.
+        seen: u64,
     },
     /// Connect to an address inside, and carry bytes between it and the socket handed over.
     Dial {
@@ -129,6 +165,8 @@ pub enum Request {
         /// An absolute path inside; links in it are followed, links below it are sent as links.
         path: String,
     },
+    /// Answer the requests about files that follow, one after the other.
+    Files,
     /// Send a signal to the main job's process group.
     Signal {
         /// Its number.
@@ -209,18 +247,14 @@ pub enum Reply {
         /// The state.
         state: JobState,
     },
-    /// A process runs.
-    Running,
-    /// The program is missing or cannot be executed.
-    NotRun {
-        /// What a shell says: 127 or 126.
-        code: i32,
-        /// Why, for people.
-        message: String,
+    /// This connection is attached to a session.
+    Running {
+        /// Bytes of input that the process has taken: the rest is to be sent again.
+        taken: u64,
     },
     /// The connection is open.
     Connected,
-    /// A process has ended.
+    /// The main job has ended.
     Ended {
         /// How.
         exit: Exit,
@@ -248,8 +282,12 @@ pub enum FailureKind {
     NotStarted,
     /// The sandbox's disk is full.
     DiskFull,
-    /// A bound of the agent is reached: connections, entries of one upload.
+    /// A bound of the agent is reached: connections, sessions, entries of one upload.
     Busy,
+    /// There is no session under this key: there never was, or it has been hung up or forgotten.
+    NoSuchSession,
+    /// Another connection has attached to the session.
+    TakenOver,
     /// Nobody listens at the address.
     ConnectionRefused,
     /// There is no socket at the path.
@@ -306,10 +344,12 @@ pub enum Frame {
         /// The first sequence number after the hole.
         to: u64,
     },
-    /// Kind 9: a signal for an executed process; in a terminal, for the group in its foreground.
-    Signal(i32),
-    /// Kind 10: the size of an executed process's terminal.
-    Resize(TerminalSize),
+    /// Kinds 9, 10 and 16 to 22: of an attached connection.
+    Session(SessionFrame),
+    /// Kind 24: a request about files.
+    FileRequest(FileRequest),
+    /// Kind 25: the answer to one.
+    FileReply(FileReply),
 }
 
 /// Bytes that are not a frame.
@@ -356,8 +396,8 @@ pub fn parse_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
         5 => 0,
         7 => RECORD_HEADER + MAX_DATA,
         8 => 16,
-        9 | 10 => 4,
-        _ => return Err(FrameError::UnknownKind(kind)),
+        FILE_REQUEST | FILE_REPLY => PREFIX + MAX_CONTROL + MAX_DATA,
+        _ => session_frame::bound(kind).ok_or(FrameError::UnknownKind(kind))?,
     };
     if length > bound { Err(FrameError::TooLong { kind, length }) } else { Ok((kind, length)) }
 }
@@ -388,7 +428,7 @@ impl Frame {
             Frame::Record(record) => {
                 out.extend_from_slice(&record.seq.to_be_bytes());
                 out.extend_from_slice(&record.time_ms.to_be_bytes());
-                out.push(stream_byte(record.stream));
+                out.push(record.stream.to_byte());
                 out.extend_from_slice(&record.bytes);
                 7
             }
@@ -397,14 +437,14 @@ impl Frame {
                 out.extend_from_slice(&to.to_be_bytes());
                 8
             }
-            Frame::Signal(signal) => {
-                out.extend_from_slice(&signal.to_be_bytes());
-                9
+            Frame::Session(frame) => frame.encode(&mut out)?,
+            Frame::FileRequest(request) => {
+                write_payload(request.number, &request.operation, &request.bytes, &mut out)?;
+                FILE_REQUEST
             }
-            Frame::Resize(size) => {
-                out.extend_from_slice(&size.columns.to_be_bytes());
-                out.extend_from_slice(&size.rows.to_be_bytes());
-                10
+            Frame::FileReply(reply) => {
+                write_payload(reply.number, &reply.answer, &reply.bytes, &mut out)?;
+                FILE_REPLY
             }
         };
         let length = out.len() - HEADER;
@@ -428,23 +468,20 @@ impl Frame {
                 Frame::Record(Record {
                     seq: number(&payload, 0)?,
                     time_ms: number(&payload, 8)?,
-                    stream: byte_stream(stream)?,
+                    stream: Stream::from_byte(stream)?,
                     bytes: payload[RECORD_HEADER..].to_vec(),
                 })
             }
             8 => Frame::Gap { from: number(&payload, 0)?, to: number(&payload, 8)? },
-            9 => match <[u8; 4]>::try_from(payload.as_slice()) {
-                Ok(bytes) => Frame::Signal(i32::from_be_bytes(bytes)),
-                Err(_) => return Err(FrameError::Malformed("a short signal".into())),
-            },
-            10 => match payload[..] {
-                [a, b, c, d] => Frame::Resize(TerminalSize {
-                    columns: u16::from_be_bytes([a, b]),
-                    rows: u16::from_be_bytes([c, d]),
-                }),
-                _ => return Err(FrameError::Malformed("a short size".into())),
-            },
-            other => return Err(FrameError::UnknownKind(other)),
+            FILE_REQUEST => {
+                let (number, operation, bytes) = read_payload(&payload)?;
+                Frame::FileRequest(FileRequest { number, operation, bytes })
+            }
+            FILE_REPLY => {
+                let (number, answer, bytes) = read_payload(&payload)?;
+                Frame::FileReply(FileReply { number, answer, bytes })
+            }
+            other => Frame::Session(SessionFrame::decode(other, &payload)?),
         })
     }
 
@@ -487,21 +524,6 @@ fn number(payload: &[u8], at: usize) -> Result<u64, FrameError> {
     bytes.map(u64::from_be_bytes).ok_or_else(|| FrameError::Malformed("a short number".into()))
 }
 
-fn stream_byte(stream: Stream) -> u8 {
-    match stream {
-        Stream::Stdout => 1,
-        Stream::Stderr => 2,
-    }
-}
-
-fn byte_stream(byte: u8) -> Result<Stream, FrameError> {
-    match byte {
-        1 => Ok(Stream::Stdout),
-        2 => Ok(Stream::Stderr),
-        other => Err(FrameError::Malformed(format!("no stream {other}"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,9 +531,22 @@ mod tests {
     fn frames() -> Vec<Frame> {
         let command = Command { argv: vec!["sh".into()], env: vec![("A".into(), "b=c".into())], cwd: "/job".into() };
         let terminal = TerminalSize { columns: 80, rows: 24 };
-        vec![
+        let key = SessionKey::from([7; 16]);
+        let session = [
+            SessionFrame::Signal(-1),
+            SessionFrame::Resize(TerminalSize { columns: 258, rows: 3 }),
+            SessionFrame::Output { offset: u64::MAX, stream: Stream::Stderr, bytes: b"said".to_vec() },
+            SessionFrame::Taken(1 << 40),
+            SessionFrame::Ended(Exit::Code { code: 3 }),
+            SessionFrame::Input { offset: 5, bytes: b"typed".to_vec() },
+            SessionFrame::InputEnd(10),
+            SessionFrame::Acknowledge(4),
+            SessionFrame::HangUp,
+        ];
+        let others = vec![
             Frame::Request(Request::Start { key: "k".into(), command: command.clone() }),
-            Frame::Request(Request::Exec { command, terminal: Some(terminal) }),
+            Frame::Request(Request::Exec { key, command, terminal: Some(terminal) }),
+            Frame::Request(Request::Attach { key, seen: 9 }),
             Frame::Request(Request::Dial { address: InnerAddress::tcp("::1", 8888).unwrap() }),
             Frame::Request(Request::Dial { address: InnerAddress::unix("/run/a b").unwrap() }),
             Frame::Request(Request::Get { path: "/job".into() }),
@@ -522,12 +557,11 @@ mod tests {
             Frame::Failure(Failure { kind: FailureKind::DiskFull, message: "full".into() }),
             Frame::Data(vec![0, 1, 255]),
             Frame::End,
-            Frame::Reply(Reply::NotRun { code: 127, message: "no".into() }),
+            Frame::Reply(Reply::Running { taken: 4 }),
             Frame::Record(Record { seq: 9, stream: Stream::Stdout, time_ms: 12, bytes: b"line\n".to_vec() }),
             Frame::Gap { from: 1, to: u64::MAX },
-            Frame::Signal(-1),
-            Frame::Resize(TerminalSize { columns: 258, rows: 3 }),
-        ]
+        ];
+        others.into_iter().chain(session.map(Frame::Session)).collect()
     }
 
     #[test]
@@ -569,7 +603,7 @@ mod tests {
 
     #[test]
     fn a_length_above_its_bound_is_refused_before_anything_is_allocated() {
-        for kind in 1..=10 {
+        for kind in 1..=30 {
             let error = Frame::read(&mut [0xff, 0xff, 0xff, 0xff, kind].as_slice()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }

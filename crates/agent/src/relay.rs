@@ -5,9 +5,8 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::shutdown;
 
@@ -15,7 +14,7 @@ use rustix::net::shutdown;
 const BUFFER: usize = 32 * 1024;
 
 /// One direction.
-pub(crate) struct Flow {
+struct Flow {
     buffer: Vec<u8>,
     written: usize,
     ended: bool,
@@ -23,68 +22,61 @@ pub(crate) struct Flow {
 
 impl Flow {
     /// Nothing yet.
-    pub(crate) fn new() -> Flow {
+    fn new() -> Flow {
         Flow { buffer: Vec::new(), written: 0, ended: false }
     }
 
     /// All that was read is written.
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.written == self.buffer.len()
     }
 
     /// All that will ever come is written.
-    pub(crate) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.ended && self.is_empty()
     }
 
-    /// Nothing more is to be read.
-    pub(crate) fn end(&mut self) {
-        self.ended = true;
-    }
-
     /// Nothing more is to be read or written.
-    pub(crate) fn abandon(&mut self) {
+    fn abandon(&mut self) {
         self.ended = true;
         self.buffer = Vec::new();
         self.written = 0;
     }
 
     /// What to wait for at the end that is read.
-    pub(crate) fn input(&self) -> PollFlags {
+    fn input(&self) -> PollFlags {
         if self.is_empty() && !self.ended { PollFlags::IN } else { PollFlags::empty() }
     }
 
     /// What to wait for at the end that is written.
-    pub(crate) fn output(&self) -> PollFlags {
+    fn output(&self) -> PollFlags {
         if self.is_empty() { PollFlags::empty() } else { PollFlags::OUT }
     }
 
-    /// Reads, if there is something, and writes on what is possible at once. Answers how much was read.
-    pub(crate) fn advance(&mut self, readable: bool, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<usize> {
-        let mut read = 0;
+    /// Reads, if there is something, and writes on what is possible at once.
+    fn advance(&mut self, readable: bool, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
         if readable && self.is_empty() && !self.ended {
             self.buffer.resize(BUFFER, 0);
             let outcome = unless_blocked(rustix::io::read(from, &mut self.buffer));
-            read = outcome.as_ref().map_or(0, |read| read.unwrap_or(0));
-            self.buffer.truncate(read);
+            self.buffer.truncate(outcome.as_ref().map_or(0, |read| read.unwrap_or(0)));
             self.written = 0;
             self.ended = outcome? == Some(0);
         }
         while !self.is_empty() {
             match unless_blocked(rustix::io::write(to, &self.buffer[self.written..]))? {
-                Some(0) | None => return Ok(read),
+                Some(0) | None => return Ok(()),
                 Some(n) => self.written += n,
             }
         }
         // An idle direction costs nothing.
         self.buffer = Vec::new();
         self.written = 0;
-        Ok(read)
+        Ok(())
     }
 }
 
 /// `None` where an end that does not wait would have to.
-fn unless_blocked(outcome: rustix::io::Result<usize>) -> io::Result<Option<usize>> {
+pub(crate) fn unless_blocked(outcome: rustix::io::Result<usize>) -> io::Result<Option<usize>> {
     match outcome {
         Ok(n) => Ok(Some(n)),
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
@@ -92,29 +84,21 @@ fn unless_blocked(outcome: rustix::io::Result<usize>) -> io::Result<Option<usize
     }
 }
 
-/// Waits for what is wanted of the node's end and of the inner one, and perhaps of a third, and answers what each is ready for. An end of
-/// which nothing is wanted would still report its hang-up, again and again: the inner one is then left out, the node's is worth knowing.
-pub(crate) fn wait(
-    node: (&UnixStream, PollFlags),
-    inner: (BorrowedFd<'_>, PollFlags),
-    third: Option<&UnixStream>,
-    limit: Option<Duration>,
-) -> io::Result<[PollFlags; 3]> {
+/// Waits for what is wanted of the node's end and of the inner one, and answers what each is ready for. An end of which nothing is wanted
+/// would still report its hang-up, again and again: the inner one is then left out, the node's is worth knowing.
+fn wait(node: (&UnixStream, PollFlags), inner: (BorrowedFd<'_>, PollFlags)) -> io::Result<[PollFlags; 2]> {
     let mut watched = vec![PollFd::new(node.0, node.1)];
-    watched.extend(third.map(|third| PollFd::new(third, PollFlags::IN)));
     if !inner.1.is_empty() {
         watched.push(PollFd::from_borrowed_fd(inner.0, inner.1));
     }
-    let limit = limit.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
-    match poll(&mut watched, limit.as_ref()) {
+    match poll(&mut watched, None) {
         Ok(_) => {}
-        Err(Errno::INTR) => return Ok([PollFlags::empty(); 3]),
+        Err(Errno::INTR) => return Ok([PollFlags::empty(); 2]),
         Err(error) => return Err(error.into()),
     }
     let mut ready = watched.iter().map(PollFd::revents);
     let node = ready.next().unwrap_or(PollFlags::empty());
-    let third = third.and_then(|_| ready.next()).unwrap_or(PollFlags::empty());
-    Ok([node, ready.next().unwrap_or(PollFlags::empty()), third])
+    Ok([node, ready.next().unwrap_or(PollFlags::empty())])
 }
 
 /// Carries bytes until both directions are over or the node is gone. The end of one direction is passed on and leaves the other open.
@@ -123,7 +107,7 @@ pub(crate) fn between(node: &UnixStream, inner: BorrowedFd<'_>) -> io::Result<()
     let (mut inward_told, mut outward_told) = (false, false);
     while !(inward_told && outward_told) {
         let wanted = (node, inward.input() | outward.output());
-        let [near, far, _] = wait(wanted, (inner, outward.input() | inward.output()), None, None)?;
+        let [near, far] = wait(wanted, (inner, outward.input() | inward.output()))?;
         if near.intersects(PollFlags::HUP | PollFlags::ERR) {
             return Ok(());
         }

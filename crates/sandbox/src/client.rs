@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use agent::protocol::{Exit, Frame, HEADER, MAX_DATA, Reply, Request, parse_header};
 use futures::StreamExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
@@ -23,6 +23,9 @@ pub(crate) const SOCKET: &str = "agent.sock";
 /// How long the agent may take over anything that does not wait for the renter's program. It is generous: a machine under full load
 /// answers late, and giving up would end a rental.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes read from the agent at once.
+const READ: usize = 64 * 1024;
 
 /// Where an agent can be reached.
 #[derive(Clone)]
@@ -39,17 +42,47 @@ pub(crate) struct Connection {
 }
 
 /// The agent's frames.
-pub(crate) struct FrameReader(BufReader<OwnedReadHalf>);
+pub(crate) struct FrameReader {
+    socket: OwnedReadHalf,
+    /// What has been read, and how much of it has been given out.
+    buffer: Vec<u8>,
+    given: usize,
+}
 
 impl FrameReader {
-    /// The next frame. The agent never closes in the middle of an answer unless it died.
+    fn new(socket: OwnedReadHalf) -> FrameReader {
+        FrameReader { socket, buffer: Vec::new(), given: 0 }
+    }
+
+    /// The next frame. The agent never closes in the middle of an answer unless it died. May be given up and called again.
     pub(crate) async fn next(&mut self) -> io::Result<Frame> {
-        let mut header = [0; HEADER];
-        self.0.read_exact(&mut header).await?;
-        let (kind, length) = parse_header(header)?;
-        let mut payload = vec![0; length];
-        self.0.read_exact(&mut payload).await?;
-        Ok(Frame::decode(kind, payload)?)
+        loop {
+            if let Some(frame) = self.take()? {
+                return Ok(frame);
+            }
+            self.buffer.drain(..self.given);
+            self.given = 0;
+            self.buffer.reserve(READ);
+            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// The first frame that has not been given out, if it is whole.
+    fn take(&mut self) -> io::Result<Option<Frame>> {
+        let rest = &self.buffer[self.given..];
+        let Some(header) = rest.first_chunk::<HEADER>() else { return Ok(None) };
+        let (kind, length) = parse_header(*header)?;
+        let Some(payload) = rest.get(HEADER..HEADER + length) else { return Ok(None) };
+        let frame = Frame::decode(kind, payload.to_vec())?;
+        self.given += HEADER + length;
+        Ok(Some(frame))
+    }
+
+    /// The connection's reading half, for other frames than these. Only between an answer and what is asked next.
+    pub(crate) fn into_inner(self) -> OwnedReadHalf {
+        self.socket
     }
 }
 
@@ -67,7 +100,12 @@ impl Client {
         self.open(request, &[]).await
     }
 
-    /// A request with descriptors, its answer, and the connection for what follows.
+    /// A request, its answer, and the connection for what follows.
+    pub(crate) async fn request(&self, request: Request) -> Result<(Reply, Connection), Error> {
+        self.hand_over(request, Vec::new()).await
+    }
+
+    /// The same with descriptors.
     pub(crate) async fn hand_over(
         &self,
         request: Request,
@@ -88,7 +126,7 @@ impl Client {
         let bytes = Frame::Request(request).encode().map_err(|error| Error::Refused(error.to_string()))?;
         let sent = send(&mut socket, &bytes, descriptors).await;
         let (reader, writer) = socket.into_split();
-        let mut connection = Connection { id: self.id.clone(), reader: FrameReader(BufReader::new(reader)), writer };
+        let mut connection = Connection { id: self.id.clone(), reader: FrameReader::new(reader), writer };
         match sent {
             Ok(()) => Ok(connection),
             // An agent that serves too many already says so and closes without reading.

@@ -133,6 +133,14 @@ pub enum Error {
     #[error("the sandbox is busy: {0}")]
     Busy(String),
 
+    /// There is no session under a key.
+    #[error("no such session: {0}")]
+    NoSuchSession(String),
+
+    /// Another has attached to the session.
+    #[error("another has attached to the session: {0}")]
+    TakenOver(String),
+
     /// The sandbox is frozen, so no process can start in it.
     #[error("the sandbox {0} is frozen: thaw it first")]
     Frozen(String),
@@ -188,6 +196,8 @@ impl From<Failure> for Error {
             FailureKind::NotStarted => Error::NotStarted(failure.message),
             FailureKind::DiskFull => Error::DiskFull(failure.message),
             FailureKind::Busy => Error::Busy(failure.message),
+            FailureKind::NoSuchSession => Error::NoSuchSession(failure.message),
+            FailureKind::TakenOver => Error::TakenOver(failure.message),
             FailureKind::ConnectionRefused => dial(DialRefusal::ConnectionRefused, failure.message),
             FailureKind::NoSuchSocket => dial(DialRefusal::NoSuchSocket, failure.message),
             FailureKind::Unreachable => dial(DialRefusal::Unreachable, failure.message),

@@ -6,12 +6,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use agent::protocol::MAX_DESCRIPTORS;
-use rustix::fs::{Gid, Uid, fchown};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe::{Receiver, Sender, pipe};
 
 /// Bytes that the agent's end of a stream may have on their way here, of which the kernel allows twice as many: they count as the agent's.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -36,17 +34,6 @@ fn send_some(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) 
         return Err(io::Error::other(format!("more than {MAX_DESCRIPTORS} descriptors with one request")));
     }
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
-}
-
-/// A process's three pipes: our ends, and the process's, which belong to the sandbox's user so that it can open `/dev/stdout` again.
-pub(crate) fn pipes(owner: u32) -> io::Result<(Sender, Receiver, Receiver, Vec<OwnedFd>)> {
-    let ((stdin, their_stdin), (their_stdout, stdout), (their_stderr, stderr)) = (pipe()?, pipe()?, pipe()?);
-    let theirs =
-        vec![their_stdin.into_blocking_fd()?, their_stdout.into_blocking_fd()?, their_stderr.into_blocking_fd()?];
-    for end in &theirs {
-        fchown(end, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
-    }
-    Ok((stdin, stdout, stderr, theirs))
 }
 
 /// A stream both ways: our end, and the agent's.

@@ -1,7 +1,7 @@
 //! Running a stranger's program on this machine without giving the machine away.
 //!
-//! A [`Backend`] makes sandboxes; a [`Sandbox`] runs one main job with numbered logs and any number of extra processes, in terminals if
-//! wanted, takes connections, and takes and gives files as tar streams. What a sandbox may use is in its [`SandboxSpec`]; a limit that
+//! A [`Backend`] makes sandboxes; a [`Sandbox`] runs one main job with numbered logs and extra processes, in terminals if wanted, in
+//! sessions that outlive the connections to them; takes connections, and takes and gives files as tar streams. What a sandbox may use is in its [`SandboxSpec`]; a limit that
 //! cannot be enforced is an error before anything runs. The [`NativeBackend`] needs root on Linux and the program `mkfs.ext4`, and no daemon:
 //!
 //! ```no_run
@@ -27,12 +27,14 @@
 
 mod client;
 mod error;
+mod file_client;
+mod files;
 mod handover;
 mod image;
 mod native;
 mod process;
+mod session;
 mod spec;
-mod until;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,13 +44,23 @@ use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use agent::address::{AddressError, InnerAddress};
+pub use agent::file_protocol::{
+    FileAnswer, FileChange, FileEntry, FileError, FileErrorKind, FileExtent, FileHash, FileKind, FileMetadata,
+    FileOperation, FileReply, FileRequest, FileSpace, FileTime, Handle, MAX_HANDLES, MAX_HASHED, MAX_PIECE, OpenMode,
+    Target,
+};
 pub use agent::protocol::{Exit, JobState, Record, Stream, TerminalSize};
+pub use agent::session_frame::INPUT_WINDOW;
+pub use agent::session_key::{NoSessionKey, SessionKey};
 pub use error::{DialRefusal, Error};
+pub use file_client::{Answer, FileCallError, FileClient, FileHandle};
+pub use files::{FileChannel, FileReplies, FileRequests};
 pub use image::{
     ImageConfig, ImageDigest, ImageError, ImageLimits, ImageReference, ImageSource, Images, PreparedImage, Progress,
 };
 pub use native::{NativeBackend, NativeConfig, helper_main_if_requested};
 pub use process::Process;
+pub use session::{Attached, SessionEvent, SessionInput, SessionReader, SessionWriter};
 pub use spec::{
     Capabilities, CgroupVersion, Devices, EffectiveLimits, Isolation, Network, ProcessSpec, Rootfs, SandboxId,
     SandboxSpec, Started, Stats, Status, Stored, Terminal, WORKING_DIRECTORY,
@@ -115,9 +127,14 @@ pub trait Sandbox: Send + Sync {
     /// Starts the one main job. The same key again finds the job already started, so this may be repeated after a lost answer.
     fn start<'a>(&'a self, key: &'a str, process: ProcessSpec) -> BoxFuture<'a, Result<Started, Error>>;
 
-    /// Runs an extra process with its streams attached, in a terminal if it asks for one. Dropping the [`Process`] hangs up. A program
-    /// that is missing or cannot be executed is a process that ends at once with 127 or 126 and says why.
-    fn exec(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, Error>>;
+    /// Runs an extra process in a session of its own, which outlives the connection, in a terminal if it asks for one; attached to it
+    /// from the start. The same key again attaches to the session already opened, so this may be repeated after a lost answer. A program
+    /// that is missing or cannot be executed is a session that ends at once with 127 or 126 and says why.
+    fn open<'a>(&'a self, key: &'a SessionKey, process: ProcessSpec) -> BoxFuture<'a, Result<Attached, Error>>;
+
+    /// Attaches to a session again, of which so many bytes of output have arrived already: the rest comes, and they are not kept any
+    /// more. Whoever was attached is let go.
+    fn attach<'a>(&'a self, key: &'a SessionKey, seen: u64) -> BoxFuture<'a, Result<Attached, Error>>;
 
     /// Connects to an address inside. A refusal is an error here, before any byte flows; the connection ends with the sandbox, as does
     /// everything that was opened in it.
@@ -146,6 +163,9 @@ pub trait Sandbox: Send + Sync {
     /// resolved inside. What is neither a file, a directory nor a symbolic link is left out. It was made by a stranger, like the above.
     fn get<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>>;
 
+    /// A connection for requests about files, carried out inside as the sandbox's own user.
+    fn files(&self) -> BoxFuture<'_, Result<FileChannel, Error>>;
+
     /// The limits in force, read back from the kernel.
     fn limits(&self) -> BoxFuture<'_, Result<EffectiveLimits, Error>>;
 
@@ -164,4 +184,12 @@ pub trait Sandbox: Send + Sync {
 
     /// Removes the sandbox with all it has: processes, mounts, disk, control groups, directories. May be repeated.
     fn destroy(&self) -> BoxFuture<'_, Result<(), Error>>;
+}
+
+impl dyn Sandbox {
+    /// Runs an extra process for as long as the [`Process`] is held, with its streams as readers and writers: for callers that need not
+    /// outlive their connection. Dropping the process hangs up, and so does giving this up.
+    pub async fn exec(self: &Arc<Self>, process: ProcessSpec) -> Result<Process, Error> {
+        Process::start(self.clone(), process).await
+    }
 }

@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CgroupVersion, Error};
 
-/// What the agent may use: its log ring of 16 MiB, a manifest of 100,000 files, a frame under way and one in the socket for each of its 240
-/// connections, their threads, and the cache of files it unpacks.
-const AGENT_MEMORY: u64 = 128 << 20;
+/// What the agent may use: its log ring of 16 MiB, a manifest of 100,000 files, 62 MiB that its sessions keep at most, two frames under way
+/// and one in the socket for each of its 240 connections, their threads, and the cache of files it unpacks.
+const AGENT_MEMORY: u64 = 192 << 20;
 
-/// Threads of the agent: one for each of its 240 connections, a handful of its own, and processes about to enter the job's group.
+/// Threads of the agent: one for each of its 240 connections that is not attached to a session, a handful of its own, and processes about
+/// to enter the job's group.
 const AGENT_PROCESSES: u64 = 288;
 
 /// The agent's share of a processor: it copies bytes.

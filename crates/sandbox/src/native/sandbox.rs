@@ -10,11 +10,10 @@ use futures::future::{BoxFuture, FutureExt};
 
 use super::state::Record;
 use super::{Inner, blocking, dial, disk, egress};
-use crate::client::{Client, broken, unexpected};
-use crate::process::Streams;
+use crate::client::{Client, unexpected};
 use crate::{
-    ByteReader, ByteStream, EffectiveLimits, Error, Exit, ImageConfig, InnerAddress, LogStream, Process, ProcessSpec,
-    Sandbox, SandboxId, SandboxSpec, Started, Stats, Status, Stored,
+    Attached, ByteReader, ByteStream, EffectiveLimits, Error, Exit, FileChannel, ImageConfig, InnerAddress, LogStream,
+    ProcessSpec, Sandbox, SandboxId, SandboxSpec, SessionKey, Started, Stats, Status, Stored,
 };
 
 /// How long a killed job may take to be gone, beyond its grace.
@@ -80,7 +79,7 @@ impl Sandbox for NativeSandbox {
     fn start<'a>(&'a self, key: &'a str, process: ProcessSpec) -> BoxFuture<'a, Result<Started, Error>> {
         async move {
             if process.terminal.is_some() {
-                let reason = "the main job has a log instead of one: use `exec`".into();
+                let reason = "the main job has a log instead of one: open a session".into();
                 return Err(Error::InvalidSpec { field: "terminal", reason });
             }
             let request = Request::Start { key: key.into(), command: self.command(process)? };
@@ -93,24 +92,21 @@ impl Sandbox for NativeSandbox {
         .boxed()
     }
 
-    fn exec(&self, process: ProcessSpec) -> BoxFuture<'_, Result<Process, Error>> {
+    fn open<'a>(&'a self, key: &'a SessionKey, process: ProcessSpec) -> BoxFuture<'a, Result<Attached, Error>> {
         async move {
             let terminal = process.terminal.as_ref().map(|terminal| terminal.size);
-            let request = Request::Exec { command: self.command(process)?, terminal };
+            let request = Request::Exec { key: *key, command: self.command(process)?, terminal };
             // It would be frozen between being made and executing its program, and its asker wait until the thaw.
             if self.on_host(|_, record| record.groups.frozen()).await? {
                 return Err(Error::Frozen(self.record.id.to_string()));
             }
-            let id = &self.record.id;
-            let (streams, theirs) =
-                Streams::open(terminal.is_some(), self.record.uid_base()).map_err(|error| broken(id, error))?;
-            match self.client.hand_over(request, theirs).await? {
-                (Reply::Running, connection) => Ok(Process::attach(id, connection, streams)),
-                (Reply::NotRun { code, message }, _) => Ok(Process::not_run(id, streams, code, &message)),
-                (other, _) => Err(unexpected(&other)),
-            }
+            Attached::open(&self.client, request).await
         }
         .boxed()
+    }
+
+    fn attach<'a>(&'a self, key: &'a SessionKey, seen: u64) -> BoxFuture<'a, Result<Attached, Error>> {
+        Attached::open(&self.client, Request::Attach { key: *key, seen }).boxed()
     }
 
     fn dial<'a>(&'a self, address: &'a InnerAddress) -> BoxFuture<'a, Result<ByteStream, Error>> {
@@ -148,6 +144,10 @@ impl Sandbox for NativeSandbox {
 
     fn get<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>> {
         self.client.fetch(Request::Get { path: path.into() }).boxed()
+    }
+
+    fn files(&self) -> BoxFuture<'_, Result<FileChannel, Error>> {
+        self.client.files().boxed()
     }
 
     fn limits(&self) -> BoxFuture<'_, Result<EffectiveLimits, Error>> {

@@ -1,13 +1,14 @@
 //! What the agent costs: its size, its memory, the time it takes to start a process, and how many it serves at once.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use sandbox::{Exit, ProcessSpec, SandboxId, SandboxSpec, Terminal, TerminalSize};
-use tokio::io::AsyncReadExt;
+use sandbox::{Exit, ProcessSpec, Sandbox, SandboxId, SandboxSpec, Terminal, TerminalSize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Bench, exec, small, within};
+use crate::support::{Bench, exec, read_until, small, until, within};
 
 /// It is copied into every state directory and mapped into every sandbox.
 const LARGEST: u64 = 2 << 20;
@@ -28,7 +29,7 @@ fn the_embedded_agent_is_at_most_2_mib() {
 }
 
 /// The control group of a sandbox's agent, where the machine has it.
-fn agent_group(id: &SandboxId) -> PathBuf {
+pub(crate) fn agent_group(id: &SandboxId) -> PathBuf {
     let mut directories = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(directory) = directories.pop() {
         let agent = directory.join(id.as_str()).join("agent");
@@ -49,7 +50,7 @@ fn memory_file(group: &Path) -> PathBuf {
     if v2.exists() { v2 } else { group.join("memory.usage_in_bytes") }
 }
 
-fn memory(group: &Path) -> u64 {
+pub(crate) fn memory(group: &Path) -> u64 {
     std::fs::read_to_string(memory_file(group)).unwrap().trim().parse().unwrap()
 }
 
@@ -145,5 +146,49 @@ async fn as_many_transfers_as_there_can_be_left_lying_do_not_exhaust_the_agent()
     );
     drop((transfers, followed, floods));
     assert_eq!(exec(&sandbox, &["echo", "alive"]).await.stdout, "alive\n");
+    sandbox.destroy().await.unwrap();
+}
+
+/// What of the agent could leak: descriptors, threads, terminals.
+async fn held(sandbox: &Arc<dyn Sandbox>, group: &Path) -> (usize, usize, String) {
+    let agent = std::fs::read_to_string(group.join("cgroup.procs")).unwrap();
+    let entries = |of: &str| std::fs::read_dir(Path::new("/proc").join(agent.trim()).join(of)).unwrap().count();
+    let terminals = exec(sandbox, &["ls", "/dev/pts"]).await.stdout;
+    (entries("fd"), entries("task"), terminals)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_shells_opened_and_closed_leave_nothing_behind() {
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&small()).await;
+    let group = agent_group(sandbox.id());
+    let mut spec = ProcessSpec::new(["sh", "-i"]);
+    spec.terminal = Some(Terminal { size: TerminalSize { columns: 80, rows: 24 }, term: "vt100".into() });
+    let shell = async |number: usize| {
+        let mut shell = sandbox.exec(spec.clone()).await.unwrap();
+        let mut stdin = shell.stdin.take().unwrap();
+        within(stdin.write_all(b"echo $((40 + 2))\n")).await.unwrap();
+        read_until(&mut shell.stdout, "42\r\n").await;
+        if number.is_multiple_of(2) {
+            within(stdin.write_all(b"exit 7\n")).await.unwrap();
+            within(shell.stdout.read_to_end(&mut Vec::new())).await.unwrap();
+            assert_eq!(within(shell.wait()).await.unwrap(), Exit::Code { code: 7 });
+        }
+    };
+    let mut before = None;
+    let began = Instant::now();
+    for round in 0..52 {
+        within(futures::future::join_all((0..20).map(&shell))).await;
+        let sandbox = &sandbox;
+        until("no shell is left", || async { sandbox.stats().await.unwrap().processes == 0 }).await;
+        if round == 1 {
+            before = Some((held(sandbox, &group).await, memory(&group)));
+        }
+    }
+    let (before, used) = before.unwrap();
+    until("all is given back", || async { held(&sandbox, &group).await == before }).await;
+    let now = memory(&group);
+    println!("1,000 shells in {:?}: {before:?} and {} KiB, then {} KiB", began.elapsed(), used >> 10, now >> 10);
+    assert!(now < used + (1 << 20), "{used} and then {now} bytes");
     sandbox.destroy().await.unwrap();
 }

@@ -18,6 +18,8 @@ mod isolation;
 mod job;
 mod lifecycle;
 mod many;
+mod remote_files;
+mod sessions;
 mod size;
 mod support;
 mod terminal;
