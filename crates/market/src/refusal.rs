@@ -43,11 +43,15 @@ pub enum RefusalCode {
     RateLimited,
     /// The provider failed; the detail says how.
     Internal,
+    /// No process of that key runs in the sandbox, or its end is no longer remembered.
+    NoSuchProcess,
+    /// Nothing answers at the address inside the sandbox.
+    NotConnected,
 }
 
 impl RefusalCode {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::NoSuchSlot,
         Self::BusyUntil,
         Self::Price,
@@ -66,6 +70,8 @@ impl RefusalCode {
         Self::Renter,
         Self::RateLimited,
         Self::Internal,
+        Self::NoSuchProcess,
+        Self::NotConnected,
     ];
 }
 
@@ -122,6 +128,8 @@ impl fmt::Display for RefusalCode {
             Self::Renter => "this renter is not served",
             Self::RateLimited => "asked too often",
             Self::Internal => "the provider failed",
+            Self::NoSuchProcess => "no such process",
+            Self::NotConnected => "not connected",
         })
     }
 }

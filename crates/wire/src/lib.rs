@@ -64,6 +64,8 @@ pub const MAX_SEARCH_ROWS: usize = 64;
 pub const MAX_SYNC_FRAME_BYTES: usize = 128 * 1024;
 /// The largest message of `/gpulease/sync/1`: a frame with its numbers, or a refusal.
 pub const MAX_SYNC_MESSAGE_BYTES: usize = MAX_SYNC_FRAME_BYTES + 4 * 1024;
+/// The largest request or reply about files: 64 KiB of content, or a hundred entries of a directory, with all that describes them.
+pub const MAX_FILE_MESSAGE_BYTES: usize = 72 * 1024;
 /// The most bytes one data frame of a session carries: half a frame, so that headers always fit.
 pub const MAX_DATA_BYTES: usize = 32 * 1024;
 /// The longest name, model, symbol or other short text.

@@ -460,6 +460,8 @@ const CODES: &[(proto::RefusalCode, RefusalCode)] = &[
     (proto::RefusalCode::Internal, RefusalCode::Internal),
     (proto::RefusalCode::NotOpen, RefusalCode::NotOpen),
     (proto::RefusalCode::Renter, RefusalCode::Renter),
+    (proto::RefusalCode::NoSuchProcess, RefusalCode::NoSuchProcess),
+    (proto::RefusalCode::NotConnected, RefusalCode::NotConnected),
 ];
 
 /// Writes a refusal; an over-long detail is cut.
