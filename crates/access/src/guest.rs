@@ -1,23 +1,31 @@
-//! The renter's end of a rental's sessions: each call opens one stream, does one thing and closes it.
+//! The renter's end of a rental's sessions: each call opens one stream and does one thing.
+
+mod process;
+
+pub use process::{Controls, Process, Program};
 
 use crate::{
     AccessError,
     archive::{self, Contents},
+    door::Door,
+    files::Files,
+    host::address_to_proto,
     transfer::{self, Transferred},
 };
 use futures::stream::{BoxStream, StreamExt, try_unfold};
-use market::id::PeerId;
-use network::{Handle, SessionStream, read_message};
-use std::{collections::BTreeMap, path::PathBuf};
+use network::read_message;
+use sandbox::{ByteStream, InnerAddress};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::io::AsyncWriteExt;
-use wire::{MAX_MESSAGE_BYTES, proto};
+use wire::{
+    MAX_MESSAGE_BYTES,
+    proto::{self, session_header::Kind},
+};
 
-/// Lets one renter into one rental.
+/// What one renter can do in one rental.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    network: Handle,
-    provider: PeerId,
-    grant: proto::SessionGrant,
+    door: Arc<dyn Door>,
 }
 
 /// What a job's log says.
@@ -60,38 +68,70 @@ pub struct Received {
 }
 
 impl Guest {
-    /// A guest of `provider` with the session key's grant.
-    pub fn new(network: Handle, provider: PeerId, grant: proto::SessionGrant) -> Self {
-        Self { network, provider, grant }
+    /// Whoever has this door.
+    pub fn new(door: impl Door + 'static) -> Self {
+        Self { door: Arc::new(door) }
     }
 
-    async fn open(&self, kind: proto::session_header::Kind) -> Result<SessionStream, AccessError> {
-        let header = proto::SessionHeader { grant: Some(self.grant.clone()), kind: Some(kind) };
-        Ok(self.network.open_session(self.provider, header).await?)
+    async fn open(&self, kind: Kind) -> Result<ByteStream, AccessError> {
+        self.door.open(kind).await
+    }
+
+    /// Runs a program beside the job. It goes on over connections that break, and is hung up when its handle is dropped.
+    pub async fn exec(&self, program: Program) -> Result<Process, AccessError> {
+        Process::start(Arc::clone(&self.door), program).await
+    }
+
+    /// Connects to what listens inside. Where nothing does, that is a refusal here, before any byte flows.
+    pub async fn dial(&self, to: &InnerAddress) -> Result<ByteStream, AccessError> {
+        self.open(Kind::Dial(address_to_proto(to))).await
+    }
+
+    /// The files inside, for many requests at once.
+    pub async fn files(&self) -> Result<Files, AccessError> {
+        Ok(Files::new(self.open(Kind::Files(proto::Files {})).await?))
+    }
+
+    /// What the sandbox uses, once a second, until nobody listens any more.
+    pub async fn usage(&self) -> Result<BoxStream<'static, Result<proto::Usage, AccessError>>, AccessError> {
+        let stream = self.open(Kind::Stats(proto::Stats {})).await?;
+        let read = |mut stream| async move {
+            let usage: Option<proto::Usage> = read_message(&mut stream, MAX_MESSAGE_BYTES).await?;
+            Ok(usage.map(|usage| (usage, stream)))
+        };
+        Ok(try_unfold(stream, read).boxed())
     }
 
     /// Starts the job. Asking again, after a lost answer, does not start it twice.
     pub async fn start_job(&self, argv: Vec<String>, env: BTreeMap<String, String>) -> Result<(), AccessError> {
         let start = proto::StartJob { argv, env: env.into_iter().collect(), cwd: String::new() };
-        self.open(proto::session_header::Kind::Start(start)).await.map(|_| ())
+        self.open(Kind::Start(start)).await.map(|_| ())
     }
 
-    /// The job's output from record `from` on, live, until the job has ended.
-    pub async fn logs(&self, from: u64) -> Result<BoxStream<'static, Result<JobEvent, AccessError>>, AccessError> {
-        let stream = self.open(proto::session_header::Kind::Logs(proto::ReadLogs { from, follow: true })).await?;
-        Ok(try_unfold(Some(stream), |stream| async move {
+    /// The job's output from record `from` on: what there is, and with `follow` live until the job has ended.
+    pub async fn logs(
+        &self,
+        from: u64,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<JobEvent, AccessError>>, AccessError> {
+        let stream = self.open(Kind::Logs(proto::ReadLogs { from, follow })).await?;
+        Ok(try_unfold(Some(stream), move |stream| async move {
             let Some(mut stream) = stream else { return Ok(None) };
-            let frame: Option<proto::LogFrame> = read_message(&mut stream, MAX_MESSAGE_BYTES).await?;
-            let event = job_event(frame.unwrap_or_default())?;
-            let more = !matches!(event, JobEvent::Ended(_));
-            Ok(Some((event, more.then_some(stream))))
+            match read_message::<proto::LogFrame, _>(&mut stream, MAX_MESSAGE_BYTES).await? {
+                None if !follow => Ok(None),
+                frame => {
+                    let event = job_event(frame.unwrap_or_default())?;
+                    let more = !matches!(event, JobEvent::Ended(_));
+                    Ok(Some((event, more.then_some(stream))))
+                }
+            }
         })
         .boxed())
     }
 
     /// Sends a folder's contents into the working directory. `progress` hears the bytes sent so far.
     pub async fn put_folder(&self, folder: PathBuf, progress: impl FnMut(u64)) -> Result<Transferred, AccessError> {
-        let mut stream = self.open(proto::session_header::Kind::Put(proto::PutFiles { path: String::new() })).await?;
+        let mut stream = self.open(Kind::Put(proto::PutFiles { path: String::new() })).await?;
         let mut packing = archive::pack(folder);
         let sent = transfer::send(&mut packing.stream, &mut stream, progress).await;
         // why the folder could not be read explains a stream that ended early
@@ -109,7 +149,7 @@ impl Guest {
         limit: u64,
         progress: impl FnMut(u64),
     ) -> Result<Received, AccessError> {
-        let mut stream = self.open(proto::session_header::Kind::Get(proto::GetChanged { path: String::new() })).await?;
+        let mut stream = self.open(Kind::Get(proto::GetChanged { path: String::new() })).await?;
         let (near, far) = transfer::pipe();
         let (transferred, contents) =
             tokio::join!(transfer::receive(&mut stream, near, limit, progress), archive::unpack(far, folder));

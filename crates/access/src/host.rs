@@ -1,6 +1,11 @@
 //! The provider's end: admit whoever the rental's session key names, and connect the stream to the sandbox.
 
-use crate::{AccessError, transfer};
+mod dial;
+mod process;
+
+pub(crate) use dial::address_to_proto;
+
+use crate::{AccessError, end::exit_to_proto, files::serve_files, transfer};
 use futures::StreamExt;
 use market::{
     id::{PeerId, RentalId},
@@ -9,9 +14,9 @@ use market::{
     time::UnixMillis,
 };
 use network::{IncomingSession, SessionStream, write_message};
-use sandbox::{Exit, JobState, LogEvent, ProcessSpec, Sandbox, Stream, WORKING_DIRECTORY};
+use sandbox::{JobState, LogEvent, ProcessSpec, Sandbox, Stream, WORKING_DIRECTORY};
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, sync::watch};
 use wire::{MAX_DATA_BYTES, MAX_MESSAGE_BYTES, proto};
 
 /// The one job of a rental: starting it twice, after a lost answer, starts it once.
@@ -40,14 +45,29 @@ fn bad_request(why: &str) -> Refusal {
     Refusal::new(RefusalCode::BadRequest, why)
 }
 
+/// What an admitted stream leads to.
+#[derive(Clone)]
+pub struct Place {
+    /// Where the rental's programs run.
+    pub sandbox: Arc<dyn Sandbox>,
+    /// What they use, as it was last read; nothing before the first time.
+    pub usage: watch::Receiver<Option<proto::Usage>>,
+}
+
 /// Serves one admitted stream to its end.
-pub async fn serve(session: IncomingSession, sandbox: Arc<dyn Sandbox>) -> Result<(), AccessError> {
+pub async fn serve(session: IncomingSession, place: Place) -> Result<(), AccessError> {
     use proto::session_header::Kind;
+    let Place { sandbox, usage } = place;
     match session.header.kind.clone() {
         Some(Kind::Start(start)) => start_job(session, sandbox, start).await,
         Some(Kind::Logs(read)) => send_logs(session.accept().await?, sandbox, read).await,
         Some(Kind::Put(put)) => take_files(session.accept().await?, sandbox, &directory(put.path)).await,
         Some(Kind::Get(get)) => give_files(session.accept().await?, sandbox, &directory(get.path)).await,
+        Some(Kind::Exec(exec)) => process::exec(session, sandbox, exec).await,
+        Some(Kind::Attach(attach)) => process::attach(session, sandbox, attach).await,
+        Some(Kind::Dial(dial)) => dial::dial(session, sandbox, dial).await,
+        Some(Kind::Files(proto::Files {})) => files(session, sandbox).await,
+        Some(Kind::Stats(proto::Stats {})) => tell_usage(session.accept().await?, usage).await,
         None => Ok(session.refuse(bad_request("this kind of session is not known here")).await?),
     }
 }
@@ -100,20 +120,32 @@ async fn send_logs(
         }
     }
     if let JobState::Ended { exit, disk_full, .. } = sandbox.status().await?.job {
-        write_log(&mut stream, proto::log_frame::Frame::End(job_end(exit, disk_full))).await?;
+        write_log(&mut stream, proto::log_frame::Frame::End(exit_to_proto(exit, disk_full))).await?;
     }
     stream.shutdown().await.map_err(network::FrameError::from)?;
     Ok(())
 }
 
-fn job_end(exit: Exit, disk_full: bool) -> proto::JobEnd {
-    use proto::job_end::How;
-    let how = match exit {
-        Exit::Code { code } => How::Code(code.unsigned_abs()),
-        Exit::Signal { signal } => How::Signal(signal.unsigned_abs()),
-        Exit::OutOfMemory => How::OutOfMemory(proto::OutOfMemory {}),
-    };
-    proto::JobEnd { how: Some(how), exit_code: exit.shell_code().unsigned_abs(), disk_full }
+async fn files(session: IncomingSession, sandbox: Arc<dyn Sandbox>) -> Result<(), AccessError> {
+    match sandbox.files().await {
+        Ok(channel) => serve_files(session.accept().await?, channel).await,
+        Err(error) => Ok(session.refuse(Refusal::new(RefusalCode::Internal, error.to_string())).await?),
+    }
+}
+
+/// Says what is used, whenever it was read anew, until the renter has heard enough.
+async fn tell_usage(
+    mut stream: SessionStream,
+    mut usage: watch::Receiver<Option<proto::Usage>>,
+) -> Result<(), AccessError> {
+    usage.mark_changed();
+    while usage.changed().await.is_ok() {
+        let read = usage.borrow_and_update().clone();
+        if let Some(read) = read {
+            write_message(&mut stream, &read, MAX_MESSAGE_BYTES).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn write_log(stream: &mut SessionStream, frame: proto::log_frame::Frame) -> Result<(), AccessError> {

@@ -6,29 +6,42 @@ use gpu::inventory::Reading;
 use sandbox::{Sandbox, Stats};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
+use wire::proto;
 
 /// How often usage is read: once a second, as people watch it.
 const USAGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a sandbox uses, and what its cards do.
-#[derive(Clone, Debug)]
-pub(crate) struct Usage {
-    pub(crate) stats: Stats,
-    pub(crate) cards: Vec<Reading>,
+/// What a sandbox uses and what its cards do, as the renter is told.
+fn usage(stats: &Stats, cards: &[Reading]) -> proto::Usage {
+    let cards = cards.iter().map(|card| proto::GpuUsage {
+        utilisation_percent: card.utilisation_percent,
+        memory_bytes: card.memory_used_bytes,
+        celsius: card.temperature_celsius,
+        milliwatts: card.power_milliwatts,
+    });
+    proto::Usage {
+        cpu_millis: stats.cpu_nanos / 1_000_000,
+        memory_bytes: stats.memory_bytes,
+        memory_peak_bytes: stats.memory_peak_bytes,
+        disk_bytes: stats.disk_bytes,
+        network_received_bytes: stats.network_received_bytes,
+        network_sent_bytes: stats.network_sent_bytes,
+        gpus: cards.collect(),
+    }
 }
 
 /// A sandbox in care. Dropped, the care ends and the sandbox runs on.
 pub(crate) struct Keeper {
     pub(crate) sandbox: Arc<dyn Sandbox>,
     frozen: watch::Sender<bool>,
-    usage: watch::Receiver<Option<Usage>>,
+    usage: watch::Receiver<Option<proto::Usage>>,
     task: JoinHandle<()>,
 }
 
 impl Keeper {
     pub(crate) fn new(sandbox: Arc<dyn Sandbox>, cards: Watch, frozen: bool) -> Self {
         let (frozen, mut wanted) = watch::channel(frozen);
-        let (publish, usage) = watch::channel(None);
+        let (publish, published) = watch::channel(None);
         let kept = Arc::clone(&sandbox);
         let task = tokio::spawn(async move {
             let mut every = tokio::time::interval(USAGE_INTERVAL);
@@ -51,13 +64,13 @@ impl Keeper {
                     _ = every.tick() => {
                         if let Ok(stats) = kept.stats().await {
                             let cards = cards.readings().await;
-                            publish.send_replace(Some(Usage { stats, cards }));
+                            publish.send_replace(Some(usage(&stats, &cards)));
                         }
                     }
                 }
             }
         });
-        Self { sandbox, frozen, usage, task }
+        Self { sandbox, frozen, usage: published, task }
     }
 
     /// Orders the sandbox to be frozen or to run.
@@ -66,8 +79,8 @@ impl Keeper {
     }
 
     /// The usage last read.
-    pub(crate) fn usage(&self) -> Option<Usage> {
-        self.usage.borrow().clone()
+    pub(crate) fn usage(&self) -> watch::Receiver<Option<proto::Usage>> {
+        self.usage.clone()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     negotiate::NoPromise,
     records::{Job, Record, Rentals},
 };
+use access::door::Granted;
 use api::types::{ApiError, Receipt};
 pub(crate) use dispute::NotDisputed;
 use market::{
@@ -173,8 +174,8 @@ pub(crate) fn span(id: &RentalId) -> Span {
     tracing::info_span!(parent: None, "rental", id = %id.short())
 }
 
-/// Lets this node's peer into the rental until it ends at the latest.
-pub(crate) fn grant(record: &Record, network: &Handle) -> Result<proto::SessionGrant, SettlementError> {
+/// The way into the rental for this node's peer, until it ends at the latest.
+pub(crate) fn door(record: &Record, network: &Handle) -> Result<Granted, SettlementError> {
     let rental = &record.rental;
     let seconds = u64::from(rental.quote.quote.max_seconds) + u64::from(rental.quote.quote.window);
     let expires = UnixMillis::now().seconds() + seconds;
@@ -185,7 +186,7 @@ pub(crate) fn grant(record: &Record, network: &Handle) -> Result<proto::SessionG
         expires,
     };
     let signature = Wallet::from_key(&record.session_key)?.sign_digest(&rental.quote.escrow.digest(&statement))?;
-    Ok(wire::grant_to_proto(rental.id, expires, &signature))
+    Ok(Granted::new(network.clone(), rental.provider, wire::grant_to_proto(rental.id, expires, &signature)))
 }
 
 impl Task {

@@ -15,6 +15,7 @@ use crate::{
     run::{self, Context, Plan, describe},
     story,
 };
+use access::door::Granted;
 use api::types::{
     ApiError, ErrorKind, IndexerRow, OfferQuery, RatingRequest, RatingView, Receipt, RentalRow, RentalStory, Role,
     RunEvent, RunRequest, RunStarted,
@@ -365,6 +366,13 @@ impl Renter {
             (None, _) => Err(usage(format!("no running rental begins with `{prefix}`"), "see `node ps`")),
             (Some(_), Some(_)) => Err(usage(format!("several rentals begin with `{prefix}`"), "give more digits")),
         }
+    }
+
+    /// The way into the rental named by a prefix of its id.
+    pub fn door(&self, prefix: &str) -> Result<Granted, ApiError> {
+        let driver = self.running(prefix)?;
+        let record = Arc::clone(&driver.state.borrow().record);
+        driver::door(&record, &self.context.parts.network).map_err(|error| crate::negotiate::chain_error(&error))
     }
 
     /// Receipts whose id begins with `prefix`, newest first.

@@ -22,7 +22,7 @@ use market::{
     time::UnixMillis,
 };
 use network::{IncomingRental, Reply};
-use prost::Message as _;
+use prost::Message;
 use settlement::{Known, SettlementError};
 use store::crash_point;
 use wire::{AskedBy, QuoteAsk, proto};
@@ -319,24 +319,8 @@ impl Supervisor {
 
     fn ack(&self, live: &Live) -> Result<SignedAck, Refusal> {
         let (rental, now) = (&live.rental, UnixMillis::now());
-        let usage = live.keeper.as_ref().and_then(Keeper::usage).map_or_else(Vec::new, |usage| {
-            let cards = usage.cards.iter().map(|card| proto::GpuUsage {
-                utilisation_percent: card.utilisation_percent,
-                memory_bytes: card.memory_used_bytes,
-                celsius: card.temperature_celsius,
-                milliwatts: card.power_milliwatts,
-            });
-            proto::Usage {
-                cpu_millis: usage.stats.cpu_nanos / 1_000_000,
-                memory_bytes: usage.stats.memory_bytes,
-                memory_peak_bytes: usage.stats.memory_peak_bytes,
-                disk_bytes: usage.stats.disk_bytes,
-                network_received_bytes: usage.stats.network_received_bytes,
-                network_sent_bytes: usage.stats.network_sent_bytes,
-                gpus: cards.collect(),
-            }
-            .encode_to_vec()
-        });
+        let read = live.keeper.as_ref().map(Keeper::usage);
+        let usage = read.and_then(|usage| usage.borrow().as_ref().map(Message::encode_to_vec)).unwrap_or_default();
         let statement = AckStatement {
             id: rental.id,
             seq: rental.acks,

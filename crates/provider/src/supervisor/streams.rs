@@ -1,17 +1,19 @@
 //! Streams into sandboxes: admitted by the rental's session key, served while the rental is.
 
 use super::{Done, MAX_SESSIONS, Supervisor, span};
-use access::host;
+use access::host::{self, Place};
 use market::{
     refusal::{Refusal, RefusalCode},
     rental::provider::Phase,
     time::UnixMillis,
 };
 use network::IncomingSession;
-use sandbox::Sandbox;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
+
+/// After what pause a stream is worth another try whose sandbox is being taken up again, in milliseconds.
+const ASK_AGAIN: u32 = 500;
 
 impl Supervisor {
     pub(super) fn stream(&mut self, stream: IncomingSession) {
@@ -21,11 +23,11 @@ impl Supervisor {
         let full = self.sessions >= MAX_SESSIONS;
         self.sessions += 1;
         match admitted {
-            Ok((sandbox, ended)) if !full => {
+            Ok((place, ended)) if !full => {
                 let serving = async move {
                     tokio::select! {
                         () = ended.cancelled() => {}
-                        served = host::serve(stream, sandbox) => if let Err(error) = served {
+                        served = host::serve(stream, place) => if let Err(error) = served {
                             tracing::debug!(%error, "a session ended badly");
                         }
                     }
@@ -47,7 +49,7 @@ impl Supervisor {
         }
     }
 
-    fn admit(&self, stream: &IncomingSession) -> Result<(Arc<dyn Sandbox>, CancellationToken), Refusal> {
+    fn admit(&self, stream: &IncomingSession) -> Result<(Place, CancellationToken), Refusal> {
         let id = host::claimed_rental(&stream.header)?;
         let unknown = || Refusal::new(RefusalCode::NoSuchRental, id.short());
         let live = self.live.get(&id).ok_or_else(unknown)?;
@@ -55,9 +57,15 @@ impl Supervisor {
         let serving = matches!(live.rental.phase, Phase::Serving | Phase::Frozen);
         let keeper = live.keeper.as_ref().filter(|_| serving);
         let keeper = keeper.ok_or_else(|| {
-            let code = if live.rental.phase == Phase::Held { RefusalCode::NotOpen } else { RefusalCode::WrongState };
-            Refusal::new(code, format!("the rental is {}", live.rental.phase.name()))
+            let refusal = |code| Refusal::new(code, format!("the rental is {}", live.rental.phase.name()));
+            match live.rental.phase {
+                Phase::Held => refusal(RefusalCode::NotOpen),
+                // its sandbox is being taken up again after a restart
+                _ if serving => refusal(RefusalCode::WrongState).retry_after(ASK_AGAIN),
+                _ => refusal(RefusalCode::WrongState),
+            }
         })?;
-        Ok((Arc::clone(&keeper.sandbox), live.sessions.clone()))
+        let place = Place { sandbox: Arc::clone(&keeper.sandbox), usage: keeper.usage() };
+        Ok((place, live.sessions.clone()))
     }
 }

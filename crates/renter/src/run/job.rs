@@ -129,8 +129,7 @@ async fn work(
     journal.push(RunStep::Ready { at }).await;
 
     let record = snapshot.record;
-    let grant = driver::grant(&record, &context.parts.network).map_err(|error| chain_error(&error))?;
-    let guest = Guest::new(context.parts.network.clone(), record.rental.provider, grant);
+    let guest = Guest::new(driver::door(&record, &context.parts.network).map_err(|error| chain_error(&error))?);
     if let (Some(input), None) = (&record.job.input, &record.job.uploaded) {
         let hash = upload(&guest, input, journal).await?;
         crash_point("renter", "input", "sent");
@@ -223,7 +222,7 @@ async fn upload(guest: &Guest, input: &std::path::Path, journal: &Journal) -> Re
 async fn follow(guest: &Guest, journal: &Journal, passed: &mut Passed) -> Result<Ended, ApiError> {
     let mut failures = 0;
     loop {
-        let broken = match guest.logs(passed.record).await {
+        let broken = match guest.logs(passed.record, true).await {
             Err(error) => error,
             Ok(mut events) => {
                 let mut skip = passed.bytes;
