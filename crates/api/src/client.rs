@@ -1,13 +1,18 @@
 //! The caller's side of the control API: one method for each call, over the daemon's Unix socket. Every failure is an [`ApiError`],
 //! whether the daemon answered it or nobody did, so that the command line has one way to report and one exit code for each.
 
+mod door;
+
+pub use door::RentalDoor;
+
 use crate::{
     evidence::Evidence,
     seen::Seen,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, IndexerRow, NodeInfo,
-        OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory,
-        Reputation, ReputationQuery, Revocation, Revoked, RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
+        ApiError, Approval, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest, ErrorKind,
+        ExtendRequest, IndexerRow, NodeInfo, OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView,
+        Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery, Revocation, Revoked, RunEvent,
+        RunRequest, RunStarted, ServiceState, WalletView,
     },
 };
 use futures::{
@@ -121,6 +126,13 @@ impl Client {
         self.call(Method::POST, &format!("/v1/rentals/{}/extend", encode(id)), body).await
     }
 
+    /// A link into the web console, opened at a rental named by its id or a prefix of it, or at the list of all.
+    pub async fn console(&self, rental: &str) -> Result<ConsoleLink, ApiError> {
+        let body = serde_json::to_vec(&ConsoleRequest { rental: rental.to_owned() })
+            .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.call(Method::POST, "/v1/console", body).await
+    }
+
     /// Everything signed of a rental that the node has, named by its id or a prefix of it: a file for each side that it is on.
     pub async fn evidence(&self, id: &str) -> Result<Vec<Evidence>, ApiError> {
         self.get(&format!("/v1/rentals/{}/evidence", encode(id))).await
@@ -232,6 +244,11 @@ impl Client {
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| failed(format!("the request cannot be written: {error}")))?;
         Ok((sender.send_request(request).await.map_err(broken)?, connection))
+    }
+
+    /// The way into a rental that the daemon rents, named by its id or a prefix of it.
+    pub fn door(&self, id: &str) -> RentalDoor {
+        RentalDoor::new(self.clone(), id)
     }
 
     async fn open(&self) -> Result<UnixStream, ApiError> {

@@ -4,12 +4,15 @@
 use crate::{
     evidence::Evidence,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, IndexerRow, NodeInfo,
-        OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory,
-        Reputation, ReputationQuery, Revocation, Revoked, RunEvent, RunRequest, RunStarted, ServiceState, WalletView,
+        ApiError, Approval, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest, ExtendRequest,
+        IndexerRow, NodeInfo, OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView, Receipt, Reloaded,
+        RentalRow, RentalStory, Reputation, ReputationQuery, Revocation, Revoked, RunEvent, RunRequest, RunStarted,
+        ServiceState, WalletView,
     },
 };
+use access::door::Door;
 use futures::{future::BoxFuture, stream::BoxStream};
+use std::sync::Arc;
 
 /// The daemon, as its clients see it. Object-safe, so that the server needs no type parameter.
 pub trait Control: Send + Sync + 'static {
@@ -33,6 +36,10 @@ pub trait Control: Send + Sync + 'static {
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>>;
     /// Has a rental go on after its end, in one that continues it: that one, once it is open.
     fn extend(&self, id: String, request: ExtendRequest) -> BoxFuture<'_, Result<RentalRow, ApiError>>;
+    /// The way into a rental that this node rents, named by its id or a prefix of it.
+    fn door(&self, id: String) -> BoxFuture<'_, Result<Arc<dyn Door>, ApiError>>;
+    /// A link into the web console.
+    fn console(&self, request: ConsoleRequest) -> BoxFuture<'_, Result<ConsoleLink, ApiError>>;
     /// Everything signed of a rental that this node has: a file for each side that it is on, the renter's first.
     fn evidence(&self, id: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>>;
     /// How the dispute of a rental stands; an error for one that cannot be disputed, which says why.

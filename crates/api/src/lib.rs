@@ -3,6 +3,7 @@
 //! OpenAPI description is served at `/openapi.json`. What both sides tell alike of a rental's end is in [`story`].
 
 pub mod client;
+pub mod console;
 pub mod control;
 pub mod evidence;
 pub mod search;

@@ -4,18 +4,20 @@
 
 mod clients;
 mod service;
+mod streams;
 
 pub use clients::{Bounded, Client};
+pub(crate) use streams::PROTOCOL;
 
 use crate::{
     control::Control,
     evidence::{Evidence, Statement, Stop, Transaction},
     types::{
-        ApiError, Approval, Balance, ConditionRow, Dispute, DisputeRequest, DrainRequest, ErrorKind, Estimate,
-        ExtendRequest, IndexerRow, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery, OfferRow, PastRental,
-        RatingRequest, RatingState, RatingView, Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery,
-        Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep, ServiceState, StoryStep, TransactionRef,
-        WalletView,
+        ApiError, Approval, Balance, ConditionRow, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest,
+        ErrorKind, Estimate, ExtendRequest, IndexerRow, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery,
+        OfferRow, PastRental, RatingRequest, RatingState, RatingView, Receipt, Reloaded, RentalRow, RentalStory,
+        Reputation, ReputationQuery, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep,
+        ServiceState, StoryStep, TransactionRef, WalletView,
     },
 };
 use axum::{
@@ -192,10 +194,12 @@ fn router(shared: Shared, limit: Duration) -> Router {
         .route("/v1/rentals/{id}", get(story))
         .route("/v1/rentals/{id}/stop", post(stop_rental))
         .route("/v1/rentals/{id}/extend", post(service::extend))
+        .route("/v1/rentals/{id}/stream", post(streams::open))
         .route("/v1/rentals/{id}/evidence", get(evidence))
         .route("/v1/rentals/{id}/dispute", get(dispute).post(order_dispute))
         .route("/v1/rentals/{id}/rating", post(rate))
         .route("/v1/providers/{provider}/reputation", get(reputation))
+        .route("/v1/console", post(service::console))
         .route("/v1/receipts", get(receipts))
         .route("/v1/wallets", get(wallets))
         .route("/v1/approvals", get(approvals))
@@ -229,6 +233,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         rentals,
         story,
         stop_rental,
+        streams::open,
         evidence,
         dispute,
         order_dispute,
@@ -242,6 +247,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         service::undrain,
         service::reload,
         service::extend,
+        service::console,
         description
     ),
     components(schemas(
@@ -249,6 +255,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         Approval,
         Balance,
         ConditionRow,
+        ConsoleLink,
+        ConsoleRequest,
         Dispute,
         DisputeRequest,
         DrainRequest,
@@ -291,7 +299,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 struct Description;
 
 /// An error on its way to the client: JSON with the status that fits its class.
-struct Failure(ApiError);
+pub(crate) struct Failure(ApiError);
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
@@ -318,10 +326,10 @@ const fn status_of(kind: ErrorKind) -> StatusCode {
     }
 }
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(crate) type Answer<T> = Result<Json<T>, Failure>;
 
 /// A request that axum could not read, in our words.
-fn unreadable(what: &dyn std::fmt::Display) -> Failure {
+pub(crate) fn unreadable(what: &dyn std::fmt::Display) -> Failure {
     Failure(ApiError::new(ErrorKind::Usage, what.to_string(), "the description of this API is at /openapi.json"))
 }
 
@@ -581,4 +589,4 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,11 +2,13 @@
 //! decimal text of base units beside their token; ids are `0x` and 64 hex digits; moments are Unix milliseconds.
 
 mod approvals;
+mod console;
 mod offers;
 mod reputation;
 mod service;
 
 pub use approvals::{Approval, Revocation, Revoked};
+pub use console::{ConsoleLink, ConsoleRequest};
 pub use offers::{ConditionRow, Estimate, NearOffer, OfferExplanation};
 pub use reputation::{PastRental, RatingRequest, RatingState, RatingView, Reputation, ReputationQuery};
 pub use service::{DrainRequest, ExtendRequest, Reloaded, ServiceState};

@@ -1,8 +1,10 @@
-//! What is ordered while rentals go on: that a provider take no new ones, or take them again, or read its configuration again; and that a
-//! renter's go on for longer.
+//! What is ordered while rentals go on: that a provider take no new ones, or take them again, or read its configuration again; that a renter's
+//! go on for longer, or be shown in a browser.
 
 use super::{Answer, Shared, unreadable};
-use crate::types::{ApiError, DrainRequest, ExtendRequest, Reloaded, RentalRow, ServiceState};
+use crate::types::{
+    ApiError, ConsoleLink, ConsoleRequest, DrainRequest, ExtendRequest, Reloaded, RentalRow, ServiceState,
+};
 use axum::{
     Json,
     extract::{
@@ -52,4 +54,16 @@ pub(super) async fn extend(
     let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
     let Json(request) = request.map_err(|error| unreadable(&error))?;
     Ok(Json(shared.control.extend(id, request).await?))
+}
+
+/// A link into the web console.
+#[utoipa::path(post, path = "/v1/console", request_body = ConsoleRequest, responses(
+    (status = 200, body = ConsoleLink), (status = "default", description = "It failed.", body = ApiError)
+))]
+pub(super) async fn console(
+    State(shared): State<Shared>,
+    request: Result<Json<ConsoleRequest>, JsonRejection>,
+) -> Answer<ConsoleLink> {
+    let Json(request) = request.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.console(request).await?))
 }

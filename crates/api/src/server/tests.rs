@@ -1,7 +1,10 @@
 //! The server and the client against each other, over a real socket and a daemon made of plain data.
 
+mod streams;
+
 use super::*;
 use crate::{client::Client, evidence::Kept};
+use access::door::Door;
 use alloy_primitives::{Address, B256, Signature, U256};
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 use http_body_util::BodyExt;
@@ -27,13 +30,14 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// A daemon that answers with fixed records, remembers what it was asked, and fails every call when told to.
 #[derive(Default)]
-struct Fake {
+pub(crate) struct Fake {
     fails: Mutex<Option<ApiError>>,
     hangs: bool,
     asked: Mutex<Vec<String>>,
     /// What `run_events` streams, connection by connection.
     events: Mutex<Vec<mpsc::Receiver<RunEvent>>>,
     from: AtomicU64,
+    door: Option<Arc<dyn Door>>,
 }
 
 impl Fake {
@@ -76,6 +80,13 @@ impl Control for Fake {
     }
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
         self.answer(format!("stop {id}"), rental())
+    }
+    fn door(&self, id: String) -> BoxFuture<'_, Result<Arc<dyn Door>, ApiError>> {
+        let door = self.door.clone().unwrap_or_else(|| Arc::new(streams::Accepts(mpsc::channel(1).0)));
+        self.answer(format!("door {id}"), door)
+    }
+    fn console(&self, request: ConsoleRequest) -> BoxFuture<'_, Result<ConsoleLink, ApiError>> {
+        self.answer(format!("console {}", request.rental), ConsoleLink { url: "http://127.0.0.1:1/".into() })
     }
     fn evidence(&self, id: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>> {
         self.answer(format!("evidence {id}"), vec![proof()])
@@ -432,6 +443,7 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     assert_eq!(client.reload().await.unwrap().taken, ["pricing"]);
     let extended = client.extend("0xabcd", ExtendRequest { seconds: 5 }).await.unwrap();
     assert_eq!(json(&extended), json(&rental()));
+    assert_eq!(client.console("0xabcd").await.unwrap().url, "http://127.0.0.1:1/");
 
     let asked = [
         "node",
@@ -455,6 +467,7 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
         "undrain",
         "reload",
         "extend 0xabcd by 5",
+        "console 0xabcd",
     ];
     assert_eq!(daemon.asked(), asked);
 }
@@ -610,10 +623,12 @@ async fn the_description_lists_every_route_and_no_other() {
         "get /v1/runs/{run}/events",
         "get /v1/wallets",
         "post /v1/approvals/revoke",
+        "post /v1/console",
         "post /v1/rentals/{id}/dispute",
         "post /v1/rentals/{id}/extend",
         "post /v1/rentals/{id}/rating",
         "post /v1/rentals/{id}/stop",
+        "post /v1/rentals/{id}/stream",
         "post /v1/runs",
         "post /v1/service/drain",
         "post /v1/service/reload",
