@@ -1,8 +1,10 @@
 //! The command line as data: every command, option and default, with the words of `--help`. Nothing is done here; `commands` and
 //! `daemon` do it.
 
+mod inside;
 mod ratings;
 
+pub(crate) use inside::{Cp, Exec, Forward, Logs, Ssh, SshConfig, SshProxy, Top};
 pub(crate) use ratings::{Rate, Reputation};
 
 use api::types::Role;
@@ -21,6 +23,7 @@ Examples:
   node offers 'cpus>=4 price<=0.50'             what can be rented, cheapest first
   node run --for 10m -- ./train.sh --epochs 3   rent, run, fetch the outputs, settle
   node ps                                       rentals that go on
+  node ssh 0xabcd                               a shell in one
   node show 0xabcd                              the whole story of one
   node dispute 0xabcd                           stop one on chain and leave it to its arbiter
   node rate 0xabcd --stars 5                    say what you think of one that is over
@@ -111,6 +114,25 @@ pub(crate) enum Command {
     Run(Run),
     /// List rentals
     Ps(Ps),
+    /// Open a shell in a rental
+    Ssh(Ssh),
+    /// Run one more program in a rental
+    Exec(Exec),
+    /// Copy files into a rental or out of it
+    Cp(Cp),
+    /// Print what ssh, scp, sftp and rsync need to reach a rental
+    SshConfig(SshConfig),
+    /// Speak SSH to a client, for a rental
+    #[command(hide = true)]
+    SshProxy(SshProxy),
+    /// Show the output of a rental's job
+    Logs(Logs),
+    /// Reach what listens in a rental at a port of this machine
+    Forward(Forward),
+    /// Watch what a rental uses
+    Top(Top),
+    /// Show rentals in a browser: terminals, files, what they cost and use
+    Console(Console),
     /// Tell the whole story of a rental, in order
     Show(Show),
     /// End a rental and settle it
@@ -384,6 +406,21 @@ pub(crate) struct Extend {
     /// For how long beyond its end, such as 15m or 1h30m
     #[arg(long = "for", value_name = "TIME", value_parser = parse_seconds)]
     pub(crate) seconds: u32,
+}
+
+/// `node console`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The daemon serves the page to this machine only. The link works once, for five minutes; the browser
+that opened it stays in for twelve hours.
+
+Examples:
+  node console 0xabcd
+  xdg-open \"$(node console)\"")]
+pub(crate) struct Console {
+    /// The rental's id, or at least its first four digits; left out, the list of all
+    #[arg(value_parser = parse_id_prefix)]
+    pub(crate) id: Option<String>,
 }
 
 /// `node drain`

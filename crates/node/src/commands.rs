@@ -2,6 +2,7 @@
 
 mod bench;
 mod completions;
+mod console;
 mod devices;
 pub(crate) use bench::kept;
 pub(crate) use devices::machines_cards;
@@ -9,6 +10,7 @@ mod dispute;
 mod doctor;
 mod extend;
 mod init;
+mod inside;
 mod inspect;
 mod man;
 mod offers;
@@ -22,6 +24,7 @@ mod show;
 mod stop;
 mod wallet;
 
+pub(crate) use inside::{Forwarding, parse_forwarding};
 pub(crate) use wallet::{chain_error, weigh};
 
 use crate::{
@@ -111,6 +114,15 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         }
         Command::Inspect(args) => return Ok(inspect::inspect_files(context.output, &args)?),
         Command::Man(args) => man::man(context.output, &args)?,
+        Command::Ssh(args) => return inside::ssh(&context, args).await,
+        Command::Exec(args) => return inside::exec(&context, args).await,
+        Command::Cp(args) => return inside::cp(&context, args).await,
+        Command::SshConfig(args) => return inside::ssh_config(&context, args).await,
+        Command::SshProxy(args) => return inside::ssh_proxy(&context, args).await,
+        Command::Logs(args) => return inside::logs(&context, args).await,
+        Command::Forward(args) => return inside::forward(&context, args).await,
+        Command::Console(args) => console::console(&context, args).await?,
+        Command::Top(args) => return inside::top(&context, args).await,
         Command::Show(args) => show::show(&context, args).await?,
         Command::Stop(args) => stop::stop(&context, args).await?,
         Command::Extend(args) => extend::extend(&context, args).await?,

@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) indexer: IndexerSection,
     pub(crate) api: ApiSection,
     pub(crate) metrics: MetricsSection,
+    pub(crate) console: ConsoleSection,
 }
 
 /// `[network]`
@@ -150,6 +151,26 @@ impl MetricsSection {
     /// The address to serve on; `None` when none is wanted.
     pub(crate) fn address(&self) -> Result<Option<SocketAddr>, ConfigError> {
         address("[metrics]", "listen", &self.listen)
+    }
+}
+
+/// `[console]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ConsoleSection {
+    listen: String,
+}
+
+impl Default for ConsoleSection {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:4701".to_owned() }
+    }
+}
+
+impl ConsoleSection {
+    /// The address to serve on; `None` when none is wanted.
+    pub(crate) fn address(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        address("[console]", "listen", &self.listen)
     }
 }
 

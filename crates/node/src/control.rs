@@ -11,21 +11,22 @@ use crate::{
     config::Config,
     datadir::DataDir,
 };
+use access::door::Door;
 use api::{
     control::Control,
     evidence::Evidence,
     search::Search,
     types::{
-        ApiError, Approval, Dispute, DisputeRequest, DrainRequest, ErrorKind, ExtendRequest, IndexerRow, NodeInfo,
-        OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory,
-        Reputation, ReputationQuery, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, ServiceState,
-        WalletView,
+        ApiError, Approval, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest, ErrorKind,
+        ExtendRequest, IndexerRow, NodeInfo, OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView,
+        Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery, Revocation, Revoked, Role, RunEvent,
+        RunRequest, RunStarted, ServiceState, WalletView,
     },
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 use market::{id::RentalId, money::Token, signed::Escrow};
 use settlement::{Chain, EscrowAccount};
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 /// The roles of this daemon, as the API sees them.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub(crate) struct NodeControl {
     pub(crate) accounts: Vec<EscrowAccount>,
     /// Where metrics are served.
     pub(crate) metrics: Option<SocketAddr>,
+    /// Hands out links into the web console, where it is served.
+    pub(crate) console: Option<api::console::Links>,
     pub(crate) provider: Option<provider::Provider>,
     pub(crate) renter: Option<renter::Renter>,
     pub(crate) indexer: Option<indexer::Indexer>,
@@ -66,6 +69,7 @@ impl NodeControl {
             wallets: Vec::new(),
             accounts: Vec::new(),
             metrics: None,
+            console: None,
             provider: None,
             renter: None,
             indexer: None,
@@ -283,6 +287,10 @@ impl Control for NodeControl {
         self.stop_rental(id).boxed()
     }
 
+    fn door(&self, id: String) -> BoxFuture<'_, Result<Arc<dyn Door>, ApiError>> {
+        async move { Ok(Arc::new(self.renter()?.door(&id)?) as Arc<dyn Door>) }.boxed()
+    }
+
     fn evidence(&self, id: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>> {
         self.evidence_of(id).boxed()
     }
@@ -329,6 +337,26 @@ impl Control for NodeControl {
 
     fn extend(&self, id: String, request: ExtendRequest) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
         async move { self.renter()?.extend(id, request.seconds).await }.boxed()
+    }
+
+    fn console(&self, request: ConsoleRequest) -> BoxFuture<'_, Result<ConsoleLink, ApiError>> {
+        async move {
+            self.renter()?;
+            let off = || {
+                let next = "set `listen` in [console] of the configuration, and start the daemon again";
+                ApiError::new(ErrorKind::NoDaemon, "this daemon serves no web console", next)
+            };
+            let links = self.console.as_ref().ok_or_else(off)?;
+            let rental = match &*request.rental {
+                "" => String::new(),
+                prefix => {
+                    let stories = self.story(prefix.to_owned()).await?;
+                    stories.first().map_or_else(String::new, |story| story.rental.id.to_string())
+                }
+            };
+            Ok(ConsoleLink { url: links.link(&rental) })
+        }
+        .boxed()
     }
 
     fn undrain(&self) -> BoxFuture<'_, Result<ServiceState, ApiError>> {

@@ -18,6 +18,8 @@ use crate::{
 };
 use alloy_primitives::Address;
 use api::{
+    console::Console,
+    control::Control,
     server::{Server, ServerError},
     types::{ApiError, ErrorKind, Role},
 };
@@ -25,7 +27,7 @@ use futures::future::{OptionFuture, try_join_all};
 use network::{Interest, Network, RatingDesk};
 use sandbox::{NativeBackend, NativeConfig};
 use settlement::{Chain, EscrowAccount, SettlementError, TransactionSender, Wallet};
-use std::{io, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use store::{Store, TableDef};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -52,18 +54,21 @@ pub(crate) async fn serve(context: &Context, roles: &[Role]) -> Result<(), ApiEr
 
     let cancel = CancellationToken::new();
     let page = metrics_page(&config).await?;
+    let console = web_console(&config, roles).await?;
     let mut daemon = tokio::select! {
         daemon = Daemon::start(dir, &config, roles, peer_key, &cancel) => daemon?,
         () = signals.next() => return Ok(()),
     };
     daemon.control.metrics = page.as_ref().map(Page::address);
+    daemon.control.console = console.as_ref().map(Console::links);
     daemon.report(context, &server);
     let housekeeping =
         housekeeping::run(daemon.sources.network.clone(), daemon.sources.store.clone(), cancel.child_token());
     let housekeeping = tokio::spawn(housekeeping);
     let rereading = tokio::spawn(reload_when_told(Signals::hangup()?, daemon.control.clone()));
     let metrics = page.map(|page| tokio::spawn(page.serve(daemon.sources.clone(), cancel.child_token())));
-    let control = Arc::new(daemon.control.clone());
+    let control: Arc<dyn Control> = Arc::new(daemon.control.clone());
+    let console = console.map(|console| tokio::spawn(console.serve(Arc::clone(&control), cancel.child_token())));
     let api_cancel = cancel.child_token();
     let mut api = tokio::spawn(server.serve(control, api_cancel.clone()));
 
@@ -75,7 +80,8 @@ pub(crate) async fn serve(context: &Context, roles: &[Role]) -> Result<(), ApiEr
             Err(panic) => Err(ErrorKind::Failed.because(&panic, "see the log above")),
         },
         fault = daemon.died(&faults) => Err(died(&fault)),
-        fault = ended(metrics) => Err(died(&fault)),
+        fault = ended("metrics are", metrics) => Err(died(&fault)),
+        fault = ended("the web console is", console) => Err(died(&fault)),
     };
     housekeeping.abort();
     rereading.abort();
@@ -436,11 +442,18 @@ async fn metrics_page(config: &Config) -> Result<Option<Page>, ApiError> {
     }
 }
 
-/// Waits until the page of metrics is no longer served, and says why; forever where none is.
-async fn ended(page: Option<JoinHandle<io::Result<()>>>) -> String {
-    match page {
+/// Binds the address of a renter's web console, if it is wanted.
+async fn web_console(config: &Config, roles: &[Role]) -> Result<Option<Console>, ApiError> {
+    let Some(address) = config.console.address()?.filter(|_| roles.contains(&Role::Renter)) else { return Ok(None) };
+    let next = "set another `listen` in [console], or an empty one for none";
+    Console::bind(address).await.map(Some).map_err(|error| ErrorKind::Failed.because(&error, next))
+}
+
+/// Waits until something is no longer served, and says why; forever where it never was.
+async fn ended<E: fmt::Debug>(what: &str, serving: Option<JoinHandle<Result<(), E>>>) -> String {
+    match serving {
         None => std::future::pending().await,
-        Some(page) => format!("metrics are no longer served: {:?}", page.await),
+        Some(serving) => format!("{what} no longer served: {:?}", serving.await),
     }
 }
 

@@ -27,6 +27,11 @@ use std::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// An indexer makes and drops many small things on several threads: a tenth more advertisements a second than with the system's allocator
+/// (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long the process waits for threads that are still at work, such as one writing to the disk, when everything else has ended.
 const LEFTOVERS: Duration = Duration::from_secs(2);
 

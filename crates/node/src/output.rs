@@ -88,6 +88,11 @@ pub(crate) fn print(text: &str) {
     let _ = writeln!(io::stdout().lock(), "{text}");
 }
 
+/// Says something on standard error that is neither a result nor an error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+}
+
 /// Prints an error to standard error: what happened, and what to do next. As JSON when that was asked for.
 pub(crate) fn print_error(error: &ApiError, json: bool) {
     let mut stderr = io::stderr().lock();

@@ -310,6 +310,12 @@ mod tests {
             };
             std::future::ready(Ok(row)).boxed()
         }
+        fn door(&self, _: String) -> BoxFuture<'_, Result<Arc<dyn access::door::Door>, ApiError>> {
+            unasked()
+        }
+        fn console(&self, _: api::types::ConsoleRequest) -> BoxFuture<'_, Result<api::types::ConsoleLink, ApiError>> {
+            unasked()
+        }
         fn evidence(&self, _: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>> {
             unasked()
         }

@@ -480,6 +480,17 @@ pub(crate) const SECTIONS: &[Section] = &[
             "Where they are served, to whoever can reach it. Port 0 takes a free one; empty turns them off.",
         )],
     },
+    Section {
+        path: "console",
+        repeated: false,
+        about: "The web console of a renter: terminals and files of its rentals, in a browser of this machine. `node console` prints a link.",
+        keys: &[key(
+            "listen",
+            Kind::Text,
+            r#""127.0.0.1:4701""#,
+            "Where it is served; a loopback address only. Port 0 takes a free one; empty turns it off.",
+        )],
+    },
 ];
 
 fn find(path: &str) -> Option<&'static Section> {
