@@ -37,6 +37,7 @@ pub(crate) fn render(
     // a development network stays on this machine
     put(&mut config, "network", "mdns", false);
     put(&mut config, "metrics", "listen", "127.0.0.1:0");
+    put(&mut config, "console", "listen", "127.0.0.1:0");
     config.insert("chain".into(), Value::Array(vec![Value::Table(chain_table(chain))]));
     if spec.has(Role::Provider) {
         config.insert("provider".into(), Value::Table(provider_table(spec)));

@@ -7,6 +7,7 @@
 #[path = "providers/mod.rs"]
 mod providers;
 
+use ::bench as _; // the allocator
 use indexer::{DiskBook, Loaded};
 use market::time::UnixMillis;
 use network::{AdChange, AdStore, ad};

@@ -3,6 +3,7 @@
 
 use crate::memory::bounded;
 use agent::protocol::{Frame, HEADER, MAX_CONTROL, MAX_DATA};
+use agent::session_frame::SessionFrame;
 
 /// A stream of frames.
 pub(crate) fn run(data: &[u8]) {
@@ -13,6 +14,15 @@ pub(crate) fn run(data: &[u8]) {
         let taken = before.len() - rest.len();
         assert!(taken >= HEADER && taken <= HEADER + MAX_CONTROL.max(MAX_DATA + 17));
         again(&frame, before[4]);
+        in_session(&frame, before, taken);
+    }
+}
+
+/// An attached connection reads the frames of its session in another way, and no others.
+fn in_session(frame: &Frame, data: &[u8], length: usize) {
+    match (frame, SessionFrame::take(data)) {
+        (Frame::Session(read), taken) => assert_eq!(taken.expect("it was read"), Some((read.clone(), length))),
+        (_, taken) => assert!(taken.is_err(), "{frame:?} in a session"),
     }
 }
 

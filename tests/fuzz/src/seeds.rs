@@ -9,6 +9,8 @@ use agent::address::InnerAddress;
 use agent::protocol::{
     Command, Exit, Failure, FailureKind, Frame, JobState, Record, Reply, Request, Stream, TerminalSize,
 };
+use agent::session_frame::SessionFrame;
+use agent::session_key::SessionKey;
 use alloy_primitives::{Address, B256, U256, keccak256};
 use futures::executor::block_on;
 use market::{
@@ -355,6 +357,17 @@ fn session() -> Vec<Vec<u8>> {
         Kind::Logs(proto::ReadLogs { from: 7, follow: true }),
         Kind::Put(proto::PutFiles { path: "/job".into() }),
         Kind::Get(proto::GetChanged { path: String::new() }),
+        Kind::Exec(proto::Exec {
+            key: vec![7; 16],
+            argv: vec!["top".into()],
+            env: [("A".to_owned(), "b".to_owned())].into(),
+            cwd: "/".into(),
+            terminal: Some(proto::TerminalSize { columns: 80, rows: 24 }),
+        }),
+        Kind::Attach(proto::Attach { key: vec![7; 16], seen: 1 << 40 }),
+        Kind::Dial(proto::Dial { to: Some(proto::dial::To::Address("[::1]:8888".into())) }),
+        Kind::Files(proto::Files {}),
+        Kind::Stats(proto::Stats {}),
     ]
     .map(|kind| proto::SessionHeader { grant: Some(grant(id)), kind: Some(kind) });
     let answers = [
@@ -382,14 +395,78 @@ fn session() -> Vec<Vec<u8>> {
         chosen(3, &files),
         chosen(3, &failed),
         chosen(3, &too_much),
+        chosen(4, &frames(&file_requests())),
+        chosen(5, &frames(&file_replies())),
     ]
 }
 
+fn file_requests() -> Vec<proto::FileRequest> {
+    use proto::file_request::Operation as Ask;
+    let target =
+        proto::FileTarget { target: Some(proto::file_target::Target::Path(b"/job/\xff".to_vec())), follow: true };
+    let time = proto::FileTime { seconds: -1, nanoseconds: 5 };
+    let set = proto::FileSet {
+        target: Some(target.clone()),
+        size: Some(0),
+        permissions: Some(0o644),
+        accessed: None,
+        modified: Some(time),
+    };
+    let store = proto::FileStore {
+        path: b"/job/x".to_vec(),
+        data: b"content".to_vec(),
+        permissions: 0o600,
+        modified: Some(time),
+        blake3: vec![7; 32],
+    };
+    [
+        Ask::Open(proto::FileOpen { handle: 1, path: b"/job/x".to_vec(), read: true, ..proto::FileOpen::default() }),
+        Ask::Write(proto::FileWrite { handle: 1, offset: 1 << 40, data: b"content".to_vec() }),
+        Ask::Stat(target),
+        Ask::Set(set),
+        Ask::Rename(proto::FileRename { from: b"/a".to_vec(), to: b"/b".to_vec(), replace: true }),
+        Ask::Store(store),
+    ]
+    .into_iter()
+    .zip(0..)
+    .map(|(operation, number)| proto::FileRequest { number, operation: Some(operation) })
+    .collect()
+}
+
+fn file_replies() -> Vec<proto::FileReply> {
+    use proto::file_reply::Answer;
+    let metadata = proto::FileMetadata {
+        kind: proto::FileKind::Symlink.into(),
+        permissions: 0o777,
+        size: 9,
+        modified: Some(proto::FileTime { seconds: 1, nanoseconds: 999_999_999 }),
+        ..proto::FileMetadata::default()
+    };
+    let entry = |name: &[u8]| proto::FileEntry { name: name.to_vec(), metadata: Some(metadata) };
+    let failed = proto::FileFailed { cause: proto::FileCause::NoSpace.into(), message: "full \u{1b}[2J".into() };
+    let fetched = proto::FileFetched { data: b"content".to_vec(), metadata: Some(metadata), blake3: vec![7; 32] };
+    [
+        Answer::Done(proto::FileDone {}),
+        Answer::Data(b"content".to_vec()),
+        Answer::Entries(proto::FileEntries { entries: vec![entry(b"name"), entry(b"\xff")], last: true }),
+        Answer::Entries(proto::FileEntries { entries: vec![entry(b"../up")], last: true }),
+        Answer::Extent(proto::FileExtent { start: 1, end: u64::MAX }),
+        Answer::Fetched(fetched),
+        Answer::Failed(failed),
+    ]
+    .into_iter()
+    .zip(0..)
+    .map(|(answer, number)| proto::FileReply { number, answer: Some(answer) })
+    .collect()
+}
+
 fn agent() -> Vec<Vec<u8>> {
+    let key = SessionKey::from([7; 16]);
     let command = Command { argv: vec!["sh".into()], env: vec![("A".into(), "b=c".into())], cwd: "/job".into() };
     let frames = [
         Frame::Request(Request::Start { key: "k".into(), command: command.clone() }),
-        Frame::Request(Request::Exec { command, terminal: Some(TerminalSize { columns: 80, rows: 24 }) }),
+        Frame::Request(Request::Exec { key, command, terminal: Some(TerminalSize { columns: 80, rows: 24 }) }),
+        Frame::Request(Request::Attach { key, seen: 9 }),
         Frame::Request(Request::Dial { address: InnerAddress::Localhost(8888) }),
         Frame::Request(Request::Dial { address: InnerAddress::Unix("/run/x".into()) }),
         Frame::Request(Request::Get { path: "/job".into() }),
@@ -402,11 +479,18 @@ fn agent() -> Vec<Vec<u8>> {
         Frame::Failure(Failure { kind: FailureKind::DiskFull, message: "full \u{1f4a5}".into() }),
         Frame::Data(vec![0, 1, 255]),
         Frame::End,
-        Frame::Reply(Reply::NotRun { code: 127, message: "no".into() }),
+        Frame::Reply(Reply::Running { taken: 4 }),
         Frame::Record(Record { seq: 9, stream: Stream::Stdout, time_ms: 12, bytes: b"line\n".to_vec() }),
         Frame::Gap { from: 1, to: u64::MAX },
-        Frame::Signal(-1),
-        Frame::Resize(TerminalSize { columns: 132, rows: 50 }),
+        Frame::Session(SessionFrame::Signal(-1)),
+        Frame::Session(SessionFrame::Resize(TerminalSize { columns: 132, rows: 50 })),
+        Frame::Session(SessionFrame::Output { offset: 1 << 40, stream: Stream::Stderr, bytes: b"said".to_vec() }),
+        Frame::Session(SessionFrame::Taken(7)),
+        Frame::Session(SessionFrame::Ended(Exit::Code { code: 3 })),
+        Frame::Session(SessionFrame::Input { offset: 5, bytes: b"typed".to_vec() }),
+        Frame::Session(SessionFrame::InputEnd(10)),
+        Frame::Session(SessionFrame::Acknowledge(4)),
+        Frame::Session(SessionFrame::HangUp),
     ]
     .map(|frame| frame.encode().expect("short"));
     let mut inputs = frames.to_vec();

@@ -1,6 +1,7 @@
 //! End-to-end tests: every promise of the line on networks of this machine's own, through the same commands that people type. They need
 //! root, the programs of this build (`devnet/build`) and what `devnet/install` installs.
 
+mod access;
 mod adoption;
 mod approvals;
 mod batches;
@@ -20,4 +21,5 @@ mod rentals;
 mod reorganisations;
 mod restarts;
 mod searches;
+mod strangers;
 mod unpaid;

@@ -8,6 +8,7 @@
 
 mod arrivals;
 
+use ::bench as _; // the allocator
 use anyhow::{Context as _, bail};
 use arrivals::{Arrivals, Listener, Outcome, Saying};
 use futures::future::try_join_all;

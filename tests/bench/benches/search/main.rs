@@ -11,6 +11,7 @@ mod generate;
 mod queries;
 mod sqlite;
 
+use ::bench as _; // the allocator
 use generate::Market;
 use market::{
     book::{Book, Search},

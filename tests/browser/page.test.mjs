@@ -1,0 +1,107 @@
+// The page itself: figures, keyboard, narrow screens, light and dark, English and Korean.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { enter, files, launch, output, picture } from './console.mjs'
+
+let browser
+before(async () => (browser = await launch()))
+after(() => browser.close())
+
+test('cost, time left, balance and usage are shown, and the cost goes up', async () => {
+  const page = await enter(browser)
+  const figure = (name) => page.locator('.figure', { hasText: name }).locator('dd')
+  const cost = await figure('Cost so far').innerText()
+  assert.match(cost, /\d/)
+  assert.match(await figure('Time left').innerText(), /\d+ (min|h|s)/)
+  await page.waitForFunction((before) => document.querySelector('.figure dd').innerText !== before, cost)
+  assert.match(await figure('Balance').innerText(), /\d/)
+  await page.locator('.curve', { hasText: 'CPU' }).waitFor()
+  await output(page, 'timeout 4 sh -c "while :; do :; done"; echo done')
+  await page.waitForFunction(() => {
+    const cpu = [...document.querySelectorAll('.curve')].find((curve) => curve.innerText.startsWith('CPU'))
+    return Number.parseFloat(cpu.querySelector('strong').innerText) >= 0 && cpu.querySelectorAll('path').length > 0
+  })
+  await picture(page, 'usage')
+})
+
+test('everything is reached by the keyboard alone', async () => {
+  const page = await enter(browser)
+  const focused = () => page.evaluate(() => document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText)
+  await page.locator('.xterm-helper-textarea:focus').waitFor()
+  await page.keyboard.press('Shift+F6')
+  assert.match(await focused(), /Shell/)
+  await page.keyboard.press('End')
+  assert.match(await focused(), /Files/)
+  await page.locator('.browser').waitFor()
+  await page.keyboard.press('ArrowLeft')
+  assert.match(await focused(), /Shell/)
+  await page.keyboard.press('Enter')
+  await page.locator('.xterm-helper-textarea:focus').waitFor()
+  await page.keyboard.press('F6')
+  await page.locator('button:focus', { hasText: 'End rental' }).waitFor()
+  await page.keyboard.press('Enter')
+  await page.getByRole('dialog').waitFor()
+  await page.keyboard.press('Escape')
+  await page.getByRole('dialog').waitFor({ state: 'detached' })
+  await files(page)
+  await page.getByRole('button', { name: 'New folder' }).focus()
+  await page.keyboard.press('Enter')
+  await page.getByLabel('Name of the folder').waitFor()
+  await page.keyboard.type('by keyboard')
+  await page.keyboard.press('Enter')
+  await page.getByRole('button', { name: 'by keyboard', exact: true }).focus()
+  await page.keyboard.press('F2')
+  await page.getByLabel('New name').waitFor()
+  await page.keyboard.type('by keys')
+  await page.keyboard.press('Enter')
+  await page.getByRole('button', { name: 'by keys', exact: true }).focus()
+  await page.keyboard.press('Delete')
+  await page.getByRole('dialog').waitFor()
+  await page.keyboard.press('Tab')
+  await page.keyboard.press('Enter')
+  await page.getByRole('button', { name: 'by keys', exact: true }).waitFor({ state: 'detached' })
+})
+
+test('nothing is cut off on a narrow screen', async () => {
+  const page = await enter(browser, { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true })
+  const width = () => page.evaluate(() => document.documentElement.scrollWidth)
+  assert.equal(await width(), 390)
+  await picture(page, 'narrow')
+  await page.getByRole('button', { name: 'Usage' }).click()
+  await page.getByRole('button', { name: 'End rental' }).waitFor()
+  await picture(page, 'narrow-usage')
+  await page.getByRole('button', { name: 'Usage' }).click()
+  await files(page)
+  assert.equal(await width(), 390)
+  await picture(page, 'narrow-files')
+})
+
+test('the page speaks the language of the browser, and the other one when asked', async () => {
+  const page = await enter(browser, { locale: 'ko-KR' })
+  await page.getByText('남은 시간').waitFor()
+  assert.equal(await page.evaluate(() => document.documentElement.lang), 'ko')
+  await page.getByRole('tab', { name: '파일' }).waitFor()
+  await picture(page, 'korean')
+  await page.getByRole('button', { name: 'English' }).click()
+  await page.getByText('Time left').waitFor()
+  await page.reload()
+  await page.getByText('Time left').waitFor()
+})
+
+test('it is dark where the system is, and light where it is asked to be', async () => {
+  const page = await enter(browser, { colorScheme: 'dark' })
+  const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor)
+  assert.equal(await paper(), 'rgb(11, 15, 20)')
+  await picture(page, 'dark')
+  await page.getByRole('button', { name: /Light or dark/ }).click()
+  assert.equal(await paper(), 'rgb(244, 246, 247)')
+})
+
+test('all rentals are listed, and lead to each', async () => {
+  const page = await enter(browser)
+  await page.getByRole('link', { name: 'All rentals' }).click()
+  await page.locator('.card').first().waitFor()
+  await picture(page, 'rentals')
+  await page.locator('.card').first().click()
+  await page.getByRole('tablist').waitFor()
+})
