@@ -415,8 +415,8 @@ The daemon serves the page to this machine only. The link works once, for five m
 that opened it stays in for twelve hours.
 
 Examples:
-  node console 0xabcd
-  xdg-open \"$(node console)\"")]
+  node console
+  node console 0xabcd")]
 pub(crate) struct Console {
     /// The rental's id, or at least its first four digits; left out, the list of all
     #[arg(value_parser = parse_id_prefix)]

@@ -34,7 +34,7 @@ on; when this command dies, so does what it ran.
 Examples:
   node exec 0xabcd -- df -h /job
   node exec 0xabcd --env STEP=3 --cwd /job/src -- ./check
-  tar c data | node exec 0xabcd -- tar x -C /job
+  node exec 0xabcd -- tar c -C /job out | tar x
   node exec 0xabcd --tty -- python3")]
 pub(crate) struct Exec {
     /// The rental's id, or at least its first four digits
@@ -148,7 +148,10 @@ pub(crate) struct SshConfig {
 /// `node ssh-proxy`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Speaks SSH on standard input and output, for ssh's ProxyCommand; see `node ssh-config`.")]
+Speaks SSH on standard input and output, for ssh's ProxyCommand: `node ssh-config` writes it down.
+
+Examples:
+  node ssh-proxy 0xabcd")]
 pub(crate) struct SshProxy {
     /// The rental's id, or at least its first four digits
     #[arg(value_parser = parse_id_prefix)]
