@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Half of a round trip: by way of a satellite, so that waiting costs more than a busy machine's work does.
-const DISTANCE: Duration = Duration::from_millis(200);
+/// Half of a round trip: farther than a satellite, so that waiting costs much more than a busy machine's work does.
+const DISTANCE: Duration = Duration::from_millis(400);
 /// What a client of OpenSSH lets be under way in one channel.
 const CLIENTS_WINDOW: usize = 2 << 20;
 
@@ -16,7 +16,7 @@ const CLIENTS_WINDOW: usize = 2 << 20;
 async fn a_copy_over_a_long_way_is_faster_than_the_clients_window_allows() {
     let spec = SandboxSpec { memory_bytes: 512 << 20, disk_bytes: 512 << 20, ..SandboxSpec::default() };
     let world = World::at(spec, DISTANCE).await;
-    let bytes = noise(64 << 20);
+    let bytes = noise(32 << 20);
     fs::write(world.path("here"), &bytes).unwrap();
     let (here, back) = (world.path("here"), world.path("back"));
     // once there and back for each window, and no other cost
