@@ -42,8 +42,14 @@ impl Supervisor {
                 let SignedQuote { escrow, quote, .. } = &live.rental.quote;
                 match self.keys.sign(quote, &escrow.digest(&ready)) {
                     Ok(signature) => {
-                        let cards = self.cards.watch(&self.inventory.cards(&live.rental.terms.slot));
-                        live.keeper = Some(Keeper::new(sandbox, cards, false));
+                        match &live.keeper {
+                            // handed over by the rental before: the one who froze it thaws it, or the two might cross
+                            Some(keeper) => keeper.freeze(false),
+                            None => {
+                                let cards = self.cards.watch(&self.inventory.cards(&live.rental.terms.slot));
+                                live.keeper = Some(Keeper::new(sandbox, cards, false));
+                            }
+                        }
                         Input::SandboxReady(signature)
                     }
                     Err(error) => Input::SandboxFailed(error.to_string()),
