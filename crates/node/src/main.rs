@@ -27,8 +27,7 @@ use std::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// An indexer makes and drops many small things on several threads: a tenth more advertisements a second than with the system's allocator
-/// (docs/performance.md).
+/// An indexer makes and drops many small things on several threads, which the system's allocator does slowly (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
