@@ -47,11 +47,15 @@ pub enum RefusalCode {
     NoSuchProcess,
     /// Nothing answers at the address inside the sandbox.
     NotConnected,
+    /// What would let the caller into the rental is over.
+    Expired,
+    /// The renter has taken back what would let the caller in.
+    Unshared,
 }
 
 impl RefusalCode {
     /// Every reason.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::NoSuchSlot,
         Self::BusyUntil,
         Self::Price,
@@ -72,6 +76,8 @@ impl RefusalCode {
         Self::Internal,
         Self::NoSuchProcess,
         Self::NotConnected,
+        Self::Expired,
+        Self::Unshared,
     ];
 }
 
@@ -130,6 +136,8 @@ impl fmt::Display for RefusalCode {
             Self::Internal => "the provider failed",
             Self::NoSuchProcess => "no such process",
             Self::NotConnected => "not connected",
+            Self::Expired => "expired",
+            Self::Unshared => "not shared any more",
         })
     }
 }

@@ -85,7 +85,7 @@ mod tests {
     use wire::proto::SessionGrant;
 
     fn grant() -> SessionGrant {
-        SessionGrant { id: vec![7; 32], expires: 9, signature: vec![1; 65] }
+        SessionGrant { id: vec![7; 32], serial: 2, expires: 9, signature: vec![1; 65] }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod carry;
 mod convert;
+mod grant;
 mod mandate;
 mod offers;
 mod rating;
@@ -14,6 +15,10 @@ mod search;
 mod sync;
 
 pub use carry::{CarryAsk, carry_from_proto, carry_to_proto};
+pub use grant::{
+    Grant, ShareToken, Unshare, grant_from_proto, grant_to_proto, share_token_from_bytes, share_token_to_bytes,
+    unshare_from_proto, unshare_to_proto,
+};
 pub use mandate::{mandate_from_proto, mandate_to_proto};
 pub use offers::{ad_from_proto, ad_to_proto, classes_from_proto};
 pub use rating::{
@@ -22,10 +27,10 @@ pub use rating::{
     record_ask_to_proto, record_from_proto, record_to_proto,
 };
 pub use rental::{
-    AskedBy, QuoteAsk, ack_from_proto, ack_to_proto, final_from_proto, final_to_proto, grant_from_proto,
-    grant_to_proto, id_from_proto, notice_from_proto, notice_to_proto, peer_from_proto, quote_from_proto,
-    quote_to_proto, ready_from_proto, ready_to_proto, refusal_from_proto, refusal_to_proto, shown, terms_from_bytes,
-    terms_to_bytes, voucher_from_proto, voucher_to_proto,
+    AskedBy, QuoteAsk, ack_from_proto, ack_to_proto, final_from_proto, final_to_proto, id_from_proto,
+    notice_from_proto, notice_to_proto, peer_from_proto, quote_from_proto, quote_to_proto, ready_from_proto,
+    ready_to_proto, refusal_from_proto, refusal_to_proto, shown, terms_from_bytes, terms_to_bytes, voucher_from_proto,
+    voucher_to_proto,
 };
 
 pub use search::{standing_from_proto, standing_to_proto};

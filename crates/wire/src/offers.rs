@@ -201,6 +201,7 @@ pub(crate) fn hardware_to_proto(hardware: &Hardware) -> proto::Hardware {
                 profiling: g.profiling,
                 tflops: g.tflops,
                 memory_gb_per_s: g.memory_gb_per_s,
+                mega_multiply_adds: g.mega_multiply_adds,
             })
             .collect(),
         driver_version: hardware.driver_version.clone(),
@@ -214,6 +215,7 @@ pub(crate) fn hardware_to_proto(hardware: &Hardware) -> proto::Hardware {
         network_down_mbit: hardware.network_down_mbit,
         network_up_mbit: hardware.network_up_mbit,
         software: hardware.software.clone(),
+        core_mega_multiply_adds: hardware.core_mega_multiply_adds,
     }
 }
 
@@ -233,6 +235,7 @@ pub(crate) fn hardware_from_proto(message: proto::Hardware) -> Result<Hardware, 
             profiling: g.profiling,
             tflops: g.tflops,
             memory_gb_per_s: g.memory_gb_per_s,
+            mega_multiply_adds: g.mega_multiply_adds,
         })
     };
     Ok(Hardware {
@@ -248,5 +251,6 @@ pub(crate) fn hardware_from_proto(message: proto::Hardware) -> Result<Hardware, 
         network_down_mbit: message.network_down_mbit,
         network_up_mbit: message.network_up_mbit,
         software: message.software.into_iter().map(|s| text("hardware.software", s)).collect::<Result<_, _>>()?,
+        core_mega_multiply_adds: message.core_mega_multiply_adds,
     })
 }

@@ -1,4 +1,4 @@
-//! Negotiation and metering: quotes, terms, vouchers, acks and session grants, to and from their messages.
+//! Negotiation and metering: quotes, terms, vouchers and acks, to and from their messages.
 
 use crate::{
     MAX_DETAIL_BYTES, MAX_MESSAGE_BYTES, WireError,
@@ -190,7 +190,7 @@ pub fn ack_from_proto(message: &proto::Ack, provider_key: Address, escrow: &Escr
     Ok(SignedAck { statement, usage: message.usage.clone().into(), signature })
 }
 
-fn signed_by(key: Address, digest: B256, bytes: &[u8]) -> Result<Signature, WireError> {
+pub(crate) fn signed_by(key: Address, digest: B256, bytes: &[u8]) -> Result<Signature, WireError> {
     let signature = signature("signature", bytes)?;
     if signer_of(&digest, &signature) == Some(key) {
         Ok(signature)
@@ -412,34 +412,6 @@ pub fn final_from_proto(
     }
 }
 
-/// Writes a session grant.
-pub fn grant_to_proto(id: RentalId, expires: u64, signature: &Signature) -> proto::SessionGrant {
-    proto::SessionGrant { id: id.0.to_vec(), expires, signature: signature.as_bytes().to_vec() }
-}
-
-/// Reads a session grant that `renter_key` must have signed for this pair of peers, and that has not expired at `now`.
-pub fn grant_from_proto(
-    message: &proto::SessionGrant,
-    provider_peer: &PeerId,
-    renter_peer: &PeerId,
-    renter_key: Address,
-    escrow: &Escrow,
-    now: UnixMillis,
-) -> Result<RentalId, WireError> {
-    let id = id_from_proto(&message.id)?;
-    if message.expires <= now.seconds() {
-        return Err(invalid("grant.expires", "over"));
-    }
-    let statement = signed::SessionGrant {
-        id: id.0,
-        providerPeer: provider_peer.to_bytes().into(),
-        renterPeer: renter_peer.to_bytes().into(),
-        expires: message.expires,
-    };
-    signed_by(renter_key, escrow.digest(&statement), &message.signature)?;
-    Ok(id)
-}
-
 /// The codes in the order of their numbers in `proto/`.
 const CODES: &[(proto::RefusalCode, RefusalCode)] = &[
     (proto::RefusalCode::NoSuchSlot, RefusalCode::NoSuchSlot),
@@ -462,6 +434,8 @@ const CODES: &[(proto::RefusalCode, RefusalCode)] = &[
     (proto::RefusalCode::Renter, RefusalCode::Renter),
     (proto::RefusalCode::NoSuchProcess, RefusalCode::NoSuchProcess),
     (proto::RefusalCode::NotConnected, RefusalCode::NotConnected),
+    (proto::RefusalCode::Expired, RefusalCode::Expired),
+    (proto::RefusalCode::Unshared, RefusalCode::Unshared),
 ];
 
 /// Writes a refusal; an over-long detail is cut.

@@ -15,7 +15,7 @@ use market::{
 };
 use proptest::prelude::*;
 
-fn peer(number: u8) -> libp2p_identity::PeerId {
+pub(crate) fn peer(number: u8) -> libp2p_identity::PeerId {
     Keypair::ed25519_from_bytes([number; 32]).unwrap().public().to_peer_id()
 }
 
@@ -51,9 +51,11 @@ fn ad() -> ProviderAd {
                     vram_mib: 144_384,
                     sm: 90,
                     sm_features: "a".into(),
+                    mega_multiply_adds: 15_000_000,
                     ..Default::default()
                 }],
                 cpu_millis: 1_500,
+                core_mega_multiply_adds: 3_200,
                 software: vec!["docker 28.2".into()],
                 ..Default::default()
             },

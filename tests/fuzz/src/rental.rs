@@ -1,10 +1,11 @@
 //! Negotiation and metering: the frames of `/gpulease/rental/1` from either side, and their checked conversion: quote requests, quotes
-//! with their terms, vouchers, acks, releases, refusals, session grants.
+//! with their terms, vouchers, acks, releases, refusals, session grants with what takes them back
+//! and what carries them.
 
 use crate::{
     choice,
     discovery::{messages, stable},
-    identity::{ESCROW, NOW, address, provider_peer, renter_peer, sign},
+    identity::{ESCROW, address, provider_peer, renter_peer, sign},
     memory::bounded,
 };
 use alloy_primitives::keccak256;
@@ -15,15 +16,16 @@ use market::{
     terms::Terms,
 };
 use wire::{
-    AskedBy, MAX_DETAIL_BYTES, MAX_MESSAGE_BYTES, QuoteAsk, ack_from_proto, decode, encode, final_from_proto,
-    grant_from_proto, proto, quote_from_proto, quote_to_proto, ready_from_proto, refusal_from_proto, refusal_to_proto,
-    terms_from_bytes, terms_to_bytes, voucher_from_proto, voucher_to_proto,
+    AskedBy, Grant, MAX_DETAIL_BYTES, MAX_MESSAGE_BYTES, QuoteAsk, Unshare, ack_from_proto, decode, encode,
+    final_from_proto, grant_from_proto, proto, quote_from_proto, quote_to_proto, ready_from_proto, refusal_from_proto,
+    refusal_to_proto, share_token_from_bytes, share_token_to_bytes, terms_from_bytes, terms_to_bytes,
+    unshare_from_proto, voucher_from_proto, voucher_to_proto,
 };
 
 /// The first byte says what the rest is: a renter's stream, a provider's stream, or the inner bytes that are signed, which are then
 /// signed here, since no engine guesses signatures.
 pub(crate) fn run(data: &[u8]) {
-    match choice(data, 6) {
+    match choice(data, 7) {
         Some((0, stream)) => {
             stable::<proto::RentalRequest>(stream, MAX_MESSAGE_BYTES);
             messages(stream, MAX_MESSAGE_BYTES, request);
@@ -35,7 +37,8 @@ pub(crate) fn run(data: &[u8]) {
         Some((2, body)) => signed_request(body),
         Some((3, bytes)) => terms(bytes),
         Some((4, reply)) => signed_quote(reply),
-        Some((_, grant)) => session_grant(grant),
+        Some((5, grant)) => session_grant(grant),
+        Some((_, token)) => share_token(token),
         None => {}
     }
 }
@@ -53,6 +56,7 @@ fn request(message: &proto::RentalRequest) {
         Some(Request::Finish(finish)) => finish.voucher.iter().for_each(voucher),
         Some(Request::Mandate(message)) => mandate(message),
         Some(Request::Carry(message)) => carry(message),
+        Some(Request::Unshare(message)) => unshare(message),
         None => {}
     }
 }
@@ -63,6 +67,7 @@ fn response(message: &proto::RentalResponse) {
         Some(Response::Refusal(message)) => refusal(message),
         Some(Response::Mandated(message)) => drop(wire::id_from_proto(&message.id)),
         Some(Response::Carried(message)) => drop(wire::id_from_proto(&message.id)),
+        Some(Response::Unshared(message)) => drop(wire::id_from_proto(&message.id)),
         Some(Response::Quote(reply)) => quote(reply),
         Some(Response::Status(status)) => {
             status.latest.iter().for_each(ack);
@@ -272,18 +277,32 @@ fn examine_quote(quote: &SignedQuote, terms: &Terms) {
 
 fn session_grant(grant: &[u8]) {
     let Ok(message) = decode::<proto::SessionGrant>(grant, MAX_MESSAGE_BYTES) else { return };
-    let (provider, renter) = (provider_peer(), renter_peer());
+    let (provider, guest) = (provider_peer(), renter_peer());
     let Ok(id) = wire::id_from_proto(&message.id) else { return };
-    let digest = ESCROW.digest(&market::signed::SessionGrant {
-        id: id.0,
-        providerPeer: provider.to_bytes().into(),
-        renterPeer: renter.to_bytes().into(),
-        expires: message.expires,
-    });
-    let signed = wire::grant_to_proto(id, message.expires, &sign(&digest));
-    let admitted = grant_from_proto(&signed, &provider, &renter, address(), &ESCROW, NOW);
-    assert_eq!(admitted.is_ok(), message.expires > NOW.seconds());
-    assert!(grant_from_proto(&signed, &renter, &provider, address(), &ESCROW, NOW).is_err());
-    let forged = grant_from_proto(&message, &provider, &renter, address(), &ESCROW, NOW);
+    let grant = Grant { id, serial: message.serial, expires: message.expires };
+    let signed = wire::grant_to_proto(&grant, &sign(&grant.digest(&provider, &guest, &ESCROW)));
+    assert_eq!(grant_from_proto(&signed, &provider, &guest, address(), &ESCROW), Ok(grant));
+    assert!(grant_from_proto(&signed, &guest, &provider, address(), &ESCROW).is_err());
+    let forged = grant_from_proto(&message, &provider, &guest, address(), &ESCROW);
     assert!(forged.is_err() || message.signature == signed.signature);
+}
+
+/// Taking grants back, as it came, and the same with a good signature.
+fn unshare(message: &proto::UnshareRequest) {
+    let provider = provider_peer();
+    let forged = unshare_from_proto(message, &provider, address(), &ESCROW);
+    let (Ok(id), Ok(guest)) = (wire::id_from_proto(&message.id), wire::peer_from_proto(&message.guest_peer)) else {
+        return assert!(forged.is_err());
+    };
+    let unshare = Unshare { id, guest, serial: message.serial };
+    let signed = wire::unshare_to_proto(&unshare, &sign(&unshare.digest(&provider, &ESCROW)));
+    assert_eq!(unshare_from_proto(&signed, &provider, address(), &ESCROW), Ok(unshare));
+    assert!(forged.is_err() || message.signature == signed.signature);
+}
+
+fn share_token(bytes: &[u8]) {
+    if let Ok(token) = bounded(bytes, share_token_from_bytes) {
+        assert_eq!(share_token_from_bytes(&share_token_to_bytes(&token)).as_ref(), Ok(&token));
+        assert!(token.network.len() <= wire::MAX_TEXT_BYTES && !token.network.contains(char::is_control));
+    }
 }

@@ -7,7 +7,8 @@ mod comparisons;
 use crate::identity::{ESCROW, NOW, PEER_KEY, address, provider_peer, renter_peer, sign};
 use agent::address::InnerAddress;
 use agent::protocol::{
-    Command, Exit, Failure, FailureKind, Frame, JobState, Record, Reply, Request, Stream, TerminalSize,
+    Command, Exit, Failure, FailureKind, Frame, JobState, NamedFile, Record, Reply, Request, Stream, TerminalSize,
+    Unfetched,
 };
 use agent::session_frame::SessionFrame;
 use agent::session_key::SessionKey;
@@ -28,7 +29,7 @@ use market::{
 };
 use network::{ad, write_message};
 use std::{convert::Infallible, sync::LazyLock};
-use wire::{CarryAsk, MAX_OFFERS_RESPONSE_BYTES, QuoteAsk, ad_to_proto, encode, proto};
+use wire::{CarryAsk, Grant, MAX_OFFERS_RESPONSE_BYTES, QuoteAsk, ShareToken, Unshare, ad_to_proto, encode, proto};
 
 /// The inputs of one target.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
@@ -82,6 +83,7 @@ fn hardware() -> Hardware {
             profiling: true,
             tflops: 9_890,
             memory_gb_per_s: 4_800,
+            mega_multiply_adds: 15_000_000,
         }],
         driver_version: "580.82".into(),
         cuda_version: 130,
@@ -94,6 +96,7 @@ fn hardware() -> Hardware {
         network_down_mbit: 10_000,
         network_up_mbit: 5_000,
         software: vec!["docker 28.2".into()],
+        core_mega_multiply_adds: 3_200,
     }
 }
 
@@ -275,14 +278,14 @@ fn refusal() -> proto::Refusal {
 }
 
 fn grant(id: RentalId) -> proto::SessionGrant {
-    let expires = NOW.seconds() + 3_600;
-    let statement = signed::SessionGrant {
-        id: id.0,
-        providerPeer: provider_peer().to_bytes().into(),
-        renterPeer: renter_peer().to_bytes().into(),
-        expires,
-    };
-    wire::grant_to_proto(id, expires, &sign(&ESCROW.digest(&statement)))
+    let grant = Grant { id, serial: 2, expires: NOW.seconds() + 3_600 };
+    wire::grant_to_proto(&grant, &sign(&grant.digest(&provider_peer(), &renter_peer(), &ESCROW)))
+}
+
+fn share_token(id: RentalId) -> Vec<u8> {
+    let (provider, guest) = (provider_peer(), renter_peer());
+    let token = ShareToken { network: "devnet-00000001".into(), provider, guest, id, grant: grant(id) };
+    wire::share_token_to_bytes(&token)
 }
 
 fn rental() -> Vec<Vec<u8>> {
@@ -291,6 +294,7 @@ fn rental() -> Vec<Vec<u8>> {
     let id = quote.id();
     let body = ask().to_body();
     let signature = sign(&ask().digest(&body, &renter_peer(), &provider_peer())).as_bytes().to_vec();
+    let unshare = Unshare { id, guest: renter_peer(), serial: 2 };
     let stop = sign(&ESCROW.digest(&signed::Stop { id: id.0, reason: 1 }));
     let authorization = Funding::Authorization { signature: signature.clone().into() };
     let (nonce, deadline) = (U256::from(7), 1_800_000_000);
@@ -302,6 +306,7 @@ fn rental() -> Vec<Vec<u8>> {
         Asked::Finish(proto::FinishRequest { voucher: Some(voucher(id)), id: id.0.to_vec() }),
         Asked::Mandate(wire::mandate_to_proto(id, &mandate(id, authorization))),
         Asked::Mandate(wire::mandate_to_proto(id, &mandate(id, permit2))),
+        Asked::Unshare(wire::unshare_to_proto(&unshare, &sign(&unshare.digest(&provider_peer(), &ESCROW)))),
         Asked::Carry(wire::carry_to_proto(&CarryAsk { escrow: ESCROW, id, block: 7, reason: 1, signature: stop })),
     ]
     .map(|request| proto::RentalRequest { request: Some(request) });
@@ -324,6 +329,7 @@ fn rental() -> Vec<Vec<u8>> {
         Answered::Final(wire::final_to_proto(&SignedRelease { id, cumulative, signature })),
         Answered::Mandated(proto::Mandated { id: id.0.to_vec() }),
         Answered::Carried(proto::Carried { id: id.0.to_vec() }),
+        Answered::Unshared(proto::Unshared { id: id.0.to_vec() }),
     ]
     .map(|response| proto::RentalResponse { response: Some(response) });
     let mut inputs = vec![
@@ -331,6 +337,7 @@ fn rental() -> Vec<Vec<u8>> {
         chosen(3, &terms),
         chosen(4, &encode(&reply)),
         chosen(5, &encode(&grant(id))),
+        chosen(6, &share_token(id)),
         chosen(1, &frames(&responses)),
         chosen(0, &frames(&requests)),
     ];
@@ -368,6 +375,7 @@ fn session() -> Vec<Vec<u8>> {
         Kind::Dial(proto::Dial { to: Some(proto::dial::To::Address("[::1]:8888".into())) }),
         Kind::Files(proto::Files {}),
         Kind::Stats(proto::Stats {}),
+        Kind::Unfetched(proto::Unfetched { path: "/job/out".into() }),
     ]
     .map(|kind| proto::SessionHeader { grant: Some(grant(id)), kind: Some(kind) });
     let answers = [
@@ -476,6 +484,12 @@ fn agent() -> Vec<Vec<u8>> {
         Frame::Reply(Reply::Ended { exit: Exit::OutOfMemory }),
         Frame::Reply(Reply::Status { state: JobState::Running { started_ms: 3 } }),
         Frame::Reply(Reply::Stored { entries: 3, bytes: 9 }),
+        Frame::Request(Request::Unfetched { directory: "/job".into() }),
+        Frame::Reply(Reply::Unfetched(Unfetched {
+            files: 2,
+            bytes: 9,
+            largest: vec![NamedFile { path: "a\u{1b}".into(), bytes: 8 }],
+        })),
         Frame::Failure(Failure { kind: FailureKind::DiskFull, message: "full \u{1f4a5}".into() }),
         Frame::Data(vec![0, 1, 255]),
         Frame::End,
