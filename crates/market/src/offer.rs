@@ -227,6 +227,10 @@ pub struct Hardware {
     pub network_up_mbit: u32,
     /// Software found on the machine, such as `docker 28.2`.
     pub software: Vec<String>,
+    /// Measured 32-bit multiply-adds a second of each core while all of them work, in millions: what the renter's check of the
+    /// hardware is held against.
+    #[serde(default)]
+    pub core_mega_multiply_adds: u32,
 }
 
 impl Hardware {
@@ -296,6 +300,9 @@ pub struct GpuGroup {
     pub tflops: u32,
     /// Measured memory bandwidth of each in GB/s; likewise.
     pub memory_gb_per_s: u32,
+    /// Measured 32-bit multiply-adds a second of each, in millions; likewise.
+    #[serde(default)]
+    pub mega_multiply_adds: u32,
 }
 
 /// What a second costs, in one token on one chain.

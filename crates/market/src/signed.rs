@@ -55,9 +55,13 @@ sol! {
     /// a rental on demand. Signed by `providerKey`.
     #[derive(Debug, PartialEq, Eq)]
     struct PreemptNotice { bytes32 id; uint64 at; uint8 reason; }
-    /// The renter's session key lets one peer open sessions of the rental at one provider's peer until `expires` (Unix seconds).
+    /// The renter's session key lets one peer open sessions of the rental at one provider's peer until `expires` (Unix seconds). `serial` is 0
+    /// for the renter's own peer; of those given to another each has a higher one.
     #[derive(Debug, PartialEq, Eq)]
-    struct SessionGrant { bytes32 id; bytes providerPeer; bytes renterPeer; uint64 expires; }
+    struct SessionGrant { bytes32 id; bytes providerPeer; bytes guestPeer; uint64 serial; uint64 expires; }
+    /// The renter's session key takes back the grants that one peer was given, up to and with `serial`.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Unshare { bytes32 id; bytes providerPeer; bytes guestPeer; uint64 serial; }
 }
 
 /// Where a signature counts: one escrow on one chain.

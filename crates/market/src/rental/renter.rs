@@ -104,6 +104,8 @@ pub enum Input {
     FinishMissed,
     /// The renter stops it on chain for this reason, and leaves the end to the arbiter that the quote names.
     Dispute(StopReason),
+    /// The renter leaves by the chain at once, for this reason: a check of the hardware has failed. Nobody has to rule.
+    Leave(StopReason),
     /// The chain shows it stopping since this time (Unix seconds).
     Stopping(u64),
     /// A confirmed block has this time (Unix seconds); everything up to it has been told.
@@ -133,6 +135,7 @@ impl Input {
             Self::Released(_) => "released",
             Self::FinishMissed => "finish_missed",
             Self::Dispute(_) => "dispute",
+            Self::Leave(_) => "leave",
             Self::Stopping(_) => "stopping",
             Self::BlockTime(_) => "block_time",
             Self::Tick => "tick",
@@ -326,6 +329,7 @@ impl Rental {
             Input::Released(release) => Ok(self.released(release, now)),
             Input::FinishMissed => Ok(self.finish_missed()),
             Input::Dispute(reason) => self.dispute(reason, now),
+            Input::Leave(reason) => Ok(self.leave_for(reason, now)),
             Input::Stopping(time) => Ok(self.stopping(time)),
             Input::BlockTime(time) => Ok(self.block_time(time)),
             Input::Tick => Ok(self.tick(now)),
@@ -371,8 +375,8 @@ impl Rental {
         self.opening = Some(opening);
         self.opened_at = Some(now);
         match self.phase {
-            // the chain had taken the opening back; what was disputed stays so
-            Phase::Finishing if self.disputed_at.is_some() => self.leave(),
+            // the chain had taken the opening back; what was disputed or left for a reason stays so
+            Phase::Finishing if self.is_left() => self.leave(),
             // a finish that was ordered while the opening was under way takes effect now
             Phase::Finishing => vec![Effect::TellFinish],
             Phase::Quoted | Phase::Opening | Phase::Lapsed => {
@@ -458,6 +462,21 @@ impl Rental {
     fn leave(&mut self) -> Vec<Effect> {
         self.phase = Phase::Leaving;
         vec![Effect::SendStop]
+    }
+
+    /// Whether the renter has stopped it on chain for a reason of its own, which outlives what the chain takes back.
+    fn is_left(&self) -> bool {
+        self.disputed_at.is_some() || self.stop_reason != StopReason::default()
+    }
+
+    /// Nothing more is signed: the renter's loss is what was signed for before. What is ending already ends as it does.
+    fn leave_for(&mut self, reason: StopReason, now: UnixMillis) -> Vec<Effect> {
+        if self.phase != Phase::Serving {
+            return vec![];
+        }
+        self.stop_reason = reason;
+        self.stopped_at = Some(now);
+        self.leave()
     }
 
     /// Nothing is signed and nothing agreed any more. A stop that is ordered or on chain already keeps its reason.
@@ -589,7 +608,7 @@ impl Rental {
         if self.closing.take().is_none() {
             return vec![];
         }
-        if self.stop_time.is_some() || self.disputed_at.is_some() {
+        if self.stop_time.is_some() || self.is_left() {
             self.phase = Phase::Leaving;
             return vec![Effect::Retract];
         }

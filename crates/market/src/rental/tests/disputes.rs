@@ -128,6 +128,32 @@ fn what_is_not_open_and_what_nobody_can_rule_on_is_not_disputed() {
 }
 
 #[test]
+fn a_failed_check_leaves_by_the_chain_though_nobody_could_rule_and_signs_for_nothing_more() {
+    let mut rental = serving();
+    rental.quote.quote.arbiter = Address::ZERO;
+    assert_eq!(rental.step(Input::Leave(WHY), at(4_000)), Ok(vec![Effect::SendStop]));
+    assert_eq!((rental.phase, rental.stop_reason, rental.disputed_at), (Phase::Leaving, WHY, None));
+    for input in [Input::Leave(StopReason::Other), Input::Finish, Input::AckMissed] {
+        assert_eq!(rental.step(input, at(5_000)), Ok(vec![]));
+    }
+    assert_eq!((rental.stop_reason, rental.signed_total().get(), rental.seconds(at(9_000))), (WHY, 3, 4));
+    // what the chain takes back is left again
+    assert_eq!(rental.step(Input::OpeningUndone, at(6_000)), Ok(vec![]));
+    assert_eq!(rental.step(Input::Opened(opening()), at(7_000)), Ok(vec![Effect::SendStop]));
+    assert_eq!(rental.step(Input::Closed(closing(3)), at(8_000)), Ok(vec![Effect::Receipt]));
+    assert_eq!(rental.step(Input::ClosingUndone, at(9_000)), Ok(vec![Effect::Retract]));
+    assert_eq!((rental.phase, rental.stop_reason), (Phase::Leaving, WHY));
+}
+
+#[test]
+fn a_rental_that_is_ending_already_is_not_left_for_a_failed_check() {
+    let mut rental = serving();
+    rental.step(Input::Finish, at(3_000)).unwrap();
+    assert_eq!(rental.step(Input::Leave(WHY), at(4_000)), Ok(vec![]));
+    assert_eq!((rental.phase, rental.stop_reason), (Phase::Finishing, StopReason::Unanswered));
+}
+
+#[test]
 fn a_chain_that_goes_back_does_not_undo_the_dispute() {
     let mut rental = waiting();
     rental.step(Input::Dispute(WHY), at(4_000)).unwrap();
