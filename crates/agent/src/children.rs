@@ -47,6 +47,8 @@ pub(crate) enum Streams {
     All,
     /// All into this terminal, which controls the process's session.
     Terminal(OwnedFd),
+    /// Input from this socket, over which it answers too; what it notes into a pipe.
+    Socket(OwnedFd),
 }
 
 /// A process just started.
@@ -170,6 +172,7 @@ fn connect(process: &mut std::process::Command, streams: Streams) -> io::Result<
     match streams {
         Streams::Outputs => process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()),
         Streams::All => process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()),
+        Streams::Socket(socket) => process.stdin(socket).stdout(Stdio::piped()).stderr(Stdio::null()),
         Streams::Terminal(slave) => process.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave),
     };
     Ok(())

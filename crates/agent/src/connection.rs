@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::protocol::{Failure, FailureKind, Frame, Reply, Request};
-use agent::remote_files;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::link::Asker;
@@ -87,14 +86,20 @@ fn answer(agent: &Agent, socket: &UnixStream, asker: Asker) -> Result<(), Stop> 
             let (entries, bytes) = files::put(&agent.manifest, socket, &directory)?;
             reply(socket, Reply::Stored { entries, bytes })
         }
-        Request::Changed { directory } => pack::changed(&agent.manifest, socket, &directory),
+        Request::Changed { directory } => {
+            agent.file_servers.catch_up(&agent.manifest);
+            pack::changed(&agent.manifest, socket, &directory)
+        }
+        Request::Unfetched { directory } => {
+            agent.file_servers.catch_up(&agent.manifest);
+            let found = pack::unfetched(&agent.manifest, &directory)?;
+            reply(socket, Reply::Unfetched(found))
+        }
         Request::Get { path } => pack::get(socket, &path),
         Request::Files => {
             reply(socket, Reply::Done)?;
-            remote_files::serve(&agent.descriptors, socket).map_err(|error| match error.kind() {
-                io::ErrorKind::InvalidData => bad_request(&error.to_string()).into(),
-                _ => Stop::Gone,
-            })
+            agent.file_servers.serve(&agent.children, &agent.descriptors, &agent.manifest, socket);
+            Ok(())
         }
         Request::Signal { signal } => {
             agent.job.signal(signal)?;

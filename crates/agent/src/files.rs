@@ -1,64 +1,25 @@
-//! Files in, as tar streams. Paths are resolved here, inside the sandbox, so that no link or `..` can lead to the host. A
+//! Files in, as tar streams. Paths are resolved here, inside the sandbox, so that no link or `..` can lead to the host. The
 //! manifest remembers how each file looked when it was brought, so that afterwards only what is new or changed is sent.
 
-use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
+use agent::manifest::{MAX_UPLOADED, Manifest};
 use agent::protocol::{Failure, FailureKind, Frame};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use tar::{Archive, EntryType};
 
 use crate::connection::{Stop, bad_request};
-use crate::lock;
-
-/// Entries of all uploads of one sandbox: the manifest lives in the agent's bounded memory, about 200 bytes each.
-const MAX_ENTRIES: usize = 100_000;
 
 /// The coarsest clock tick of a file system. After an upload we let one pass, so that a change made by the very next program bears
 /// another time than the upload.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
-/// How each file looked when it was brought.
-#[derive(Default)]
-pub(crate) struct Manifest(HashMap<PathBuf, Stamp>);
-
-/// What changes when a file changes. The change time is set by the kernel and cannot be turned back by a program.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    mode: u32,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Manifest {
-    /// True when this is the very file that was brought, unchanged.
-    pub(crate) fn has(&self, path: &Path, metadata: &Metadata) -> bool {
-        self.0.get(path) == Some(&Stamp::of(metadata))
-    }
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Stamp {
-        Stamp {
-            inode: metadata.ino(),
-            size: metadata.size(),
-            mode: metadata.mode(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
 /// Unpacks the stream on this socket under a directory. Answers the number of entries and of bytes.
-pub(crate) fn put(manifest: &Mutex<Manifest>, socket: &UnixStream, directory: &str) -> Result<(u64, u64), Stop> {
+pub(crate) fn put(manifest: &Manifest, socket: &UnixStream, directory: &str) -> Result<(u64, u64), Stop> {
     let target = absolute(directory)?;
     fs::create_dir_all(target).map_err(|error| failure(&format!("make {directory}"), &error))?;
     let target = fs::canonicalize(target).map_err(|error| failure(directory, &error))?;
@@ -70,7 +31,7 @@ pub(crate) fn put(manifest: &Mutex<Manifest>, socket: &UnixStream, directory: &s
     Ok(result?)
 }
 
-fn unpack(manifest: &Mutex<Manifest>, stream: &mut impl Read, target: &Path) -> Result<(u64, u64), Failure> {
+fn unpack(manifest: &Manifest, stream: &mut impl Read, target: &Path) -> Result<(u64, u64), Failure> {
     let broken = |error: io::Error| failure("unpack", &error);
     let mut archive = Archive::new(stream);
     archive.set_preserve_mtime(true);
@@ -98,8 +59,8 @@ fn unpack(manifest: &Mutex<Manifest>, stream: &mut impl Read, target: &Path) -> 
         } else if !inner.as_os_str().is_empty() {
             directories.push((target.join(inner), entry.header().mtime().map_err(broken)?));
         }
-        if paths.len() + directories.len() + lock(manifest).0.len() > MAX_ENTRIES {
-            let message = format!("more than {MAX_ENTRIES} files: pack them into an archive first");
+        if paths.len() + directories.len() + manifest.uploaded() > MAX_UPLOADED {
+            let message = format!("more than {MAX_UPLOADED} files: pack them into an archive first");
             return Err(Failure { kind: FailureKind::Busy, message });
         }
     }
@@ -107,11 +68,10 @@ fn unpack(manifest: &Mutex<Manifest>, stream: &mut impl Read, target: &Path) -> 
     for (path, modified) in directories {
         set_time(&path, modified).map_err(|error| failure(&path.display().to_string(), &error))?;
     }
-    let mut manifest = lock(manifest);
     for path in paths {
         // Looked at when all are written: a hard link made later changes the first name's times too.
         let metadata = fs::symlink_metadata(&path).map_err(|error| failure(&path.display().to_string(), &error))?;
-        manifest.0.insert(path, Stamp::of(&metadata));
+        manifest.bring(path, &metadata);
     }
     Ok((count, bytes))
 }

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod descriptors;
 pub mod file_protocol;
+pub mod manifest;
 pub mod protocol;
 pub mod remote_files;
 pub mod session_frame;

@@ -1,16 +1,19 @@
 //! The first process of every sandbox: it starts the renter's job, keeps its output, reaps what is left over and answers the node over
-//! a Unix socket whose listening end it inherits. It is static, has no runtime, and lives on when the node is restarted.
+//! a Unix socket whose listening end it inherits. It is static, has no runtime, and lives on when the node is restarted. Started beside the
+//! job as `agent listen ADDRESS`, it is a program of the renter's: see [`listen`].
 
 mod children;
 mod connection;
 mod desk;
 mod dial;
+mod file_server;
 mod files;
 mod handover;
 mod hang_up;
 mod input;
 mod job;
 mod link;
+mod listen;
 mod log;
 mod memory;
 mod pack;
@@ -30,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::descriptors::Descriptors;
+use agent::manifest::Manifest;
 use agent::protocol::{Failure, FailureKind, Frame};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
@@ -49,14 +53,23 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// What the connections share.
 struct Agent {
+    children: Arc<children::Children>,
     job: Arc<job::Job>,
     sessions: sessions::Sessions,
-    manifest: Mutex<files::Manifest>,
+    file_servers: file_server::FileServers,
+    manifest: Manifest,
     descriptors: Arc<Descriptors>,
 }
 
 fn main() -> ExitCode {
-    match serve() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let served = match words[..] {
+        [file_server::ARGUMENT] => return file_server::run(),
+        ["listen", address] => return listen::serve(address),
+        _ => serve(arguments),
+    };
+    match served {
         Ok(never) => match never {},
         Err(error) => {
             eprintln!("agent: {error}");
@@ -65,8 +78,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
-    let options = setup::Options::parse(std::env::args().skip(1))?;
+fn serve(arguments: Vec<String>) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    let options = setup::Options::parse(arguments.into_iter())?;
     setup::protect()?;
     let inherited = options.take()?;
     let children = Arc::new(children::Children::new(inherited.job_groups, inherited.oom_counter));
@@ -74,7 +87,8 @@ fn serve() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     let hang_ups = Arc::new(hang_up::HangUps::default());
     let descriptors = Arc::new(Descriptors::of_this_process());
     let sessions = sessions::Sessions::new(children.clone(), hang_ups.clone(), &descriptors)?;
-    let agent = Arc::new(Agent { job, sessions, manifest: Mutex::new(files::Manifest::default()), descriptors });
+    let (file_servers, manifest) = (file_server::FileServers::default(), Manifest::default());
+    let agent = Arc::new(Agent { children: children.clone(), job, sessions, file_servers, manifest, descriptors });
     let serving = agent.clone();
     let memory = inherited.memory;
     memory.refresh();

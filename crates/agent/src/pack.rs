@@ -8,28 +8,71 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 
-use agent::protocol::{Frame, HEADER, MAX_DATA, seal_data};
+use agent::manifest::{Manifest, Whose};
+use agent::protocol::{Frame, HEADER, MAX_DATA, NamedFile, Unfetched, seal_data};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
 use crate::connection::{Stop, bad_request};
-use crate::files::{Manifest, absolute, failure};
-use crate::lock;
+use crate::files::{absolute, failure};
 
 /// Depth of directories looked through: each is open meanwhile, and a hostile tree may exhaust neither the stack nor the descriptors.
 const MAX_DEPTH: usize = 128;
 
+/// Files that are named when it is asked what nobody has fetched: a person reads no more.
+const MAX_NAMED: usize = 10;
+
+/// Characters of such a name: more do not fit a line, and ten of them fit a message.
+const MAX_NAME: usize = 200;
+
 /// Sends what is new or changed under a directory.
-pub(crate) fn changed(manifest: &Mutex<Manifest>, socket: &UnixStream, directory: &str) -> Result<(), Stop> {
+pub(crate) fn changed(manifest: &Manifest, socket: &UnixStream, directory: &str) -> Result<(), Stop> {
+    let (root, opened) = open_root(directory)?;
+    let brought =
+        |inner: &Path, metadata: &Metadata| manifest.knows(&root.join(inner), metadata) == Some(Whose::Brought);
+    let wanted = |inner: &Path, metadata: &Metadata| !metadata.is_dir() && !brought(inner, metadata);
+    send(socket, directory, |builder| Packer { builder, wanted: &wanted }.tree(opened))
+}
+
+/// How many files under a directory the renter neither brought nor fetched as they are, and the largest of them.
+pub(crate) fn unfetched(manifest: &Manifest, directory: &str) -> Result<Unfetched, Stop> {
+    let (root, opened) = open_root(directory)?;
+    let mut found = Unfetched::default();
+    let looked = walk(opened, Path::new(""), 0, &mut |entry| {
+        if entry.metadata.is_file() && manifest.knows(&root.join(entry.path), &entry.metadata).is_none() {
+            count(&mut found, entry.path, entry.metadata.len());
+        }
+        Ok(())
+    });
+    looked.map_err(|error| failure(directory, &error))?;
+    Ok(found)
+}
+
+/// Adds a file; of the largest so many are named.
+fn count(found: &mut Unfetched, path: &Path, bytes: u64) {
+    found.files += 1;
+    found.bytes += bytes;
+    let at = found.largest.partition_point(|larger| larger.bytes >= bytes);
+    if at < MAX_NAMED {
+        found.largest.insert(at, NamedFile { path: shortened(path), bytes });
+        found.largest.truncate(MAX_NAMED);
+    }
+}
+
+/// A path for people: the end of one that is very long.
+fn shortened(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let over = text.chars().count().saturating_sub(MAX_NAME);
+    if over == 0 { text.into_owned() } else { text.chars().skip(over).collect() }
+}
+
+fn open_root(directory: &str) -> Result<(PathBuf, OwnedFd), Stop> {
     let root = fs::canonicalize(absolute(directory)?).map_err(|error| failure(directory, &error))?;
     let opened = open(CWD, &root, OFlags::DIRECTORY).map_err(|error| failure(directory, &error))?;
-    let wanted =
-        |inner: &Path, metadata: &Metadata| !metadata.is_dir() && !lock(manifest).has(&root.join(inner), metadata);
-    send(socket, directory, |builder| Packer { builder, wanted: &wanted }.directory(opened, Path::new(""), 0))
+    Ok((root, opened))
 }
 
 /// Sends one file under its name, or everything below a directory.
@@ -40,9 +83,7 @@ pub(crate) fn get(socket: &UnixStream, path: &str) -> Result<(), Stop> {
     let everything = |_: &Path, _: &Metadata| true;
     if seen.is_dir() {
         let opened = open(CWD, &real, OFlags::DIRECTORY).map_err(|error| failure(path, &error))?;
-        return send(socket, path, |builder| {
-            Packer { builder, wanted: &everything }.directory(opened, Path::new(""), 0)
-        });
+        return send(socket, path, |builder| Packer { builder, wanted: &everything }.tree(opened));
     }
     let (Some(parent), Some(name), true) = (real.parent(), real.file_name(), seen.is_file()) else {
         return Err(bad_request(&format!("{path} is neither a file nor a directory")).into());
@@ -74,45 +115,22 @@ struct Packer<'a, W: Write> {
 }
 
 impl<W: Write> Packer<'_, W> {
-    fn directory(&mut self, directory: OwnedFd, inner: &Path, depth: usize) -> io::Result<()> {
-        if depth > MAX_DEPTH {
-            return Err(io::Error::other(format!("{}: more than {MAX_DEPTH} directories deep", inner.display())));
-        }
-        let mut entries = Dir::new(directory)?;
-        while let Some(entry) = entries.read() {
-            let entry = entry.map_err(|error| at(inner, error.into()))?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                let path = inner.join(std::ffi::OsStr::from_bytes(name));
-                self.entry(entries.fd()?, &path, depth).map_err(|error| at(&path, error))?;
-            }
-        }
-        Ok(())
+    fn tree(&mut self, directory: OwnedFd) -> io::Result<()> {
+        walk(directory, Path::new(""), 0, &mut |entry| self.entry(entry))
     }
 
-    /// Sends one entry of an open directory, whose name is the path's last part.
-    fn entry(&mut self, parent: BorrowedFd<'_>, path: &Path, depth: usize) -> io::Result<()> {
-        let name = Path::new(path.file_name().unwrap_or_default());
-        let Some(seen) = still_there(open(parent, name, OFlags::PATH))? else { return Ok(()) };
-        let seen = File::from(seen);
-        let metadata = seen.metadata()?;
-        let wanted = (self.wanted)(path, &metadata);
-        if metadata.is_dir() {
-            if wanted {
-                self.builder.append_data(&mut header(&metadata, EntryType::Directory, 0), path, io::empty())?;
-            }
-            let Some(opened) = still_there(open(parent, name, OFlags::DIRECTORY))? else { return Ok(()) };
-            return self.directory(opened, path, depth + 1);
-        }
-        if !wanted {
+    fn entry(&mut self, Entry { parent, path, seen, metadata }: Entry<'_>) -> io::Result<()> {
+        if !(self.wanted)(path, &metadata) {
             return Ok(());
         }
-        if metadata.is_symlink() {
+        if metadata.is_dir() {
+            self.builder.append_data(&mut header(&metadata, EntryType::Directory, 0), path, io::empty())
+        } else if metadata.is_symlink() {
             let target = readlinkat(&seen, "", Vec::new())?;
             let target = Path::new(std::ffi::OsStr::from_bytes(target.to_bytes()));
             self.builder.append_link(&mut header(&metadata, EntryType::Symlink, 0), path, target)
         } else if metadata.is_file() {
-            self.file(parent, name, path)
+            self.file(parent, Path::new(path.file_name().unwrap_or_default()), path)
         } else {
             Ok(())
         }
@@ -130,6 +148,59 @@ impl<W: Write> Packer<'_, W> {
         let mut header = header(&metadata, EntryType::Regular, metadata.len());
         self.builder.append_data(&mut header, path, Exactly { file, left: metadata.len() })
     }
+}
+
+/// Something found in a tree.
+struct Entry<'a> {
+    /// The directory that it is in.
+    parent: BorrowedFd<'a>,
+    /// Its path from the root of the tree.
+    path: &'a Path,
+    /// It, to be looked at.
+    seen: File,
+    metadata: Metadata,
+}
+
+/// Visits everything under an open directory, directories before what is in them.
+fn walk(
+    directory: OwnedFd,
+    inner: &Path,
+    depth: usize,
+    visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(io::Error::other(format!("{}: more than {MAX_DEPTH} directories deep", inner.display())));
+    }
+    let mut entries = Dir::new(directory)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry.map_err(|error| at(inner, error.into()))?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            let path = inner.join(std::ffi::OsStr::from_bytes(name));
+            walk_entry(entries.fd()?, &path, depth, visit).map_err(|error| at(&path, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Visits an entry of an open directory, whose name is the path's last part, and what is in it.
+fn walk_entry(
+    parent: BorrowedFd<'_>,
+    path: &Path,
+    depth: usize,
+    visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let name = Path::new(path.file_name().unwrap_or_default());
+    let Some(seen) = still_there(open(parent, name, OFlags::PATH))? else { return Ok(()) };
+    let seen = File::from(seen);
+    let metadata = seen.metadata()?;
+    let is_directory = metadata.is_dir();
+    visit(Entry { parent, path, seen, metadata })?;
+    if !is_directory {
+        return Ok(());
+    }
+    let Some(opened) = still_there(open(parent, name, OFlags::DIRECTORY))? else { return Ok(()) };
+    walk(opened, path, depth + 1, visit)
 }
 
 /// Opens for reading, and never what a link leads to.

@@ -14,6 +14,7 @@
 //! | `Dial` with a stream | nothing | `Reply::Connected` |
 //! | `Put` | `Data` (a tar stream), `End` | `Reply::Stored` |
 //! | `Changed`, `Get` | nothing | `Data` (a tar stream), `End` |
+//! | `Unfetched` | nothing | `Reply::Unfetched` |
 //! | `Signal`, `Stop` | nothing | `Reply::Done` |
 //! | `Files` | `FileRequest`s | `Reply::Done`, then a `FileReply` to each |
 //!
@@ -155,8 +156,13 @@ pub enum Request {
         /// An absolute path inside; made if it is not there.
         directory: String,
     },
-    /// Send, as a tar stream, the files under a directory that no `Put` brought or that have changed since.
+    /// Send, as a tar stream, the files under a directory that the asker did not bring or that have changed since.
     Changed {
+        /// An absolute path inside.
+        directory: String,
+    },
+    /// Say which of these the asker has not read through since they changed.
+    Unfetched {
         /// An absolute path inside.
         directory: String,
     },
@@ -266,8 +272,30 @@ pub enum Reply {
         /// Bytes of file content in it.
         bytes: u64,
     },
+    /// What nobody has fetched.
+    Unfetched(Unfetched),
     /// Done; there is nothing to add.
     Done,
+}
+
+/// Files that would be lost if the sandbox ended now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfetched {
+    /// How many.
+    pub files: u64,
+    /// Their bytes in all.
+    pub bytes: u64,
+    /// The largest of them, the largest first.
+    pub largest: Vec<NamedFile>,
+}
+
+/// A file by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedFile {
+    /// Its path below the directory that was asked about, for people: of a very long one the end.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
 }
 
 /// Why a request failed, for the asker to branch on.

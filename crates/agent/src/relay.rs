@@ -85,20 +85,18 @@ pub(crate) fn unless_blocked(outcome: rustix::io::Result<usize>) -> io::Result<O
 }
 
 /// Waits for what is wanted of the node's end and of the inner one, and answers what each is ready for. An end of which nothing is wanted
-/// would still report its hang-up, again and again: the inner one is then left out, the node's is worth knowing.
-fn wait(node: (&UnixStream, PollFlags), inner: (BorrowedFd<'_>, PollFlags)) -> io::Result<[PollFlags; 2]> {
-    let mut watched = vec![PollFd::new(node.0, node.1)];
-    if !inner.1.is_empty() {
-        watched.push(PollFd::from_borrowed_fd(inner.0, inner.1));
-    }
+/// would still report its hang-up, again and again: it is then left out.
+fn wait(node: Option<PollFd<'_>>, inner: Option<PollFd<'_>>) -> io::Result<[PollFlags; 2]> {
+    let watches = [node.is_some(), inner.is_some()];
+    let mut watched: Vec<PollFd<'_>> = node.into_iter().chain(inner).collect();
     match poll(&mut watched, None) {
         Ok(_) => {}
         Err(Errno::INTR) => return Ok([PollFlags::empty(); 2]),
         Err(error) => return Err(error.into()),
     }
     let mut ready = watched.iter().map(PollFd::revents);
-    let node = ready.next().unwrap_or(PollFlags::empty());
-    Ok([node, ready.next().unwrap_or(PollFlags::empty())])
+    let none = PollFlags::empty();
+    Ok(watches.map(|watches| if watches { ready.next().unwrap_or(none) } else { none }))
 }
 
 /// Carries bytes until both directions are over or the node is gone. The end of one direction is passed on and leaves the other open.
@@ -106,9 +104,12 @@ pub(crate) fn between(node: &UnixStream, inner: BorrowedFd<'_>) -> io::Result<()
     let (mut inward, mut outward) = (Flow::new(), Flow::new());
     let (mut inward_told, mut outward_told) = (false, false);
     while !(inward_told && outward_told) {
-        let wanted = (node, inward.input() | outward.output());
-        let [near, far] = wait(wanted, (inner, outward.input() | inward.output()))?;
-        if near.intersects(PollFlags::HUP | PollFlags::ERR) {
+        let (of_node, of_inner) = (inward.input() | outward.output(), outward.input() | inward.output());
+        // That the node is gone is worth knowing, until its end reports a hang-up when it has merely said all, because we have too.
+        let node_end = (!of_node.is_empty() || !outward_told).then(|| PollFd::new(node, of_node));
+        let inner_end = (!of_inner.is_empty()).then(|| PollFd::from_borrowed_fd(inner, of_inner));
+        let [near, far] = wait(node_end, inner_end)?;
+        if near.intersects(PollFlags::ERR) || (near.intersects(PollFlags::HUP) && !outward_told) {
             return Ok(());
         }
         if inward.advance(!near.is_empty(), node.as_fd(), inner).is_err() {
@@ -175,6 +176,27 @@ mod tests {
         drop(node);
         relay.join().unwrap();
         assert_eq!(inner.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_the_node_says_last_arrives_though_both_have_ended_their_ways_by_then() {
+        let (mut node, mut inner, relay) = ends();
+        inner.write_all(b"the question").unwrap();
+        inner.shutdown(Shutdown::Write).unwrap();
+        let mut question = String::new();
+        node.read_to_string(&mut question).unwrap();
+        assert_eq!(question, "the question");
+        let answer = vec![7; 1 << 20];
+        let sent = answer.clone();
+        let answering = std::thread::spawn(move || node.write_all(&sent).map(|()| node));
+        // What is left is more than one buffer holds and less than both: some of it is unread when the node's end is there.
+        let mut first = vec![0; answer.len() - (300 << 10)];
+        inner.read_exact(&mut first).unwrap();
+        drop(answering.join().unwrap().unwrap());
+        let mut rest = Vec::new();
+        inner.read_to_end(&mut rest).unwrap();
+        assert!([first, rest].concat() == answer);
+        relay.join().unwrap();
     }
 
     #[test]

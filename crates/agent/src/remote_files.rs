@@ -8,17 +8,19 @@ mod small;
 mod tree;
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::descriptors::{Descriptors, Taken};
 use crate::file_protocol::{
-    FileAnswer, FileError, FileErrorKind, FileOperation, FileReply, FileRequest, Handle, MAX_HANDLES,
+    FileAnswer, FileChange, FileError, FileErrorKind, FileOperation, FileReply, FileRequest, Handle, MAX_HANDLES,
+    OpenMode, Target,
 };
+use crate::manifest::{Note, Notebook, Passed, Stamp, Whose, own_path};
 use crate::protocol::Frame;
 use rustix::fs::Dir;
 use rustix::io::Errno;
@@ -30,8 +32,8 @@ const FOR_OTHERS: u64 = 64;
 type Outcome = Result<(FileAnswer, Vec<u8>), FileError>;
 
 /// Serves a connection until its asker closes it, or asks for something else ([`io::ErrorKind::InvalidData`]).
-pub fn serve(descriptors: &Arc<Descriptors>, mut socket: &UnixStream) -> io::Result<()> {
-    let mut files = Files { open: HashMap::new(), descriptors: descriptors.clone() };
+pub fn serve(descriptors: &Arc<Descriptors>, notebook: &dyn Notebook, mut socket: &UnixStream) -> io::Result<()> {
+    let mut files = Files { open: HashMap::new(), descriptors: descriptors.clone(), notebook };
     while let Some(frame) = Frame::read(&mut socket)? {
         let Frame::FileRequest(FileRequest { number, operation, bytes }) = frame else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "only requests about files may follow"));
@@ -44,9 +46,11 @@ pub fn serve(descriptors: &Arc<Descriptors>, mut socket: &UnixStream) -> io::Res
 }
 
 /// What one connection has open.
-struct Files {
+struct Files<'a> {
     open: HashMap<Handle, Open>,
     descriptors: Arc<Descriptors>,
+    /// What the asker knows: what it brings and fetches here is noted there.
+    notebook: &'a dyn Notebook,
 }
 
 /// Something open, and the descriptor it takes of those that the agent may have.
@@ -57,40 +61,81 @@ struct Open {
 }
 
 enum Opened {
-    File(File),
+    File(Content),
     Directory(Dir),
 }
 
-impl Files {
+/// An open file, and what has passed of it.
+struct Content {
+    file: File,
+    passed: Passed,
+    /// Every write goes to the end, whatever place it names.
+    appends: bool,
+}
+
+impl Content {
+    fn open(path: &Path, mode: OpenMode) -> Result<Content, FileError> {
+        let file = place::file(path, mode)?;
+        let metadata = file.metadata().map_err(|error| content::of(&error))?;
+        Ok(Content { passed: Passed::begin(&metadata, mode.write || mode.append), appends: mode.append, file })
+    }
+}
+
+impl Files<'_> {
     fn carry_out(&mut self, operation: FileOperation, bytes: &[u8]) -> Outcome {
         use FileOperation as Ask;
         let answer = match operation {
             Ask::Open { handle, path, mode } => {
-                self.open(handle, path, |path| place::file(path, mode).map(Opened::File))
+                self.open(handle, path, |path| Content::open(path, mode).map(Opened::File))
             }
             Ask::OpenDirectory { handle, path } => {
                 self.open(handle, path, |path| place::directory(path).map(Opened::Directory))
             }
-            Ask::Close { handle } => self.open.remove(&handle).map(|_| FileAnswer::Done).ok_or_else(|| unknown(handle)),
-            Ask::Read { handle, offset, length } => return content::read(self.file(handle)?, offset, length),
-            Ask::Write { handle, offset } => content::write(self.file(handle)?, offset, bytes),
+            Ask::Close { handle } => self.close(handle),
+            Ask::Read { handle, offset, length } => {
+                let Content { file, passed, .. } = self.content(handle)?;
+                let (answer, bytes) = content::read(file, offset, length)?;
+                passed.seen(offset, bytes.len() as u64);
+                return Ok((answer, bytes));
+            }
+            Ask::Write { handle, offset } => {
+                let Content { file, passed, appends } = self.content(handle)?;
+                let answer = content::write(file, offset, bytes)?;
+                passed.written(if *appends { u64::MAX } else { offset }, bytes.len() as u64);
+                Ok(answer)
+            }
             Ask::List { handle } => tree::list(self.listing(handle)?),
             Ask::Stat { target } => tree::stat(self, &target),
-            Ask::Set { target, change } => tree::set(self, &target, change),
+            Ask::Set { target, change } => self.set(&target, change),
             Ask::MakeDirectory { path, permissions } => tree::make_directory(&path, permissions),
             Ask::Remove { path } => tree::remove(&path),
             Ask::RemoveDirectory { path } => tree::remove_directory(&path),
-            Ask::Rename { from, to, replace } => tree::rename(&from, &to, replace),
+            Ask::Rename { from, to, replace } => self.rename(&from, &to, replace),
             Ask::Link { from, to } => tree::link(&from, &to),
-            Ask::Symlink { target, path } => tree::symlink(&target, &path),
+            Ask::Symlink { target, path } => self.symlink(&target, &path),
             Ask::ReadLink { path } => tree::read_link(&path),
             Ask::RealPath { path } => tree::real_path(&path),
             Ask::Space { path } => tree::space(&path),
-            Ask::Sync { handle } => content::sync(self.file(handle)?),
-            Ask::Hash { handle, from, length } => content::hash(self.file(handle)?, from, length),
-            Ask::Extent { handle, from } => content::extent(self.file(handle)?, from),
-            Ask::Store { path, permissions, modified, hash } => small::store(&path, permissions, modified, hash, bytes),
-            Ask::Fetch { path, longest } => return small::fetch(&path, longest),
+            Ask::Sync { handle } => content::sync(&self.content(handle)?.file),
+            Ask::Hash { handle, from, length } => {
+                let Content { file, passed, .. } = self.content(handle)?;
+                let answer = content::hash(file, from, length)?;
+                if let FileAnswer::Hash { length, .. } = answer {
+                    passed.seen(from, length);
+                }
+                Ok(answer)
+            }
+            Ask::Extent { handle, from } => content::extent(&self.content(handle)?.file, from),
+            Ask::Store { path, permissions, modified, hash } => {
+                let stored = small::store(&path, permissions, modified, hash, bytes)?;
+                self.take(Note::known(&stored, Whose::Brought));
+                Ok(FileAnswer::Done)
+            }
+            Ask::Fetch { path, longest } => {
+                let (answer, bytes, fetched) = small::fetch(&path, longest)?;
+                self.note(&fetched.0, fetched.1);
+                return Ok((answer, bytes));
+            }
         };
         answer.map(|answer| (answer, Vec::new()))
     }
@@ -99,7 +144,7 @@ impl Files {
         &mut self,
         handle: Handle,
         path: PathBuf,
-        open: impl FnOnce(&std::path::Path) -> Result<Opened, FileError>,
+        open: impl FnOnce(&Path) -> Result<Opened, FileError>,
     ) -> Result<FileAnswer, FileError> {
         if self.open.contains_key(&handle) {
             return Err(error(FileErrorKind::BadRequest, format!("handle {handle} is in use")));
@@ -116,9 +161,71 @@ impl Files {
         Ok(FileAnswer::Done)
     }
 
-    fn file(&self, handle: Handle) -> Result<&File, FileError> {
-        match self.open.get(&handle) {
-            Some(Open { what: Opened::File(file), .. }) => Ok(file),
+    fn close(&mut self, handle: Handle) -> Result<FileAnswer, FileError> {
+        let open = self.open.remove(&handle).ok_or_else(|| unknown(handle))?;
+        if let Opened::File(Content { file, passed, .. }) = &open.what {
+            self.note(file, *passed);
+        }
+        Ok(FileAnswer::Done)
+    }
+
+    /// Notes a file if the asker knows all of it now.
+    fn note(&self, file: &File, passed: Passed) {
+        if let Some(whose) = file.metadata().ok().and_then(|now| passed.outcome(&now)) {
+            self.take(Note::known(file, whose));
+        }
+    }
+
+    /// What cannot be noted counts as never fetched.
+    fn take(&self, note: io::Result<Option<Note>>) {
+        if let Ok(Some(note)) = note {
+            self.notebook.take(note);
+        }
+    }
+
+    fn set(&mut self, target: &Target, change: FileChange) -> Result<FileAnswer, FileError> {
+        let before = match target {
+            Target::Path { path, follow } if change.size.is_none() => looks(path, *follow),
+            _ => None,
+        };
+        let answer = tree::set(self, target, change)?;
+        match (target, change.size) {
+            (Target::Handle(handle), Some(size)) => self.content(*handle)?.passed.resized(size),
+            _ => self.changed(before, None),
+        }
+        Ok(answer)
+    }
+
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> Result<FileAnswer, FileError> {
+        let before = looks(from, false);
+        let answer = tree::rename(from, to, replace)?;
+        self.changed(before, Some(to));
+        Ok(answer)
+    }
+
+    fn symlink(&self, target: &Path, path: &Path) -> Result<FileAnswer, FileError> {
+        let answer = tree::symlink(target, path)?;
+        if let Some(made) = place::look(path, false).ok().and_then(|made| own_path(made).ok()) {
+            self.take(Note::brought(made).map(Some));
+        }
+        Ok(answer)
+    }
+
+    /// What was known of a file is so still, though the asker has changed its permissions, or its name to this.
+    fn changed(&self, before: Option<(PathBuf, Stamp)>, name: Option<&Path>) {
+        let Some(before) = before else { return };
+        let now = match name {
+            Some(name) => place::look(name, false).ok().and_then(|seen| own_path(seen).ok()),
+            None => Some(before.0.clone()),
+        };
+        if let Some(now) = now {
+            self.take(Note::changed(before, now).map(Some));
+        }
+    }
+
+    fn content(&mut self, handle: Handle) -> Result<&mut Content, FileError> {
+        match self.open.get_mut(&handle) {
+            Some(Open { what: Opened::File(content), .. }) => Ok(content),
             Some(open) => Err(failed(&open.path, Errno::ISDIR)),
             None => Err(unknown(handle)),
         }
@@ -134,13 +241,20 @@ impl Files {
 
     fn descriptor(&self, handle: Handle) -> Result<BorrowedFd<'_>, FileError> {
         match self.open.get(&handle) {
-            Some(Open { what: Opened::File(file), .. }) => Ok(file.as_fd()),
+            Some(Open { what: Opened::File(content), .. }) => Ok(content.file.as_fd()),
             Some(Open { what: Opened::Directory(directory), path, .. }) => {
                 directory.fd().map_err(|errno| failed(path, errno))
             }
             None => Err(unknown(handle)),
         }
     }
+}
+
+/// What a path stands for: its own path without links, and how it looks.
+fn looks(path: &Path, follow: bool) -> Option<(PathBuf, Stamp)> {
+    let path = own_path(place::look(path, follow).ok()?).ok()?;
+    let stamp = Stamp::of(&fs::symlink_metadata(&path).ok()?);
+    Some((path, stamp))
 }
 
 fn unknown(handle: Handle) -> FileError {
@@ -152,7 +266,7 @@ fn error(kind: FileErrorKind, message: String) -> FileError {
 }
 
 /// An error of the system's about a path.
-fn failed(path: &std::path::Path, errno: Errno) -> FileError {
+fn failed(path: &Path, errno: Errno) -> FileError {
     let cause = system(errno);
     FileError { message: format!("{}: {}", path.display(), cause.message), ..cause }
 }

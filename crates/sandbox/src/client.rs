@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::protocol::{Exit, Frame, HEADER, MAX_DATA, Reply, Request, parse_header};
+use agent::protocol::{Exit, Frame, HEADER, MAX_DATA, Reply, Request, Unfetched, parse_header};
 use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -186,6 +186,14 @@ impl Client {
         }
         match connection.reply().await? {
             Reply::Stored { entries, bytes } => Ok(Stored { entries, bytes }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What under a directory nobody has fetched.
+    pub(crate) async fn unfetched(&self, directory: &str) -> Result<Unfetched, Error> {
+        match self.ask(Request::Unfetched { directory: directory.into() }).await? {
+            Reply::Unfetched(found) => Ok(found),
             other => Err(unexpected(&other)),
         }
     }

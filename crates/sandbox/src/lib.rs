@@ -49,7 +49,7 @@ pub use agent::file_protocol::{
     FileOperation, FileReply, FileRequest, FileSpace, FileTime, Handle, MAX_HANDLES, MAX_HASHED, MAX_PIECE, OpenMode,
     Target,
 };
-pub use agent::protocol::{Exit, JobState, Record, Stream, TerminalSize};
+pub use agent::protocol::{Exit, JobState, NamedFile, Record, Stream, TerminalSize, Unfetched};
 pub use agent::session_frame::INPUT_WINDOW;
 pub use agent::session_key::{NoSessionKey, SessionKey};
 pub use error::{DialRefusal, Error};
@@ -58,7 +58,7 @@ pub use files::{FileChannel, FileReplies, FileRequests};
 pub use image::{
     ImageConfig, ImageDigest, ImageError, ImageLimits, ImageReference, ImageSource, Images, PreparedImage, Progress,
 };
-pub use native::{NativeBackend, NativeConfig, helper_main_if_requested};
+pub use native::{AGENT_PATH, NativeBackend, NativeConfig, helper_main_if_requested};
 pub use process::Process;
 pub use session::{Attached, SessionEvent, SessionInput, SessionReader, SessionWriter};
 pub use spec::{
@@ -155,9 +155,12 @@ pub trait Sandbox: Send + Sync {
     /// Unpacks a tar stream under a directory inside. Paths are resolved inside and cannot leave that directory.
     fn put<'a>(&'a self, directory: &'a str, tar: ByteReader) -> BoxFuture<'a, Result<Stored, Error>>;
 
-    /// The files under a directory that no [`Sandbox::put`] brought or that have changed since, as a tar stream. It was made by a
+    /// The files under a directory that were not brought from outside or that have changed since, as a tar stream. It was made by a
     /// stranger: unpack it with a library that keeps entries below its target.
     fn get_changed<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>>;
+
+    /// What of these files nobody has fetched as they are now, so that it would be lost with the sandbox.
+    fn unfetched<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<Unfetched, Error>>;
 
     /// One file under its name, or everything below one directory, as a tar stream with permissions, times and links. The path is
     /// resolved inside. What is neither a file, a directory nor a symbolic link is left out. It was made by a stranger, like the above.

@@ -38,7 +38,7 @@ pub(super) fn list(directory: &mut Dir) -> Answered {
     Ok(FileAnswer::Entries { entries, last: false })
 }
 
-pub(super) fn stat(files: &Files, target: &Target) -> Answered {
+pub(super) fn stat(files: &Files<'_>, target: &Target) -> Answered {
     let stat = match target {
         Target::Handle(handle) => rustix::fs::fstat(files.descriptor(*handle)?).map_err(system)?,
         Target::Path { path, follow } => place::stat(place::look(path, *follow)?, path)?,
@@ -46,7 +46,7 @@ pub(super) fn stat(files: &Files, target: &Target) -> Answered {
     Ok(FileAnswer::Metadata(metadata(&stat)))
 }
 
-pub(super) fn set(files: &Files, target: &Target, change: FileChange) -> Answered {
+pub(super) fn set(files: &Files<'_>, target: &Target, change: FileChange) -> Answered {
     match target {
         Target::Handle(handle) => {
             let file = files.descriptor(*handle)?;

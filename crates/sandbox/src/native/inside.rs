@@ -18,7 +18,7 @@ use super::root::ROOT;
 use super::{confine, views};
 
 /// The agent inside: a mount of its own, read-only.
-pub(crate) const AGENT_PATH: &str = "/run/gpulease/agent";
+pub const AGENT_PATH: &str = "/run/gpulease/agent";
 
 /// Parts of `/proc` that tell about the machine and not about the sandbox.
 const HIDDEN: [&str; 5] = ["kcore", "keys", "latency_stats", "timer_list", "sched_debug"];

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use futures::future::{BoxFuture, FutureExt};
 
 pub use helper::helper_main_if_requested;
+pub use inside::AGENT_PATH;
 
 use crate::client::Client;
 use crate::image::ImageUse;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::protocol::{JobState, Reply, Request};
+use agent::protocol::{JobState, Reply, Request, Unfetched};
 use futures::future::{BoxFuture, FutureExt};
 
 use super::state::Record;
@@ -140,6 +140,10 @@ impl Sandbox for NativeSandbox {
 
     fn get_changed<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>> {
         self.client.fetch(Request::Changed { directory: directory.into() }).boxed()
+    }
+
+    fn unfetched<'a>(&'a self, directory: &'a str) -> BoxFuture<'a, Result<Unfetched, Error>> {
+        self.client.unfetched(directory).boxed()
     }
 
     fn get<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<ByteReader, Error>> {

@@ -8,7 +8,7 @@ use sandbox::{
     FileKind, FileMetadata, FileOperation, FileTime, MAX_HANDLES, MAX_PIECE, OpenMode, Sandbox, SandboxSpec, Target,
 };
 
-use crate::support::{Bench, exec, on_every_backend, small, until, within};
+use crate::support::{Bench, exec, on_every_backend, small, untar, until, within};
 
 const READ: OpenMode = OpenMode {
     read: true,
@@ -520,7 +520,60 @@ async fn what_an_asker_leaves_open_is_closed_with_its_connection(bench: Bench) {
     sandbox.destroy().await.unwrap();
 }
 
+async fn what_the_asker_brought_or_has_fetched_is_known_and_the_rest_would_be_lost(bench: Bench) {
+    let sandbox = bench.sandbox(&small()).await;
+    let asker = Asker::of(&*sandbox).await;
+    let lost = async || {
+        let found = within(sandbox.unfetched("/job")).await.unwrap();
+        let names: Vec<String> = found.largest.into_iter().map(|file| file.path).collect();
+        assert_eq!(found.files, names.len() as u64);
+        names
+    };
+    let fetch = async |name: &str| {
+        asker.ask(FileOperation::Fetch { path: path(name), longest: MAX_PIECE as u32 }).await.unwrap();
+    };
+    asker.store("/job/brought", b"small", hash_of(b"small")).await.unwrap();
+    let large = asker.open("/job/part", NEW).await.unwrap();
+    asker.write(&large, 0, b"piece").await.unwrap();
+    asker.write(&large, 1 << 20, b"piece").await.unwrap();
+    let rename = FileOperation::Rename { from: path("/job/part"), to: path("/job/large"), replace: true };
+    asker.ask(rename).await.unwrap();
+    within(large.close()).await.unwrap();
+    let change = FileChange { permissions: Some(0o700), ..FileChange::default() };
+    asker.set("/job/brought", true, change).await.unwrap();
+    assert_eq!(lost().await, [""; 0], "all of it came from outside");
+
+    exec(
+        &sandbox,
+        &["sh", "-c", "echo two long lines > small; head -c 100000 /dev/zero > great; echo more >> brought"],
+    )
+    .await;
+    assert_eq!(lost().await, ["great", "small", "brought"]);
+    fetch("/job/small").await;
+    let great = asker.open("/job/great", READ).await.unwrap();
+    asker.read(&great, 0, 60_000).await.unwrap();
+    within(great.close()).await.unwrap();
+    assert_eq!(lost().await, ["great", "brought"], "half of it is not all of it");
+    let great = asker.open("/job/great", READ).await.unwrap();
+    asker.read(&great, 0, 60_000).await.unwrap();
+    asker.read(&great, 60_000, 60_000).await.unwrap();
+    within(great.close()).await.unwrap();
+    fetch("/job/brought").await;
+    assert_eq!(lost().await, [""; 0]);
+    exec(&sandbox, &["sh", "-c", "echo again >> small"]).await;
+    assert_eq!(lost().await, ["small"]);
+
+    let outputs = untar(sandbox.get_changed("/job").await.unwrap()).await;
+    assert_eq!(
+        outputs.keys().collect::<Vec<_>>(),
+        ["brought", "great", "small"],
+        "what was fetched is one all the same"
+    );
+    sandbox.destroy().await.unwrap();
+}
+
 on_every_backend! {
+    what_the_asker_brought_or_has_fetched_is_known_and_the_rest_would_be_lost,
     a_file_is_made_written_read_hashed_and_cut_at_any_place,
     a_file_is_opened_only_as_was_asked,
     names_are_made_listed_moved_linked_and_removed,
