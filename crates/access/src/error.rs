@@ -25,9 +25,9 @@ pub enum AccessError {
     /// The daemon that holds the rental cannot be asked, or not now.
     #[error("{0}")]
     Daemon(String),
-    /// The daemon knows of no such rental, or of none that streams can be opened into.
+    /// The daemon knows of no such rental, or of none that streams can be opened into: its own error.
     #[error("{0}")]
-    Refused(String),
+    Refused(Box<dyn std::error::Error + Send + Sync>),
     /// The other side reports a failure.
     #[error("{0}")]
     Remote(Refusal),

@@ -1,7 +1,9 @@
 //! The renter's end of a rental's sessions: each call opens one stream and does one thing.
 
+mod listener;
 mod process;
 
+pub use listener::{Incoming, Listener};
 pub use process::{Controls, Process, Program};
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
 use futures::stream::{BoxStream, StreamExt, try_unfold};
 use network::read_message;
 use sandbox::{ByteStream, InnerAddress};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::io::AsyncWriteExt;
 use wire::{
     MAX_MESSAGE_BYTES,
@@ -87,6 +89,11 @@ impl Guest {
         self.open(Kind::Dial(address_to_proto(to))).await
     }
 
+    /// Listens at an address inside, for connections that are made there. Port 0 is any that is free; one that is taken is a refusal.
+    pub async fn listen(&self, at: SocketAddr) -> Result<Listener, AccessError> {
+        Listener::start(self.clone(), at).await
+    }
+
     /// The files inside, for many requests at once.
     pub async fn files(&self) -> Result<Files, AccessError> {
         Ok(Files::new(self.open(Kind::Files(proto::Files {})).await?))
@@ -142,6 +149,12 @@ impl Guest {
         Ok(sent)
     }
 
+    /// What in the working directory nobody has fetched: it would be lost if the rental ended now.
+    pub async fn unfetched(&self) -> Result<proto::UnfetchedFiles, AccessError> {
+        let mut stream = self.open(Kind::Unfetched(proto::Unfetched { path: String::new() })).await?;
+        read_message(&mut stream, MAX_MESSAGE_BYTES).await?.ok_or(AccessError::Truncated)
+    }
+
     /// Fetches what is new or changed in the working directory into `folder`: at most `limit` bytes.
     pub async fn get_changed(
         &self,
@@ -167,6 +180,11 @@ pub fn job_event(frame: proto::LogFrame) -> Result<JobEvent, AccessError> {
         Frame::Gap(gap) => JobEvent::Gap { next: gap.next },
         Frame::End(end) => JobEvent::Ended(job_end(end)),
     })
+}
+
+/// How a process ended, in words that may be shown.
+pub fn end_in_words(end: proto::JobEnd) -> String {
+    job_end(end).how
 }
 
 fn job_end(end: proto::JobEnd) -> JobEnd {

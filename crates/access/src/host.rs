@@ -17,7 +17,7 @@ use network::{IncomingSession, SessionStream, write_message};
 use sandbox::{JobState, LogEvent, ProcessSpec, Sandbox, Stream, WORKING_DIRECTORY};
 use std::sync::Arc;
 use tokio::{io::AsyncWriteExt, sync::watch};
-use wire::{MAX_DATA_BYTES, MAX_MESSAGE_BYTES, proto};
+use wire::{Grant, MAX_DATA_BYTES, MAX_MESSAGE_BYTES, proto};
 
 /// The one job of a rental: starting it twice, after a lost answer, starts it once.
 const JOB: &str = "job";
@@ -28,17 +28,23 @@ pub fn claimed_rental(header: &proto::SessionHeader) -> Result<RentalId, Refusal
     wire::id_from_proto(&grant.id).map_err(|error| bad_request(&error.to_string()))
 }
 
-/// Checks that the rental's session key lets this peer in, here and now.
+/// Checks that the rental's session key lets this peer in, here and now. Whether it has taken that back is for the caller to know.
 pub fn admit(
-    session: &IncomingSession,
+    header: &proto::SessionHeader,
+    guest: &PeerId,
     provider: &PeerId,
     quote: &SignedQuote,
     now: UnixMillis,
-) -> Result<(), Refusal> {
-    let grant = session.header.grant.as_ref().ok_or_else(|| bad_request("the session header carries no grant"))?;
-    wire::grant_from_proto(grant, provider, &session.peer, quote.quote.renter_key, &quote.escrow, now)
-        .map(|_| ())
-        .map_err(|error| bad_request(&error.to_string()))
+) -> Result<Grant, Refusal> {
+    let grant = header.grant.as_ref().ok_or_else(|| bad_request("the session header carries no grant"))?;
+    let grant =
+        wire::grant_from_proto(grant, provider, guest, quote.quote.renter_key, &quote.escrow).map_err(|error| {
+            bad_request(&format!("the grant is not what the rental's renter has signed for this node: {error}"))
+        })?;
+    if grant.end() <= now {
+        return Err(Refusal::new(RefusalCode::Expired, format!("what let this node in was over at {}", grant.end())));
+    }
+    Ok(grant)
 }
 
 fn bad_request(why: &str) -> Refusal {
@@ -54,21 +60,39 @@ pub struct Place {
     pub usage: watch::Receiver<Option<proto::Usage>>,
 }
 
-/// Serves one admitted stream to its end.
-pub async fn serve(session: IncomingSession, place: Place) -> Result<(), AccessError> {
+/// Serves one admitted stream to its end, or until its guest must leave.
+pub async fn serve(session: IncomingSession, place: Place, leave: impl Future<Output = ()>) -> Result<(), AccessError> {
     use proto::session_header::Kind;
-    let Place { sandbox, usage } = place;
     match session.header.kind.clone() {
+        // what the guest has started goes with it
+        Some(Kind::Exec(exec)) => process::exec(session, place.sandbox, exec, leave).await,
+        Some(Kind::Attach(attach)) => process::attach(session, place.sandbox, attach, leave).await,
+        kind => tokio::select! {
+            () = leave => Ok(()),
+            served = serve_one(session, kind, place) => served,
+        },
+    }
+}
+
+async fn serve_one(
+    session: IncomingSession,
+    kind: Option<proto::session_header::Kind>,
+    Place { sandbox, usage }: Place,
+) -> Result<(), AccessError> {
+    use proto::session_header::Kind;
+    match kind {
         Some(Kind::Start(start)) => start_job(session, sandbox, start).await,
         Some(Kind::Logs(read)) => send_logs(session.accept().await?, sandbox, read).await,
         Some(Kind::Put(put)) => take_files(session.accept().await?, sandbox, &directory(put.path)).await,
         Some(Kind::Get(get)) => give_files(session.accept().await?, sandbox, &directory(get.path)).await,
-        Some(Kind::Exec(exec)) => process::exec(session, sandbox, exec).await,
-        Some(Kind::Attach(attach)) => process::attach(session, sandbox, attach).await,
+        Some(Kind::Unfetched(ask)) => tell_unfetched(session, sandbox, &directory(ask.path)).await,
         Some(Kind::Dial(dial)) => dial::dial(session, sandbox, dial).await,
         Some(Kind::Files(proto::Files {})) => files(session, sandbox).await,
         Some(Kind::Stats(proto::Stats {})) => tell_usage(session.accept().await?, usage).await,
-        None => Ok(session.refuse(bad_request("this kind of session is not known here")).await?),
+        // processes are served above
+        Some(Kind::Exec(_) | Kind::Attach(_)) | None => {
+            Ok(session.refuse(bad_request("this kind of session is not known here")).await?)
+        }
     }
 }
 
@@ -148,6 +172,26 @@ async fn tell_usage(
     Ok(())
 }
 
+/// Says what nobody has fetched.
+async fn tell_unfetched(
+    session: IncomingSession,
+    sandbox: Arc<dyn Sandbox>,
+    directory: &str,
+) -> Result<(), AccessError> {
+    let found = match sandbox.unfetched(directory).await {
+        Ok(found) => found,
+        Err(error) => {
+            return Ok(session.refuse(Refusal::new(RefusalCode::Internal, error.to_string())).await?);
+        }
+    };
+    let largest = found.largest.into_iter().map(|file| proto::UnfetchedFile { path: file.path, bytes: file.bytes });
+    let told = proto::UnfetchedFiles { files: found.files, bytes: found.bytes, largest: largest.collect() };
+    let mut stream = session.accept().await?;
+    write_message(&mut stream, &told, MAX_MESSAGE_BYTES).await?;
+    stream.shutdown().await.map_err(network::FrameError::from)?;
+    Ok(())
+}
+
 async fn write_log(stream: &mut SessionStream, frame: proto::log_frame::Frame) -> Result<(), AccessError> {
     Ok(write_message(stream, &proto::LogFrame { frame: Some(frame) }, MAX_MESSAGE_BYTES).await?)
 }
@@ -180,3 +224,6 @@ async fn give_files(mut stream: SessionStream, sandbox: Arc<dyn Sandbox>, direct
     stream.shutdown().await.map_err(network::FrameError::from)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

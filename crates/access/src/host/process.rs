@@ -26,12 +26,15 @@ const LOGIN_SHELL: [&str; 3] =
 const TERM: &str = "xterm-256color";
 /// How long the renter's last acknowledgement may take after the end of a process. Without it the agent remembers the end for a while.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the agent may take to be told that a process's guest must leave: it reads at once what it is told.
+const HANG_UP_WAIT: Duration = Duration::from_secs(1);
 
 /// Starts a process, or finds it started by the same key.
 pub(super) async fn exec(
     session: IncomingSession,
     sandbox: Arc<dyn Sandbox>,
     exec: proto::Exec,
+    leave: impl Future<Output = ()>,
 ) -> Result<(), AccessError> {
     let proto::Exec { key, argv, env, cwd, terminal } = exec;
     let argv = if argv.is_empty() { LOGIN_SHELL.map(str::to_owned).to_vec() } else { argv };
@@ -42,7 +45,7 @@ pub(super) async fn exec(
         terminal: terminal.map(|size| Terminal { size: size_from_proto(size), term: TERM.to_owned() }),
     };
     match read_key(&key) {
-        Ok(key) => serve(session, sandbox.open(&key, spec).await).await,
+        Ok(key) => serve(session, sandbox.open(&key, spec).await, leave).await,
         Err(refusal) => Ok(session.refuse(refusal).await?),
     }
 }
@@ -52,9 +55,10 @@ pub(super) async fn attach(
     session: IncomingSession,
     sandbox: Arc<dyn Sandbox>,
     attach: proto::Attach,
+    leave: impl Future<Output = ()>,
 ) -> Result<(), AccessError> {
     match read_key(&attach.key) {
-        Ok(key) => serve(session, sandbox.attach(&key, attach.seen).await).await,
+        Ok(key) => serve(session, sandbox.attach(&key, attach.seen).await, leave).await,
         Err(refusal) => Ok(session.refuse(refusal).await?),
     }
 }
@@ -69,7 +73,11 @@ fn size_from_proto(size: proto::TerminalSize) -> TerminalSize {
     TerminalSize { columns: side(size.columns), rows: side(size.rows) }
 }
 
-async fn serve(session: IncomingSession, attached: Result<Attached, Error>) -> Result<(), AccessError> {
+async fn serve(
+    session: IncomingSession,
+    attached: Result<Attached, Error>,
+    leave: impl Future<Output = ()>,
+) -> Result<(), AccessError> {
     let attached = match attached {
         Ok(attached) => attached,
         Err(error) => return Ok(session.refuse(refusal(&error)).await?),
@@ -77,10 +85,25 @@ async fn serve(session: IncomingSession, attached: Result<Attached, Error>) -> R
     let (reader, mut writer) = split(session.accept().await?);
     let Attached { taken, output, mut input } = attached;
     write(&mut writer, process_output::Frame::Taken(taken)).await?;
-    let listening = listen(reader, &mut input);
+    tokio::select! {
+        served = converse((reader, &mut writer), output, &mut input) => return served,
+        () = leave => {}
+    }
+    // the stream ends whether or not the agent hears of it
+    let _ = timeout(HANG_UP_WAIT, input.send(SessionInput::HangUp)).await;
+    Ok(())
+}
+
+/// Carries what both sides say, until the process has ended or its guest is gone.
+async fn converse(
+    (reader, writer): (ReadHalf<SessionStream>, &mut WriteHalf<SessionStream>),
+    output: SessionReader,
+    input: &mut SessionWriter,
+) -> Result<(), AccessError> {
+    let listening = listen(reader, input);
     tokio::pin!(listening);
     tokio::select! {
-        told = tell(output, &mut writer) => {
+        told = tell(output, writer) => {
             told?;
             writer.shutdown().await.map_err(network::FrameError::from)?;
             let _ = timeout(FAREWELL, listening).await;

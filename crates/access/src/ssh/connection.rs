@@ -2,8 +2,9 @@
 //! client closes the channel or is gone, and with it what it had running.
 
 use super::{
-    Auth,
+    Auth, Server,
     dial::{self, Target},
+    forwards::Forwards,
     inbox::{self, Inbox},
     outlet::{Gone, Outlet},
     session::{self, Orders, Wishes},
@@ -26,9 +27,11 @@ const MAX_CHANNELS: usize = 512;
 pub(super) struct Connection {
     guest: Guest,
     auth: Auth,
+    greeting: Option<String>,
     /// Cancelled once the client is let in.
     known: CancellationToken,
     lines: HashMap<ChannelId, Line>,
+    forwards: Forwards,
 }
 
 /// One channel.
@@ -48,11 +51,17 @@ impl Line {
     fn is_over(&self) -> bool {
         matches!(&self.stage, Stage::Running(task, _) if task.is_finished())
     }
+
+    /// All that the client sends is here, and no program is to be told that it is gone: what is here is carried to its end.
+    fn is_finishing(&self) -> bool {
+        matches!(&self.stage, Stage::Running(task, None) if !task.is_finished()) && self.inbox.has_ended()
+    }
 }
 
 impl Connection {
-    pub(super) fn new(guest: Guest, auth: Auth, known: CancellationToken) -> Self {
-        Self { guest, auth, known, lines: HashMap::new() }
+    pub(super) fn new(guest: Guest, server: &Server, known: CancellationToken) -> Self {
+        let Server { auth, greeting, .. } = server.clone();
+        Self { guest, auth, greeting, known, lines: HashMap::new(), forwards: Forwards::default() }
     }
 
     fn is_trusted(&self, key: &PublicKey) -> bool {
@@ -85,7 +94,9 @@ impl Connection {
             What::Shell => None,
             What::Command(text) => Some(text),
         };
-        let running = task(session::run(guest, wishes.program(command), received, outlet, ordered));
+        // programs that read a shell's output are not greeted
+        let greeting = self.greeting.clone().filter(|_| command.is_none() && wishes.has_terminal());
+        let running = task(session::run(guest, wishes.program(command), greeting, received, outlet, ordered));
         self.lines.insert(id, Line { inbox, stage: Stage::Running(running, Some(orders)) });
         Ok(())
     }
@@ -202,7 +213,10 @@ impl Handler for Connection {
     }
 
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Error> {
-        self.lines.remove(&id);
+        // the other side may have said all before the client had: then a client that is done closes at once
+        if !self.lines.get(&id).is_some_and(Line::is_finishing) {
+            self.lines.remove(&id);
+        }
         Ok(())
     }
 
@@ -221,7 +235,19 @@ impl Handler for Connection {
     }
 
     fn adjust_window(&mut self, _id: ChannelId, _current: u32) -> u32 {
-        inbox::next_window(self.lines.values().map(|line| &*line.inbox))
+        let forwarded = self.forwards.inboxes();
+        inbox::next_window(self.lines.values().map(|line| &*line.inbox).chain(forwarded.iter().map(|inbox| &**inbox)))
+    }
+
+    /// The connection waits for the answer: SSH tells global requests apart by their order alone.
+    async fn tcpip_forward(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<bool, Error> {
+        let opened = self.forwards.open(&self.guest, address, *port, session.handle()).await;
+        *port = opened.unwrap_or(*port);
+        Ok(opened.is_some())
+    }
+
+    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32, _: &mut Session) -> Result<bool, Error> {
+        Ok(self.forwards.close(address, port))
     }
 
     async fn pty_request(

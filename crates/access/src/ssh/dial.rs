@@ -64,7 +64,8 @@ fn refusal(error: &AccessError) -> String {
     error.to_string()
 }
 
-async fn splice(stream: ByteStream, inbox: &Inbox, outlet: &Outlet) -> Result<(), Gone> {
+/// Carries bytes both ways until both have ended.
+pub(super) async fn splice(stream: ByteStream, inbox: &Inbox, outlet: &Outlet) -> Result<(), Gone> {
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader: ByteReader = Box::new(reader);
     let inwards = async {

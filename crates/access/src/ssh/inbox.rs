@@ -70,6 +70,11 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
+    /// Whether no more comes.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
     /// Throws away what is here and what will come.
     pub(super) fn shut(&self) {
         let mut held = self.lock();

@@ -6,8 +6,7 @@
 //! this machine, which others may reach too and which therefore asks for a key ([`Auth::Key`]). The [`HostKey`] follows from the provider's
 //! peer id, and [`HostEntry`] writes what `ssh` has to know: nobody is ever asked to believe a fingerprint.
 //!
-//! Not served: a port of the sandbox that leads back here (`-R`), X11 and the user's agent, because nothing inside listens on behalf of
-//! others; the client is told so. A terminal has the modes of a new one, whatever the client's is set to.
+//! Not served: sockets of the sandbox that lead back here, X11 and the user's agent; the client is told so. A terminal has the modes of a new one, whatever the client's is set to.
 //!
 //! What comes from a client waits in an inbox until the sandbox takes it, and russh grants the client a new window before that: see
 //! `inbox.rs` for how the two are brought together.
@@ -15,6 +14,7 @@
 mod connection;
 mod dial;
 mod entry;
+mod forwards;
 mod inbox;
 mod key;
 mod leash;
@@ -73,6 +73,17 @@ pub enum Auth {
     Key(ClientKey),
 }
 
+/// One end that clients of a rental find.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// What it shows for itself.
+    pub host_key: HostKey,
+    /// Who is let in.
+    pub auth: Auth,
+    /// A line that a shell in a terminal begins with.
+    pub greeting: Option<String>,
+}
+
 /// Why a client's connection ended badly.
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
@@ -87,16 +98,15 @@ pub enum SshError {
 /// Serves one SSH client on a stream until it goes. When it does, or this future is dropped, what it had running in the sandbox ends.
 pub async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    host_key: &HostKey,
-    auth: Auth,
+    server: &Server,
     guest: Guest,
 ) -> Result<(), SshError> {
     let over = CancellationToken::new();
     // russh runs in a task of its own, which outlives this future unless its stream ends with it
     let _over = over.clone().drop_guard();
     let known = CancellationToken::new();
-    let config = Arc::new(configuration(host_key, &auth));
-    let connection = Connection::new(guest, auth, known.clone());
+    let config = Arc::new(configuration(&server.host_key, &server.auth));
+    let connection = Connection::new(guest, server, known.clone());
     let login = async {
         let session = server::run_stream(config, Leash::new(stream, over), connection).await?;
         Ok::<_, russh::Error>((session, known))

@@ -54,6 +54,11 @@ impl Wishes {
         self.set("TERM", term)
     }
 
+    /// Whether a person looks at it.
+    pub(super) fn has_terminal(&self) -> bool {
+        self.terminal.is_some()
+    }
+
     /// The program that does what is wanted: the login shell, or a command in it.
     pub(super) fn program(self, command: Option<String>) -> Program {
         let mut env = self.variables;
@@ -98,6 +103,7 @@ impl Orders {
 pub(super) async fn run(
     guest: Guest,
     program: Program,
+    greeting: Option<String>,
     inbox: Arc<Inbox>,
     outlet: Outlet,
     ordered: Ordered,
@@ -106,6 +112,9 @@ pub(super) async fn run(
         Ok(process) => process,
         Err(error) => return outlet.fail(&error).await,
     };
+    if let Some(line) = greeting {
+        outlet.send(format!("{line}\r\n").into()).await?;
+    }
     let controls = running.controls();
     let ended = async {
         let (exit, out, err) = tokio::join!(running.wait(), outlet.pump(&mut stdout), outlet.pump_errors(&mut stderr));

@@ -1,6 +1,7 @@
 //! Commands and shells.
 
-use crate::world::{World, fed, noise, runs, said, until, within};
+use crate::world::{GREETING, World, fed, noise, runs, said, until, within};
+use access::ssh::Way;
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{Winsize, tcsetwinsize},
@@ -21,6 +22,22 @@ async fn a_command_gives_its_output_its_errors_and_its_exit_code() {
     assert_eq!(world.ssh(&["rental", "no-such-program"]).await.status.code(), Some(127));
     // what a signal ends has no exit code, and ssh says so in its own way
     assert_eq!(world.ssh(&["rental", "kill -9 $$"]).await.status.code(), Some(255));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_in_a_terminal_is_greeted_and_what_a_program_reads_is_not() {
+    let world = World::new().await;
+    let pipe = format!("exec 3<>/dev/tcp/127.0.0.1/{}; cat <&3 & trap 'kill $!' EXIT; cat >&3", world.trusting_port);
+    world.write_configuration(&Way::Command(vec!["bash".into(), "-c".into(), pipe]));
+    let greeted = async |options: &[&str]| {
+        let mut command = world.client("ssh");
+        command.args(options);
+        let output = fed(command, b"exit\n".to_vec()).await;
+        String::from_utf8_lossy(&output.stdout).starts_with(GREETING)
+    };
+    assert!(greeted(&["-tt", "rental"]).await);
+    assert!(!greeted(&["-T", "rental"]).await, "what reads a shell is no person");
+    assert!(!greeted(&["-tt", "rental", "echo"]).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

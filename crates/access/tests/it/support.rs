@@ -1,7 +1,7 @@
 //! What the tests share: a rental without a sandbox, folders on the disk, and content.
 
 use access::files::{Files, serve_files};
-use agent::{descriptors::Descriptors, remote_files};
+use agent::{descriptors::Descriptors, manifest::Manifest, remote_files};
 use sandbox::{FileChannel, SandboxId};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -15,7 +15,9 @@ const STREAM: usize = 256 * 1024;
 /// A provider's end over the agent's code, for the other end of this stream.
 pub(crate) fn provider() -> DuplexStream {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    std::thread::spawn(move || remote_files::serve(&Arc::new(Descriptors::of_this_process()), &theirs));
+    std::thread::spawn(move || {
+        remote_files::serve(&Arc::new(Descriptors::of_this_process()), &Manifest::default(), &theirs)
+    });
     ours.set_nonblocking(true).unwrap();
     let (reader, writer) = tokio::net::UnixStream::from_std(ours).unwrap().into_split();
     let channel = FileChannel::over(reader, writer, &SandboxId::new("rental").unwrap());

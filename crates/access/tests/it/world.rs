@@ -5,7 +5,7 @@ use access::{
     door::Granted,
     guest::Guest,
     host::{self, Place},
-    ssh::{self, Auth, ClientKey, HostEntry, HostKey, Way},
+    ssh::{self, Auth, ClientKey, HostEntry, HostKey, Server, Way},
 };
 use libp2p_identity::Keypair;
 use network::{Config, Interest, Network};
@@ -30,11 +30,13 @@ use wire::proto::SessionGrant;
 const LIMIT: (usize, usize) = (120, 900);
 /// How often a condition is looked at again of which nobody is told.
 const LOOK: Duration = Duration::from_millis(10);
+/// What shells in a terminal begin with at the port that asks for no key.
+pub(crate) const GREETING: &str = "Last login: yesterday";
 
 pub(crate) struct World {
     /// Keys and configuration of the clients, and room for files.
     pub(crate) folder: TempDir,
-    /// The port of an SSH server that asks for no key.
+    /// The port of an SSH server that asks for no key, and greets.
     pub(crate) trusting_port: u16,
     pub(crate) host_key: HostKey,
     backend: Arc<NativeBackend>,
@@ -73,8 +75,8 @@ impl World {
         within("the two nodes' connection", peers.wait_for(|peers| peers.contains(&peer))).await.unwrap();
         let guest = Guest::new(Granted::new(renter.handle(), peer, SessionGrant::default()));
         let (host_key, client_key) = (HostKey::derive(&[7; 32], &peer), ClientKey::generate());
-        let port = serve(&host_key, Auth::Key(client_key.clone()), &guest, &over).await;
-        let trusting_port = serve(&host_key, Auth::Trusted, &guest, &over).await;
+        let port = serve(&host_key, Auth::Key(client_key.clone()), None, &guest, &over).await;
+        let trusting_port = serve(&host_key, Auth::Trusted, Some(GREETING), &guest, &over).await;
         // the nodes live as long as the tests that need them
         tokio::spawn({
             let over = over.clone();
@@ -163,21 +165,23 @@ fn provide(provider: &Network, sandbox: Arc<dyn Sandbox>) {
     let (_, usage) = watch::channel(None);
     tokio::spawn(async move {
         while let Some(session) = sessions.recv().await {
-            tokio::spawn(host::serve(session, Place { sandbox: sandbox.clone(), usage: usage.clone() }));
+            let place = Place { sandbox: sandbox.clone(), usage: usage.clone() };
+            tokio::spawn(host::serve(session, place, std::future::pending()));
         }
     });
 }
 
-async fn serve(host_key: &HostKey, auth: Auth, guest: &Guest, over: &CancellationToken) -> u16 {
+async fn serve(host_key: &HostKey, auth: Auth, greeting: Option<&str>, guest: &Guest, over: &CancellationToken) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (host_key, guest, over) = (host_key.clone(), guest.clone(), over.clone());
+    let (guest, over) = (guest.clone(), over.clone());
+    let server = Server { host_key: host_key.clone(), auth, greeting: greeting.map(str::to_owned) };
     tokio::spawn(over.run_until_cancelled_owned(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let (host_key, auth, guest) = (host_key.clone(), auth.clone(), guest.clone());
-            tokio::spawn(async move { ssh::serve(stream, &host_key, auth, guest).await });
+            let (server, guest) = (server.clone(), guest.clone());
+            tokio::spawn(async move { ssh::serve(stream, &server, guest).await });
         }
     }));
     port
