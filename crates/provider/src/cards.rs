@@ -9,7 +9,7 @@ use gpu::{
         AmdProbe, ComputeCapability, Gpu, Inventory, KernelView, MigInstance, NvmlProbe, Probe, Reading, Uuid, Vendor,
         of_machine,
     },
-    measure::Benchmark,
+    measure::{Benchmark, CardFigures},
     specification::{Verdict, check, check_machine},
 };
 use market::offer::{GpuGroup, Verification};
@@ -118,7 +118,12 @@ impl Cards {
         let driver = self.inventory.driver(first.vendor);
         let count = u32::try_from(slot.0.len()).unwrap_or(u32::MAX);
         Some(OfCards {
-            group: GpuGroup { count, memory_gb_per_s: slot.memory_gb_per_s(benchmark), ..first.group.clone() },
+            group: GpuGroup {
+                count,
+                memory_gb_per_s: slot.memory_gb_per_s(benchmark),
+                mega_multiply_adds: slot.mega_multiply_adds(benchmark),
+                ..first.group.clone()
+            },
             driver_version: driver.map_or_else(String::new, |driver| driver.version.clone()),
             cuda_version: driver.and_then(|driver| driver.cuda).map_or(0, |cuda| cuda.major * 10 + cuda.minor),
             verification: match first.verdict {
@@ -185,10 +190,19 @@ impl Card {
 impl SlotCards {
     /// The memory bandwidth of the slowest card, in GB/s; 0 unless all were measured.
     fn memory_gb_per_s(&self, benchmark: Option<&Benchmark>) -> u32 {
+        // Every byte that is copied is read once and written once.
+        self.slowest(benchmark, |card| card.memory_copied_bytes_per_second.saturating_mul(2) / 1_000_000_000)
+    }
+
+    /// The millions of 32-bit multiply-adds a second of the slowest card; 0 unless all were measured.
+    fn mega_multiply_adds(&self, benchmark: Option<&Benchmark>) -> u32 {
+        self.slowest(benchmark, |card| card.multiply_adds_per_second / 1_000_000)
+    }
+
+    fn slowest(&self, benchmark: Option<&Benchmark>, figure: impl Fn(&CardFigures) -> u64) -> u32 {
         let measured = |card: &Card| {
             let found = benchmark?.cards.iter().find(|found| found.uuid == card.uuid)?;
-            // Every byte that is copied is read once and written once.
-            u32::try_from(found.memory_copied_bytes_per_second.saturating_mul(2) / 1_000_000_000).ok()
+            u32::try_from(figure(found)).ok()
         };
         self.0.iter().map(|card| measured(card).unwrap_or(0)).min().unwrap_or(0)
     }
@@ -244,6 +258,7 @@ fn cards(gpu: &Gpu) -> Vec<Card> {
         profiling: false,
         tflops: 0,
         memory_gb_per_s: 0,
+        mega_multiply_adds: 0,
     };
     let named = |names: [String; 2]| names.map(|name| format!("{kind}={name}")).to_vec();
     let card = |uuid: &Uuid, names, group| Card {

@@ -1,6 +1,6 @@
 //! Cashing vouchers: part-way, and at the end of a rental; and what the chain made of it.
 
-use api::types::{Receipt, Role, TransactionRef};
+use api::types::{Checks, Receipt, Role, TransactionRef};
 use market::{meter::Meter, money::Amount, rental::provider::Rental, signed::SignedRelease};
 use settlement::{ClosingOutcome, EscrowAccount, SettlementError, ToClose};
 use store::crash_point;
@@ -69,6 +69,7 @@ pub(crate) fn receipt(rental: &Rental, release: Option<SignedRelease>) -> Option
         voucher: rental.voucher,
         release,
         job: None,
+        checks: Checks::default(),
     })
 }
 

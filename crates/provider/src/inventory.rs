@@ -8,7 +8,7 @@ use crate::{
     rules::Rules,
     service::{Service, longest_advertised},
 };
-use gpu::measure::Benchmark;
+use gpu::measure::{Benchmark, CpuFigures};
 use market::{
     id::{DeviceId, PeerId, RentalId},
     offer::{Hardware, Isolation, MAX_SLOTS_TOGETHER, Offer, Verification},
@@ -69,6 +69,13 @@ impl Machine<'_> {
         let disk = self.benchmark.and_then(|found| found.disk);
         disk.map_or(0, |disk| u32::try_from(disk.sequential_read_bytes_per_second / 1_000_000).unwrap_or(u32::MAX))
     }
+
+    /// Millions of 32-bit multiply-adds that each core manages while all of them work; 0 when that was not measured.
+    fn core_mega_multiply_adds(&self) -> u32 {
+        let cpu = self.benchmark.and_then(|found| found.cpu);
+        let of_each = |cpu: CpuFigures| cpu.all_cores_multiply_adds_per_second / u64::from(cpu.cores.max(1));
+        cpu.map_or(0, |cpu| u32::try_from(of_each(cpu) / 1_000_000).unwrap_or(u32::MAX))
+    }
 }
 
 /// The slots and their offers.
@@ -114,6 +121,7 @@ impl Inventory {
                     driver_version: of_cards.as_ref().map_or_else(String::new, |cards| cards.driver_version.clone()),
                     cuda_version: of_cards.as_ref().map_or(0, |cards| cards.cuda_version),
                     disk_mb_per_s: machine.disk_mb_per_s(),
+                    core_mega_multiply_adds: machine.core_mega_multiply_adds(),
                     software: machine.software.clone(),
                     gpus: of_cards.as_ref().map(|cards| cards.group.clone()).into_iter().collect(),
                     ..Hardware::default()

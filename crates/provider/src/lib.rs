@@ -26,6 +26,7 @@ mod rules;
 mod service;
 mod story;
 mod supervisor;
+mod unshared;
 
 #[cfg(test)]
 mod example;

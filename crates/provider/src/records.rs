@@ -1,6 +1,6 @@
 //! What a provider keeps on disk: its rentals, as the state machines they are, and the receipts they end in.
 
-use crate::service::Drain;
+use crate::{service::Drain, unshared::Unshared};
 use api::types::Receipt;
 use market::{id::RentalId, rental::provider::Rental};
 use store::{Json, Store, StoreError, Table, TableDef};
@@ -19,6 +19,14 @@ impl Table for Receipts {
     const NAME: &'static str = "provider_receipts";
     type Key = RentalId;
     type Value = Json<Receipt>;
+}
+
+/// What the renters of rentals that go on have taken back of what they gave to others.
+pub(crate) struct Unshares;
+impl Table for Unshares {
+    const NAME: &'static str = "provider_unshares";
+    type Key = RentalId;
+    type Value = Json<Unshared>;
 }
 
 /// The owner's order to be out of service, while there is one.
@@ -41,6 +49,6 @@ pub fn forget_oldest(store: &Store) -> Result<usize, StoreError> {
 }
 
 /// The tables that [`store::Store::open`] must know for this role.
-pub fn tables() -> [TableDef; 3] {
-    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>(), TableDef::of::<DrainOrder>()]
+pub fn tables() -> [TableDef; 4] {
+    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>(), TableDef::of::<Unshares>(), TableDef::of::<DrainOrder>()]
 }

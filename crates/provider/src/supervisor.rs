@@ -16,6 +16,7 @@ mod questions;
 mod sandboxes;
 mod service;
 mod streams;
+mod unsharing;
 
 use crate::{
     Config, Error, Parts,
@@ -26,9 +27,10 @@ use crate::{
     inventory::{Inventory, Machine, Occupant, Taken, software},
     keeper::Keeper,
     payout::Keys,
-    records::{DrainOrder, Receipts, Rentals},
+    records::{DrainOrder, Receipts, Rentals, Unshares},
     rules::Rules,
     service::Drain,
+    unshared::Unshared,
 };
 use api::{
     evidence::Evidence,
@@ -57,7 +59,7 @@ use settlement::{ChainEvent, ClosingOutcome, EscrowAccount, Follower, Known, Set
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use store::{Json, Store, StoreError, crash_point};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::MissedTickBehavior,
 };
@@ -144,6 +146,8 @@ struct Live {
     keeper: Option<Keeper>,
     /// Ends its streams.
     sessions: CancellationToken,
+    /// What its renter has taken back: streams that were let in by it hear of it here.
+    unshared: watch::Sender<Unshared>,
     /// A sandbox is being made.
     preparing: bool,
     /// The chain is being asked whether a mandate would go through.
@@ -167,6 +171,7 @@ impl Live {
             rental,
             keeper,
             sessions,
+            unshared: watch::Sender::default(),
             preparing: false,
             trying: false,
             opening: None,
@@ -380,6 +385,7 @@ impl Supervisor {
                 self.happened(id, Input::Evict, now).await;
             }
         }
+        self.take_up_unshares().await?;
         // a sandbox without a rental that needs it is a leftover
         for (name, sandbox) in sandboxes {
             tracing::info!(sandbox = name, "removing a leftover sandbox");
@@ -535,7 +541,15 @@ impl Supervisor {
     }
 
     async fn write(&self, rental: Rental) -> Result<(), StoreError> {
-        self.store.run(move |store| store.put_sync::<Rentals>(&rental.id, &Json(rental.clone()))).await
+        let write = move |store: &Store| {
+            let mut batch = store.batch();
+            batch.put::<Rentals>(&rental.id, &Json(rental.clone()))?;
+            if rental.phase.is_over() {
+                batch.delete::<Unshares>(&rental.id)?;
+            }
+            batch.commit_sync()
+        };
+        self.store.run(write).await
     }
 
     fn act(&mut self, id: RentalId, effects: Vec<Effect>) {

@@ -93,12 +93,12 @@ fn an_offer_says_what_the_driver_says() {
 }
 
 #[test]
-fn a_measured_bandwidth_is_that_of_the_slowest_card_of_a_slot() {
+fn what_is_measured_of_a_slot_is_that_of_its_slowest_card() {
     let cards = workstation();
     let slots = cards.deal(&kind(1, 2, "RTX 4090"), &mut vec![]).unwrap();
     let of = |number: usize, copied: u64| gpu::measure::CardFigures {
         uuid: cards.found[number].uuid.clone(),
-        multiply_adds_per_second: 1,
+        multiply_adds_per_second: copied / 1_000,
         memory_copied_bytes_per_second: copied,
         to_card_bytes_per_second: 1,
         from_card_bytes_per_second: 1,
@@ -106,7 +106,8 @@ fn a_measured_bandwidth_is_that_of_the_slowest_card_of_a_slot() {
     let found =
         |cards| Benchmark { measured_at_unix_seconds: 1, cpu: None, memory: None, disk: None, cards, missing: vec![] };
     let both = found(vec![of(0, 450_000_000_000), of(1, 440_000_000_000)]);
-    assert_eq!(cards.of_slot(&slots[0], Some(&both)).unwrap().group.memory_gb_per_s, 880);
+    let group = cards.of_slot(&slots[0], Some(&both)).unwrap().group;
+    assert_eq!((group.memory_gb_per_s, group.mega_multiply_adds), (880, 440));
     let one = found(vec![of(0, 450_000_000_000)]);
     assert_eq!(cards.of_slot(&slots[0], Some(&one)).unwrap().group.memory_gb_per_s, 0);
 }

@@ -58,7 +58,7 @@ impl Supervisor {
                 });
                 let told = stories.into_iter().map(|(rental, receipt)| {
                     let steps = story::steps(&rental, receipt.as_ref(), now);
-                    RentalStory { rental: row(&rental, now), steps, receipt }
+                    RentalStory { rental: row(&rental, now), steps, receipt, visits: Vec::new() }
                 });
                 let _ = reply.send(told.collect());
             }
@@ -156,6 +156,7 @@ fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
     let seconds = rental.tariff().map_or(0, |tariff| tariff.billed_seconds(rental.served_millis(now)));
     RentalRow {
         id: rental.id,
+        label: None,
         role: Role::Provider,
         phase: rental.phase.name().to_owned(),
         peer: rental.terms.renter_peer.to_base58(),

@@ -58,6 +58,7 @@ impl Supervisor {
             Some(Request::Status(status)) => self.status(peer, &status.id),
             Some(Request::Voucher(voucher)) => self.voucher(peer, &voucher).await,
             Some(Request::Finish(finish)) => self.finish(peer, &finish).await,
+            Some(Request::Unshare(unshare)) => self.unshare(peer, &unshare).await,
             Some(Request::Carry(_)) => Err(Refusal::new(RefusalCode::Settlement, "nothing is carried here")),
             None => Err(Refusal::new(RefusalCode::BadRequest, "this kind of request is not known here")),
         };
