@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
+    /// To answer at once: that is how long a message and its answer are on their way.
+    Echo,
+    /// To say which cards the sandbox has.
+    List,
     /// To make room and compile the kernels. Not timed.
     Prepare(Work),
     /// To compute. The clock starts when this is sent.
@@ -24,6 +28,10 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
+    /// At once.
+    Echoed,
+    /// The cards that the driver shows, in its order.
+    Listed(Vec<Device>),
     /// Every device has room.
     Ready,
     /// Everything is computed.

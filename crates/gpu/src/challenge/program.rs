@@ -18,9 +18,11 @@ use super::{
 use crate::cuda::{CudaError, Driver};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    env, fs,
     io::{self, ErrorKind, Read, Write},
     process::ExitCode,
     sync::{Arc, OnceLock},
+    thread,
     time::Duration,
 };
 
@@ -71,11 +73,22 @@ pub fn read_message<T: DeserializeOwned>(input: &mut impl Read) -> Result<Option
     Ok(Some(serde_json::from_slice(&text)?))
 }
 
-/// Proves to whoever is at the other end of standard input and output.
+/// Where the kernel is told which process to end first when memory is short, and what tells it to take this one.
+const OUT_OF_MEMORY_SCORE: (&str, &str) = ("/proc/self/oom_score_adj", "1000");
+
+/// Proves to whoever is at the other end of standard input and output. The first argument is the number of processors to use at most: a
+/// sandbox may show all of the machine's and be given the time of one.
 pub fn run() -> ExitCode {
-    let driver = OnceLock::new();
-    let open = |share: &Share, size| open_device(&driver, share, size);
-    match serve(&mut io::stdin().lock(), &mut io::stdout().lock(), &open) {
+    // the renter's own program must not be ended for this one's memory; where that cannot be said the size of the work is all there is
+    let (path, score) = OUT_OF_MEMORY_SCORE;
+    let _ = fs::write(path, score);
+    let processors = env::args().nth(1).and_then(|number| number.parse().ok()).unwrap_or(usize::MAX);
+    let machine = Machine { processors, driver: OnceLock::new() };
+    let list = || -> Result<Vec<Device>, EngineError> {
+        Ok(machine.driver()?.cards()?.into_iter().map(Device::Gpu).collect())
+    };
+    let open = |share: &Share, size| machine.open(share, size);
+    match serve(&mut io::stdin().lock(), &mut io::stdout().lock(), (&list, &open)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("challenge: {error}");
@@ -84,37 +97,61 @@ pub fn run() -> ExitCode {
     }
 }
 
-type Loaded = OnceLock<Result<Arc<Driver>, CudaError>>;
+/// What the sandbox has.
+struct Machine {
+    processors: usize,
+    /// Loaded when it is asked for.
+    driver: OnceLock<Result<Arc<Driver>, CudaError>>,
+}
 
-fn open_device(driver: &Loaded, share: &Share, size: u32) -> Result<Box<dyn Engine>, EngineError> {
-    match &share.device {
-        Device::Cpu => Ok(Box::new(CpuEngine::new(size, share.products)?)),
-        Device::Gpu(uuid) => {
-            let driver = driver.get_or_init(|| Driver::of_machine().map(Arc::new)).clone()?;
-            Ok(Box::new(CudaEngine::new(driver, uuid, size, share.products)?))
+impl Machine {
+    fn driver(&self) -> Result<Arc<Driver>, CudaError> {
+        self.driver.get_or_init(|| Driver::of_machine().map(Arc::new)).clone()
+    }
+
+    fn open(&self, share: &Share, size: u32) -> Result<Box<dyn Engine>, EngineError> {
+        match &share.device {
+            Device::Cpu => {
+                let threads = thread::available_parallelism()?.get().min(self.processors.max(1));
+                Ok(Box::new(CpuEngine::with_threads(size, share.products, threads)?))
+            }
+            Device::Gpu(uuid) => Ok(Box::new(CudaEngine::new(self.driver()?, uuid, size, share.products)?)),
         }
     }
 }
 
-/// Answers requests until the input ends.
-pub fn serve<Open>(input: &mut impl Read, output: &mut impl Write, open: &Open) -> Result<(), ProgramError>
+/// Answers requests until the input ends: `list` tells which cards there are, and `open` makes a device ready for its share.
+pub fn serve<List, Open>(
+    input: &mut impl Read,
+    output: &mut impl Write,
+    (list, open): (&List, &Open),
+) -> Result<(), ProgramError>
 where
+    List: Fn() -> Result<Vec<Device>, EngineError>,
     Open: Fn(&Share, u32) -> Result<Box<dyn Engine>, EngineError> + Sync,
 {
     let mut prover = None;
     while let Some(request) = read_message(input)? {
-        let answer = answer(&mut prover, request, open).unwrap_or_else(|error| Answer::Refused(error.to_string()));
+        let answer =
+            answer(&mut prover, request, (list, open)).unwrap_or_else(|error| Answer::Refused(error.to_string()));
         write_message(output, &answer)?;
     }
     Ok(())
 }
 
-fn answer<Open>(prover: &mut Option<Prover>, request: Request, open: &Open) -> Result<Answer, ProverError>
+fn answer<List, Open>(
+    prover: &mut Option<Prover>,
+    request: Request,
+    (list, open): (&List, &Open),
+) -> Result<Answer, ProverError>
 where
+    List: Fn() -> Result<Vec<Device>, EngineError>,
     Open: Fn(&Share, u32) -> Result<Box<dyn Engine>, EngineError> + Sync,
 {
     let unprepared = ProverError::OutOfTurn("the preparation");
     Ok(match request {
+        Request::Echo => Answer::Echoed,
+        Request::List => Answer::Listed(list()?),
         Request::Prepare(work) => {
             // the memory of an earlier challenge is given back first
             *prover = None;
@@ -127,6 +164,40 @@ where
     })
 }
 
+/// How long a message and its answer are on their way.
+pub fn round_trip(
+    output: &mut impl Write,
+    input: &mut impl Read,
+    clock: impl Fn() -> Duration,
+) -> Result<Duration, ProgramError> {
+    match ask(output, input, Request::Echo, &clock)? {
+        (Answer::Echoed, took) => Ok(took),
+        _ => Err(ProgramError::OutOfTurn),
+    }
+}
+
+/// Which cards the sandbox has; or why it cannot be said, in the prover's words.
+pub fn cards(output: &mut impl Write, input: &mut impl Read) -> Result<Result<Vec<Device>, String>, ProgramError> {
+    match ask(output, input, Request::List, || Duration::ZERO)?.0 {
+        Answer::Listed(cards) => Ok(Ok(cards)),
+        Answer::Refused(reason) => Ok(Err(reason)),
+        _ => Err(ProgramError::OutOfTurn),
+    }
+}
+
+/// Sends a request; the answer, and how long it took.
+fn ask(
+    output: &mut impl Write,
+    input: &mut impl Read,
+    request: Request,
+    clock: impl Fn() -> Duration,
+) -> Result<(Answer, Duration), ProgramError> {
+    let sent = clock();
+    write_message(output, &request)?;
+    let answer = read_message(input)?.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
+    Ok((answer, clock().saturating_sub(sent)))
+}
+
 /// Carries out a whole challenge over two pipes. It waits as long as the prover does: whoever holds the pipes closes them when that is too
 /// long. `clock` tells the time since any fixed moment.
 pub fn examine(
@@ -135,12 +206,7 @@ pub fn examine(
     input: &mut impl Read,
     clock: impl Fn() -> Duration,
 ) -> Result<Verdict, ProgramError> {
-    let mut ask = |request: Request| -> Result<_, ProgramError> {
-        let sent = clock();
-        write_message(output, &request)?;
-        let answer = read_message(input)?.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
-        Ok((answer, clock().saturating_sub(sent)))
-    };
+    let mut ask = |request| ask(output, input, request, &clock);
     let refused = |answer| match answer {
         Answer::Refused(reason) => Ok(Verdict::Missed(vec![Miss::Refused { reason }])),
         _ => Err(ProgramError::OutOfTurn),
