@@ -9,10 +9,11 @@ use crate::{
     evidence::Evidence,
     seen::Seen,
     types::{
-        ApiError, Approval, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest, ErrorKind,
-        ExtendRequest, IndexerRow, NodeInfo, OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView,
-        Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery, Revocation, Revoked, RunEvent,
-        RunRequest, RunStarted, ServiceState, WalletView,
+        AcceptRequest, ApiError, Approval, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest,
+        ErrorKind, ExtendRequest, HardwareCheck, IndexerRow, NodeInfo, OfferExplanation, OfferQuery, OfferRow,
+        RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery, Revocation,
+        Revoked, RunEvent, RunRequest, RunStarted, ServiceState, Share, ShareRequest, SharedRental, UnshareRequest,
+        Visitor, WalletView,
     },
 };
 use futures::{
@@ -124,6 +125,42 @@ impl Client {
         let body = serde_json::to_vec(&request)
             .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
         self.call(Method::POST, &format!("/v1/rentals/{}/extend", encode(id)), body).await
+    }
+
+    /// Lets another node into a rental.
+    pub async fn share(&self, id: &str, request: &ShareRequest) -> Result<Share, ApiError> {
+        let body = serde_json::to_vec(request)
+            .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.call(Method::POST, &format!("/v1/rentals/{}/shares", encode(id)), body).await
+    }
+
+    /// Whom a rental is or was shared with.
+    pub async fn shares(&self, id: &str) -> Result<Vec<Share>, ApiError> {
+        self.get(&format!("/v1/rentals/{}/shares", encode(id))).await
+    }
+
+    /// Lets a node into a rental no more.
+    pub async fn unshare(&self, id: &str, peer: &str) -> Result<Share, ApiError> {
+        let body = serde_json::to_vec(&UnshareRequest { peer: peer.to_owned() })
+            .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.call(Method::POST, &format!("/v1/rentals/{}/unshare", encode(id)), body).await
+    }
+
+    /// Takes up what another node has shared.
+    pub async fn accept(&self, token: &str) -> Result<SharedRental, ApiError> {
+        let body = serde_json::to_vec(&AcceptRequest { token: token.to_owned() })
+            .map_err(|error| failed(format!("the request cannot be written as JSON: {error}")))?;
+        self.call(Method::POST, "/v1/shared", body).await
+    }
+
+    /// The rentals that other nodes share with this one.
+    pub async fn shared(&self) -> Result<Vec<SharedRental>, ApiError> {
+        self.get("/v1/shared").await
+    }
+
+    /// Checks the hardware in a rental, named by its id or a prefix of it.
+    pub async fn check(&self, id: &str) -> Result<HardwareCheck, ApiError> {
+        self.call(Method::POST, &format!("/v1/rentals/{}/check", encode(id)), Vec::new()).await
     }
 
     /// A link into the web console, opened at a rental named by its id or a prefix of it, or at the list of all.
@@ -246,9 +283,9 @@ impl Client {
         Ok((sender.send_request(request).await.map_err(broken)?, connection))
     }
 
-    /// The way into a rental that the daemon rents, named by its id or a prefix of it.
-    pub fn door(&self, id: &str) -> RentalDoor {
-        RentalDoor::new(self.clone(), id)
+    /// The way into a rental that the daemon rents, named by its id, a prefix of it or its label, for this kind of visitor.
+    pub fn door(&self, id: &str, visitor: Visitor) -> RentalDoor {
+        RentalDoor::new(self.clone(), id, visitor)
     }
 
     async fn open(&self) -> Result<UnixStream, ApiError> {

@@ -4,10 +4,11 @@
 use crate::{
     evidence::Evidence,
     types::{
-        ApiError, Approval, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest, ExtendRequest,
-        IndexerRow, NodeInfo, OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView, Receipt, Reloaded,
-        RentalRow, RentalStory, Reputation, ReputationQuery, Revocation, Revoked, RunEvent, RunRequest, RunStarted,
-        ServiceState, WalletView,
+        AcceptRequest, ApiError, Approval, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest,
+        ExtendRequest, HardwareCheck, IndexerRow, NodeInfo, OfferExplanation, OfferQuery, OfferRow, RatingRequest,
+        RatingView, Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery, Revocation, Revoked,
+        RunEvent, RunRequest, RunStarted, ServiceState, Share, ShareRequest, SharedRental, UnshareRequest, Visitor,
+        WalletView,
     },
 };
 use access::door::Door;
@@ -36,8 +37,20 @@ pub trait Control: Send + Sync + 'static {
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>>;
     /// Has a rental go on after its end, in one that continues it: that one, once it is open.
     fn extend(&self, id: String, request: ExtendRequest) -> BoxFuture<'_, Result<RentalRow, ApiError>>;
-    /// The way into a rental that this node rents, named by its id or a prefix of it.
-    fn door(&self, id: String) -> BoxFuture<'_, Result<Arc<dyn Door>, ApiError>>;
+    /// Checks the hardware in a rental that this node rents; one that is not as promised is left.
+    fn check(&self, id: String) -> BoxFuture<'_, Result<HardwareCheck, ApiError>>;
+    /// The way into a rental that this node rents or that is shared with it, named by its id, a prefix of it or its label, for this kind of visitor.
+    fn door(&self, id: String, visitor: Visitor) -> BoxFuture<'_, Result<Arc<dyn Door>, ApiError>>;
+    /// Lets another node into a rental that this node rents, named by its id or a prefix of it.
+    fn share(&self, id: String, request: ShareRequest) -> BoxFuture<'_, Result<Share, ApiError>>;
+    /// Whom a rental that this node rents is or was shared with.
+    fn shares(&self, id: String) -> BoxFuture<'_, Result<Vec<Share>, ApiError>>;
+    /// Lets a node in no more. When it returns the provider has it on disk.
+    fn unshare(&self, id: String, request: UnshareRequest) -> BoxFuture<'_, Result<Share, ApiError>>;
+    /// Takes up what another node has shared with this one.
+    fn accept(&self, request: AcceptRequest) -> BoxFuture<'_, Result<SharedRental, ApiError>>;
+    /// The rentals that others share with this node.
+    fn shared(&self) -> BoxFuture<'_, Result<Vec<SharedRental>, ApiError>>;
     /// A link into the web console.
     fn console(&self, request: ConsoleRequest) -> BoxFuture<'_, Result<ConsoleLink, ApiError>>;
     /// Everything signed of a rental that this node has: a file for each side that it is on, the renter's first.

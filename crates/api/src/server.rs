@@ -4,6 +4,7 @@
 
 mod clients;
 mod service;
+mod shares;
 mod streams;
 
 pub use clients::{Bounded, Client};
@@ -13,11 +14,12 @@ use crate::{
     control::Control,
     evidence::{Evidence, Statement, Stop, Transaction},
     types::{
-        ApiError, Approval, Balance, ConditionRow, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest,
-        ErrorKind, Estimate, ExtendRequest, IndexerRow, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery,
-        OfferRow, PastRental, RatingRequest, RatingState, RatingView, Receipt, Reloaded, RentalRow, RentalStory,
-        Reputation, ReputationQuery, Revocation, Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep,
-        ServiceState, StoryStep, TransactionRef, WalletView,
+        AcceptRequest, ApiError, Approval, Balance, CheckOutcome, CheckedDevice, Checks, ConditionRow, ConsoleLink,
+        ConsoleRequest, Dispute, DisputeRequest, DrainRequest, ErrorKind, Estimate, ExtendRequest, HardwareCheck,
+        IndexerRow, JobSummary, NearOffer, NodeInfo, OfferExplanation, OfferQuery, OfferRow, PastRental, RatingRequest,
+        RatingState, RatingView, Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery, Revocation,
+        Revoked, Role, RunEvent, RunRequest, RunStarted, RunStep, ServiceState, Share, ShareRequest, SharedRental,
+        StoryStep, TransactionRef, UnshareRequest, Visit, VisitKind, Visitor, WalletView,
     },
 };
 use axum::{
@@ -194,7 +196,11 @@ fn router(shared: Shared, limit: Duration) -> Router {
         .route("/v1/rentals/{id}", get(story))
         .route("/v1/rentals/{id}/stop", post(stop_rental))
         .route("/v1/rentals/{id}/extend", post(service::extend))
+        .route("/v1/rentals/{id}/check", post(service::check))
         .route("/v1/rentals/{id}/stream", post(streams::open))
+        .route("/v1/rentals/{id}/shares", get(shares::list).post(shares::share))
+        .route("/v1/rentals/{id}/unshare", post(shares::unshare))
+        .route("/v1/shared", get(shares::shared).post(shares::accept))
         .route("/v1/rentals/{id}/evidence", get(evidence))
         .route("/v1/rentals/{id}/dispute", get(dispute).post(order_dispute))
         .route("/v1/rentals/{id}/rating", post(rate))
@@ -247,10 +253,17 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         service::undrain,
         service::reload,
         service::extend,
+        service::check,
         service::console,
+        shares::list,
+        shares::share,
+        shares::unshare,
+        shares::shared,
+        shares::accept,
         description
     ),
     components(schemas(
+        AcceptRequest,
         ApiError,
         Approval,
         Balance,
@@ -263,6 +276,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         ErrorKind,
         Estimate,
         ExtendRequest,
+        HardwareCheck,
+        CheckOutcome,
+        CheckedDevice,
+        Checks,
         Evidence,
         IndexerRow,
         JobSummary,
@@ -288,11 +305,18 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         RunStarted,
         RunStep,
         ServiceState,
+        Share,
+        ShareRequest,
+        SharedRental,
         Statement,
         Stop,
         StoryStep,
         Transaction,
         TransactionRef,
+        UnshareRequest,
+        Visit,
+        VisitKind,
+        Visitor,
         WalletView
     ))
 )]

@@ -2,16 +2,24 @@
 //! decimal text of base units beside their token; ids are `0x` and 64 hex digits; moments are Unix milliseconds.
 
 mod approvals;
+mod checks;
 mod console;
+mod label;
 mod offers;
 mod reputation;
 mod service;
+mod shares;
+mod visits;
 
 pub use approvals::{Approval, Revocation, Revoked};
+pub use checks::{CheckOutcome, CheckedDevice, Checks, HardwareCheck};
 pub use console::{ConsoleLink, ConsoleRequest};
+pub use label::{Label, LabelError, MAX_LABEL_BYTES, is_id_prefix, is_named};
 pub use offers::{ConditionRow, Estimate, NearOffer, OfferExplanation};
 pub use reputation::{PastRental, RatingRequest, RatingState, RatingView, Reputation, ReputationQuery};
 pub use service::{DrainRequest, ExtendRequest, Reloaded, ServiceState};
+pub use shares::{AcceptRequest, Share, ShareRequest, SharedRental, UnshareRequest};
+pub use visits::{Visit, VisitKind, Visitor};
 
 use market::{
     dispute::{Deadlines, StopReason},
@@ -183,8 +191,16 @@ pub struct RunRequest {
     pub out: Option<String>,
     /// The caller's working directory, absolute.
     pub working_directory: String,
-    /// The program and its arguments.
+    /// The program and its arguments; none if the rental is to be held.
+    #[serde(default)]
     pub argv: Vec<String>,
+    /// Rent without a program: the rental is held until it is stopped or its time is over, and is used from outside.
+    #[serde(default)]
+    pub hold: bool,
+    /// What to call the rental; no other that goes on may be called so.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub label: Option<Label>,
     /// Environment variables for it.
     #[serde(default)]
     pub env: std::collections::BTreeMap<String, String>,
@@ -203,6 +219,9 @@ pub struct RunRequest {
     /// Whether the program may reach public addresses.
     #[serde(default)]
     pub egress: bool,
+    /// Whether the machine is not to be checked.
+    #[serde(default)]
+    pub no_check: bool,
 }
 
 /// A run that has begun.
@@ -402,6 +421,10 @@ pub struct RentalRow {
     /// The rental's id.
     #[schema(value_type = String)]
     pub id: RentalId,
+    /// What its renter calls it, on the renter's side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub label: Option<Label>,
     /// Which side this node is on.
     pub role: Role,
     /// Where it stands: `opening`, `preparing`, `serving`, `frozen`, `closing`, `closed`, ….
@@ -427,6 +450,18 @@ pub struct RentalRow {
     pub warning: Option<String>,
 }
 
+impl RentalRow {
+    /// Whether its renter can do nothing with it any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase.as_str(), "closed" | "lapsed")
+    }
+
+    /// Whether `name` means this rental: by its id, by the beginning of it, or by its label.
+    pub fn is_named(&self, name: &str) -> bool {
+        is_named(self.id, self.label.as_ref(), name)
+    }
+}
+
 /// A rental as one side knows it, in the order of its life.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RentalStory {
@@ -436,6 +471,9 @@ pub struct RentalStory {
     pub steps: Vec<StoryStep>,
     /// Its receipt, once it is closed.
     pub receipt: Option<Receipt>,
+    /// Who has been in it, as its renter's node has seen it, the oldest first.
+    #[serde(default)]
+    pub visits: Vec<Visit>,
 }
 
 /// One thing that happened to a rental.
@@ -524,6 +562,9 @@ pub struct Receipt {
     pub release: Option<market::signed::SignedRelease>,
     /// What was run, on the renter's side.
     pub job: Option<JobSummary>,
+    /// What the renter's checks of the hardware have shown, on its side.
+    #[serde(default, skip_serializing_if = "Checks::is_empty")]
+    pub checks: Checks,
 }
 
 /// How a rental was closed, by the number in its receipt, in words.
@@ -553,7 +594,11 @@ pub struct TransactionRef {
 /// The program of a run and how it ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobSummary {
-    /// The command.
+    /// What the rental was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub label: Option<Label>,
+    /// The command; empty of a rental that was held without one.
     pub argv: Vec<String>,
     /// As a shell reports it; absent when it did not end.
     pub exit_code: Option<i32>,
@@ -655,7 +700,7 @@ pub enum ErrorKind {
     Usage,
     /// 3: no daemon is listening.
     NoDaemon,
-    /// 4: no offer matches.
+    /// 4: no offer matches, or there is no such rental.
     NoMatch,
     /// 5: too little money or gas.
     Funds,

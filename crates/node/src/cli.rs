@@ -1,18 +1,26 @@
 //! The command line as data: every command, option and default, with the words of `--help`. Nothing is done here; `commands` and
 //! `daemon` do it.
 
+mod check;
 mod inside;
+mod jupyter;
 mod ratings;
+mod renting;
+mod shares;
 
+pub(crate) use check::Check;
 pub(crate) use inside::{Cp, Exec, Forward, Logs, Ssh, SshConfig, SshProxy, Top};
+pub(crate) use jupyter::Jupyter;
 pub(crate) use ratings::{Rate, Reputation};
+pub(crate) use renting::{Rent, Wanted};
+pub(crate) use shares::{Accept, Share, Shares, Unshare};
 
-use api::types::Role;
+use api::types::{Label, Role, is_id_prefix};
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use market::{dispute::StopReason, offer::MAX_SLOTS_TOGETHER, time::UnixMillis};
+use market::{dispute::StopReason, time::UnixMillis};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -22,8 +30,9 @@ Examples:
   node --role renter                            the daemon, in the foreground
   node offers 'cpus>=4 price<=0.50'             what can be rented, cheapest first
   node run --for 10m -- ./train.sh --epochs 3   rent, run, fetch the outputs, settle
+  node rent 'gpu=H100' --for 2h --label train   rent a machine to work on
   node ps                                       rentals that go on
-  node ssh 0xabcd                               a shell in one
+  node ssh train                                a shell in one
   node show 0xabcd                              the whole story of one
   node dispute 0xabcd                           stop one on chain and leave it to its arbiter
   node rate 0xabcd --stars 5                    say what you think of one that is over
@@ -36,7 +45,7 @@ one part, such as `info,network=debug`. With --log-format json each line is an o
 in its `spans` names the rental it is about.
 
 Exit codes:
-  0 done, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 funds or gas, 6 refused, 7 chain, 8 timeout;
+  0 done, 1 failed, 2 usage, 3 no daemon, 4 no such offer or rental, 5 funds or gas, 6 refused, 7 chain, 8 timeout;
   `run` exits as the program did (128+n after signal n), or with 125 when gpulease itself failed
   after the rental began.";
 
@@ -112,6 +121,8 @@ pub(crate) enum Command {
     Offers(Offers),
     /// Rent a machine, run a program there, bring its outputs back, settle
     Run(Run),
+    /// Rent a machine and hold it, to be used from here
+    Rent(Rent),
     /// List rentals
     Ps(Ps),
     /// Open a shell in a rental
@@ -129,12 +140,24 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Reach what listens in a rental at a port of this machine
     Forward(Forward),
+    /// Work in Jupyter in a rental, from the browser of this machine
+    Jupyter(Jupyter),
     /// Watch what a rental uses
     Top(Top),
     /// Show rentals in a browser: terminals, files, what they cost and use
     Console(Console),
+    /// Let another node into a rental
+    Share(Share),
+    /// List whom a rental is shared with, or what others share with this node
+    Shares(Shares),
+    /// Let a node into a rental no more
+    Unshare(Unshare),
+    /// Take up a rental that another node shares with this one
+    Accept(Accept),
     /// Tell the whole story of a rental, in order
     Show(Show),
+    /// Check whether a rental's machine computes as it was offered to
+    Check(Check),
     /// End a rental and settle it
     Stop(Stop),
     /// Have a rental go on for longer
@@ -301,35 +324,14 @@ Examples:
   node run -- /bin/sh -c 'echo hello'
   node run --for 30m --max-spend 0.50 --where 'memory>=8' --input ./data --out ./out -- ./job -v
   node run --env SEED=7 --json -- ./job
+  node run --label train --for 8h -- ./train.sh
   node run --interruptible --bid 0.20 -- ./resumable.sh")]
 pub(crate) struct Run {
-    /// The longest the rental may last, such as 90s, 15m or 1h30m
-    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_seconds)]
-    pub(crate) seconds: u32,
-    /// The most that may be spent, in the token paid with, such as 1.50
-    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount)]
-    pub(crate) max_spend: Option<String>,
     /// Conditions that offers must meet, as for `offers`
     #[arg(long = "where", value_name = "QUERY", default_value = "", hide_default_value = true)]
     pub(crate) query: String,
-    /// How to choose among them; the first is taken
-    #[arg(long, value_name = "KEYS", default_value = "price", allow_hyphen_values = true)]
-    pub(crate) order: String,
-    /// Rent for less, and give way to whoever pays more: the program gets SIGTERM and a notice
-    #[arg(long)]
-    pub(crate) interruptible: bool,
-    /// What to bid for a slot-hour of an interruptible rental [default: the least that is taken]
-    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, requires = "interruptible")]
-    pub(crate) bid: Option<String>,
-    /// How many slots of one offer to rent together, where it lets them be
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS_TOGETHER)))]
-    pub(crate) slots: u32,
-    /// A container image to run in, such as python:3.13; its digest is looked up first [default: the machine's own programs]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) image: Option<String>,
-    /// Let the program reach public addresses; without this it reaches only itself
-    #[arg(long)]
-    pub(crate) egress: bool,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
     /// A folder to send along
     #[arg(long, value_name = "DIR")]
     pub(crate) input: Option<PathBuf>,
@@ -351,8 +353,12 @@ Rentals of every role of this node: those it pays for and those it is paid for.
 
 Examples:
   node ps
+  node ps train
   node ps --all --json | jq '.[] | select(.phase == \"closed\") | .id'")]
 pub(crate) struct Ps {
+    /// Only this rental: the first digits of its id, four at least, or its label
+    #[arg(value_parser = parse_rental)]
+    pub(crate) id: Option<String>,
     /// Ended rentals too
     #[arg(long)]
     pub(crate) all: bool,
@@ -369,8 +375,8 @@ Examples:
   node show 0xabcd
   node show 0xabcd --json")]
 pub(crate) struct Show {
-    /// The rental's id, or at least its first four digits
-    #[arg(value_parser = parse_id_prefix)]
+    /// The rental: the first digits of its id, four at least, or its label
+    #[arg(value_parser = parse_rental)]
     pub(crate) id: String,
 }
 
@@ -380,12 +386,19 @@ pub(crate) struct Show {
 Orders the end and returns; the daemon then settles, which takes a transaction: see `node show`. A
 renter pays what was served. A provider that ends a rental is paid what it has a voucher for.
 
+Files in /job that are new or changed and that nobody has fetched go with the rental. They are listed
+first; at a terminal you are asked whether to stop all the same, elsewhere the rental is stopped.
+
 Examples:
   node stop 0xabcd
+  node stop train --yes
   node stop 0xabcd --json")]
 pub(crate) struct Stop {
-    /// The rental's id, or at least its first four digits
-    #[arg(value_parser = parse_id_prefix)]
+    /// Do not look whether outputs were fetched, and do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// The rental: the first digits of its id, four at least, or its label
+    #[arg(value_parser = parse_rental)]
     pub(crate) id: String,
 }
 
@@ -400,8 +413,8 @@ Examples:
   node extend 0xabcd --for 1h
   node extend 0xabcd --for 30m --json | jq .ends_at")]
 pub(crate) struct Extend {
-    /// The rental's id, or at least its first four digits
-    #[arg(value_parser = parse_id_prefix)]
+    /// The rental: the first digits of its id, four at least, or its label
+    #[arg(value_parser = parse_rental)]
     pub(crate) id: String,
     /// For how long beyond its end, such as 15m or 1h30m
     #[arg(long = "for", value_name = "TIME", value_parser = parse_seconds)]
@@ -418,8 +431,8 @@ Examples:
   node console
   node console 0xabcd")]
 pub(crate) struct Console {
-    /// The rental's id, or at least its first four digits; left out, the list of all
-    #[arg(value_parser = parse_id_prefix)]
+    /// The rental: the first digits of its id, four at least, or its label; left out, the list of all
+    #[arg(value_parser = parse_rental)]
     pub(crate) id: Option<String>,
 }
 
@@ -464,8 +477,8 @@ Examples:
   node dispute 0xabcd --export
   node dispute --check ./evidence.json")]
 pub(crate) struct Dispute {
-    /// The rental's id, or at least its first four digits
-    #[arg(value_parser = parse_id_prefix, required_unless_present = "check")]
+    /// The rental: the first digits of its id, four at least, or its label
+    #[arg(value_parser = parse_rental, required_unless_present = "check")]
     pub(crate) id: Option<String>,
     /// Why it is stopped
     #[arg(long, value_name = "REASON", default_value = "other", value_parser = reasons())]
@@ -498,8 +511,8 @@ Examples:
   node receipts --verify
   node receipts 0xabcd --json > receipt.json && node receipts --verify --file receipt.json")]
 pub(crate) struct Receipts {
-    /// Only the rental whose id begins so, in full
-    #[arg(value_parser = parse_id_prefix)]
+    /// Only this rental, in full: the first digits of its id, four at least, or its label
+    #[arg(value_parser = parse_rental)]
     pub(crate) id: Option<String>,
     /// Prove each receipt by itself and against the chain
     #[arg(long)]
@@ -660,15 +673,12 @@ fn reasons() -> impl TypedValueParser<Value = StopReason> {
     PossibleValuesParser::new(StopReason::ALL.map(StopReason::name)).try_map(|name| name.parse::<StopReason>())
 }
 
-fn parse_id_prefix(text: &str) -> Result<String, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let good =
-        (market::id::MIN_PREFIX_DIGITS..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    if good {
-        Ok(text.to_owned())
-    } else {
-        Err("expected a rental's id: 0x and at least four of its hex digits".to_owned())
+/// A rental as a person names it: the beginning of its id, or its label.
+fn parse_rental(text: &str) -> Result<String, String> {
+    if is_id_prefix(text) || text.parse::<Label>().is_ok() {
+        return Ok(text.to_owned());
     }
+    Err("expected a rental: its id, 0x and at least four of its hex digits, or its label".to_owned())
 }
 
 #[cfg(test)]

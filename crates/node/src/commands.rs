@@ -1,6 +1,7 @@
 //! The commands: one file each. They fail with an [`ApiError`], which `main` prints and turns into the exit code.
 
 mod bench;
+mod check;
 mod completions;
 mod console;
 mod devices;
@@ -17,14 +18,16 @@ mod offers;
 mod ps;
 mod rate;
 mod receipts;
+mod rent;
 mod reputation;
 mod run;
 mod service;
+mod shares;
 mod show;
 mod stop;
 mod wallet;
 
-pub(crate) use inside::{Forwarding, parse_forwarding};
+pub(crate) use inside::{Back, Forwarding, parse_back, parse_forwarding};
 pub(crate) use wallet::{chain_error, weigh};
 
 use crate::{
@@ -106,6 +109,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::Wallet(args) => wallet::wallet(&context, args).await?,
         Command::Offers(args) => offers::offers(&context, args).await?,
         Command::Run(args) => return run::run(&context, args).await,
+        Command::Rent(args) => return rent::rent(&context, args).await,
         Command::Ps(args) => ps::ps(&context, args).await?,
         Command::Completions(args) => completions::completions(context.output, &args)?,
         Command::Devices(crate::cli::Devices { command: None }) => return Ok(devices::devices(context.output).await?),
@@ -121,9 +125,15 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<u8, Failed> {
         Command::SshProxy(args) => return inside::ssh_proxy(&context, args).await,
         Command::Logs(args) => return inside::logs(&context, args).await,
         Command::Forward(args) => return inside::forward(&context, args).await,
+        Command::Jupyter(args) => return inside::jupyter(&context, args).await,
         Command::Console(args) => console::console(&context, args).await?,
         Command::Top(args) => return inside::top(&context, args).await,
+        Command::Share(args) => shares::share(&context, args).await?,
+        Command::Shares(args) => shares::shares(&context, args).await?,
+        Command::Unshare(args) => shares::unshare(&context, args).await?,
+        Command::Accept(args) => shares::accept(&context, args).await?,
         Command::Show(args) => show::show(&context, args).await?,
+        Command::Check(args) => return Ok(check::check(&context, args).await?),
         Command::Stop(args) => stop::stop(&context, args).await?,
         Command::Extend(args) => extend::extend(&context, args).await?,
         Command::Drain(args) => service::drain(&context, args).await?,

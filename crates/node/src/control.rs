@@ -17,10 +17,11 @@ use api::{
     evidence::Evidence,
     search::Search,
     types::{
-        ApiError, Approval, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest, ErrorKind,
-        ExtendRequest, IndexerRow, NodeInfo, OfferExplanation, OfferQuery, OfferRow, RatingRequest, RatingView,
-        Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery, Revocation, Revoked, Role, RunEvent,
-        RunRequest, RunStarted, ServiceState, WalletView,
+        AcceptRequest, ApiError, Approval, ConsoleLink, ConsoleRequest, Dispute, DisputeRequest, DrainRequest,
+        ErrorKind, ExtendRequest, HardwareCheck, IndexerRow, NodeInfo, OfferExplanation, OfferQuery, OfferRow,
+        RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory, Reputation, ReputationQuery, Revocation,
+        Revoked, Role, RunEvent, RunRequest, RunStarted, ServiceState, Share, ShareRequest, SharedRental,
+        UnshareRequest, Visitor, WalletView, is_id_prefix,
     },
 };
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
@@ -158,7 +159,10 @@ impl NodeControl {
         }
         if stories.is_empty() {
             let rows = self.all_rentals(true).await?;
-            let message = format!("there is no rental whose id begins with {prefix}");
+            let message = match is_id_prefix(&prefix) {
+                true => format!("there is no rental whose id begins with {prefix}"),
+                false => format!("there is no rental called {prefix}"),
+            };
             let meant = meant(&prefix, rows.iter().map(|row| row.id));
             return Err(ApiError::new(ErrorKind::NoMatch, message, format!("{meant}see them: node ps --all")));
         }
@@ -166,6 +170,10 @@ impl NodeControl {
     }
 
     async fn stop_rental(&self, prefix: String) -> Result<RentalRow, ApiError> {
+        // a label is its renter's
+        if !is_id_prefix(&prefix) {
+            return self.renter()?.stop(prefix).await;
+        }
         let rows = self.all_rentals(false).await?;
         let row = the_one(&rows, &prefix)?;
         let id = row.id.to_string();
@@ -287,8 +295,8 @@ impl Control for NodeControl {
         self.stop_rental(id).boxed()
     }
 
-    fn door(&self, id: String) -> BoxFuture<'_, Result<Arc<dyn Door>, ApiError>> {
-        async move { Ok(Arc::new(self.renter()?.door(&id)?) as Arc<dyn Door>) }.boxed()
+    fn door(&self, id: String, visitor: Visitor) -> BoxFuture<'_, Result<Arc<dyn Door>, ApiError>> {
+        async move { self.renter()?.door(&id, visitor) }.boxed()
     }
 
     fn evidence(&self, id: String) -> BoxFuture<'_, Result<Vec<Evidence>, ApiError>> {
@@ -339,6 +347,30 @@ impl Control for NodeControl {
         async move { self.renter()?.extend(id, request.seconds).await }.boxed()
     }
 
+    fn share(&self, id: String, request: ShareRequest) -> BoxFuture<'_, Result<Share, ApiError>> {
+        async move { self.renter()?.share(id, request).await }.boxed()
+    }
+
+    fn shares(&self, id: String) -> BoxFuture<'_, Result<Vec<Share>, ApiError>> {
+        async move { self.renter()?.shares(id).await }.boxed()
+    }
+
+    fn unshare(&self, id: String, request: UnshareRequest) -> BoxFuture<'_, Result<Share, ApiError>> {
+        async move { self.renter()?.unshare(id, request.peer).await }.boxed()
+    }
+
+    fn accept(&self, request: AcceptRequest) -> BoxFuture<'_, Result<SharedRental, ApiError>> {
+        async move { self.renter()?.accept(request.token).await }.boxed()
+    }
+
+    fn shared(&self) -> BoxFuture<'_, Result<Vec<SharedRental>, ApiError>> {
+        async { Ok(self.renter()?.shared()) }.boxed()
+    }
+
+    fn check(&self, id: String) -> BoxFuture<'_, Result<HardwareCheck, ApiError>> {
+        async move { self.renter()?.check(id).await }.boxed()
+    }
+
     fn console(&self, request: ConsoleRequest) -> BoxFuture<'_, Result<ConsoleLink, ApiError>> {
         async move {
             self.renter()?;
@@ -378,6 +410,7 @@ mod tests {
         id[31] = last;
         RentalRow {
             id: RentalId(id),
+            label: None,
             role,
             phase: "serving".into(),
             peer: String::new(),
@@ -403,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_story_is_of_one_rental_from_either_side_or_both() {
-        let story = |row| RentalStory { rental: row, steps: Vec::new(), receipt: None };
+        let story = |row| RentalStory { rental: row, steps: Vec::new(), receipt: None, visits: Vec::new() };
         let own = || story(row(Role::Renter, 0xab, 1));
         assert_eq!(of_one_rental(vec![own(), story(row(Role::Provider, 0xab, 1))], "abab").unwrap().len(), 2);
         let error = of_one_rental(vec![own(), story(row(Role::Renter, 0xab, 2))], "abab").unwrap_err();

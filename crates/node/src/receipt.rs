@@ -22,8 +22,14 @@ pub(crate) fn receipt_text(receipt: &Receipt, style: Style) -> String {
         ("renter", terms.renter_peer.to_string()),
     ];
     if let Some(job) = &receipt.job {
-        lines.push(("program", command_line(&job.argv)));
+        lines.extend(job.label.as_ref().map(|label| ("label", label.to_string())));
+        if !job.argv.is_empty() {
+            lines.push(("program", command_line(&job.argv)));
+        }
         lines.push(("ended", printable(&job.how)));
+    }
+    if !receipt.checks.is_empty() {
+        lines.push(("checked", printable(&receipt.checks.to_string())));
     }
     let moment = |at: Option<market::time::UnixMillis>| at.map_or_else(|| "never".to_owned(), |at| at.to_string());
     let frozen = match receipt.frozen_seconds {
@@ -92,7 +98,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::output::tests::plain;
     use alloy_primitives::{Address, B256, Signature, U256};
-    use api::types::{JobSummary, Role, TransactionRef};
+    use api::types::{Checks, JobSummary, Role, TransactionRef};
     use market::{
         id::{DeviceId, PeerId},
         money::{Amount, Rate, Token},
@@ -160,6 +166,7 @@ pub(crate) mod tests {
             voucher: None,
             release: None,
             job: Some(JobSummary {
+                label: None,
                 argv: vec!["./job".into(), "--seed".into(), "7".into()],
                 exit_code: Some(3),
                 how: "exited with 3".into(),
@@ -167,6 +174,7 @@ pub(crate) mod tests {
                 output_sha256: String::new(),
                 output_directory: "/home/me/gpulease-out/abababab".into(),
             }),
+            checks: Checks { passed: 3, ..Checks::default() },
         }
     }
 
@@ -177,6 +185,7 @@ pub(crate) mod tests {
             &format!("receipt {}", B256::repeat_byte(0xab)),
             "machine   1 CPU, 1 GiB memory, 10 GiB disk · cpu-0 at 12D3KooW",
             "ended     exited with 3",
+            "checked   3 passed",
             "ready     2026-11-21T18:11:56Z",
             "billed    10 s\n",
             "rate      0.36 tUSD an hour",

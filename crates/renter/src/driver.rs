@@ -17,9 +17,8 @@ use api::types::{ApiError, Receipt};
 pub(crate) use dispute::NotDisputed;
 use market::{
     dispute::StopReason,
-    id::RentalId,
+    id::{PeerId, RentalId},
     rental::renter::{Effect, Input, Phase, Rental},
-    signed::SessionGrant,
     time::UnixMillis,
 };
 use network::Handle;
@@ -33,7 +32,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
-use wire::proto;
+use wire::{Grant, Unshare, proto};
 
 /// Orders that may wait for a driver: chain events and a person's stop.
 const ORDERS: usize = 64;
@@ -59,6 +58,8 @@ pub(crate) enum Order {
     Finish,
     /// The rental is to be stopped on chain, for its arbiter to rule on; answered when that is on disk, or why not.
     Dispute(StopReason, oneshot::Sender<Result<(), NotDisputed>>),
+    /// The rental is to be left by the chain, for this reason.
+    Leave(StopReason),
     /// Something about the job is to be remembered; answered when it is on disk.
     Remember(Box<dyn FnOnce(&mut Job) + Send>, oneshot::Sender<()>),
     /// The chain says something.
@@ -88,6 +89,12 @@ impl Driver {
     pub(crate) async fn finish(&self) {
         // a driver that is gone has nothing left to end
         let _ = self.orders.send(Order::Finish).await;
+    }
+
+    /// Leaves the rental by the chain, for a reason.
+    pub(crate) async fn leave(&self, reason: StopReason) {
+        // a driver that is gone has nothing left to leave
+        let _ = self.orders.send(Order::Leave(reason)).await;
     }
 
     /// Remembers something about the job, on disk when this returns.
@@ -176,17 +183,36 @@ pub(crate) fn span(id: &RentalId) -> Span {
 
 /// The way into the rental for this node's peer, until it ends at the latest.
 pub(crate) fn door(record: &Record, network: &Handle) -> Result<Granted, SettlementError> {
+    let (serial, expires) = (0, longest(&record.rental));
+    let grant = grant(record, &network.local_peer_id(), serial, expires)?;
+    Ok(Granted::new(network.clone(), record.rental.provider, grant))
+}
+
+/// A moment at which the rental is surely over, in Unix seconds.
+pub(crate) fn longest(rental: &Rental) -> u64 {
+    let quote = &rental.quote.quote;
+    UnixMillis::now().seconds() + u64::from(quote.max_seconds) + u64::from(quote.window)
+}
+
+/// The session key's word that a peer may open sessions of the rental.
+pub(crate) fn grant(
+    record: &Record,
+    guest: &PeerId,
+    serial: u64,
+    expires: u64,
+) -> Result<proto::SessionGrant, SettlementError> {
     let rental = &record.rental;
-    let seconds = u64::from(rental.quote.quote.max_seconds) + u64::from(rental.quote.quote.window);
-    let expires = UnixMillis::now().seconds() + seconds;
-    let statement = SessionGrant {
-        id: rental.id.0,
-        providerPeer: rental.provider.to_bytes().into(),
-        renterPeer: network.local_peer_id().to_bytes().into(),
-        expires,
-    };
-    let signature = Wallet::from_key(&record.session_key)?.sign_digest(&rental.quote.escrow.digest(&statement))?;
-    Ok(Granted::new(network.clone(), rental.provider, wire::grant_to_proto(rental.id, expires, &signature)))
+    let grant = Grant { id: rental.id, serial, expires };
+    let digest = grant.digest(&rental.provider, guest, &rental.quote.escrow);
+    Ok(wire::grant_to_proto(&grant, &Wallet::from_key(&record.session_key)?.sign_digest(&digest)?))
+}
+
+/// The session key's word that a peer may not, with any grant up to this serial.
+pub(crate) fn unshare(record: &Record, guest: PeerId, serial: u64) -> Result<proto::UnshareRequest, SettlementError> {
+    let rental = &record.rental;
+    let unshare = Unshare { id: rental.id, guest, serial };
+    let digest = unshare.digest(&rental.provider, &rental.quote.escrow);
+    Ok(wire::unshare_to_proto(&unshare, &Wallet::from_key(&record.session_key)?.sign_digest(&digest)?))
 }
 
 impl Task {
@@ -227,6 +253,7 @@ impl Task {
     async fn order(&mut self, order: Order) {
         match order {
             Order::Finish => self.input(Input::Finish).await,
+            Order::Leave(reason) => self.input(Input::Leave(reason)).await,
             Order::Dispute(reason, reply) => {
                 let _ = reply.send(self.dispute(reason).await);
             }

@@ -10,19 +10,23 @@
 //! wanted it for and only talks to the driver. A voucher is *made* in [`driver`], by the session key of its rental.
 
 mod arbiters;
+mod checks;
 mod config;
 mod discount;
 mod driver;
 mod figures;
 mod indexers;
 mod journal;
+mod names;
 mod negotiate;
 mod ratings;
 mod receipt;
 mod records;
 mod run;
 mod service;
+mod shares;
 mod story;
+mod visits;
 
 pub use config::{Config, Limits};
 pub use figures::{Counts, Standing};

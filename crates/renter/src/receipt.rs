@@ -29,5 +29,6 @@ pub(crate) fn of(record: &Record) -> Option<Receipt> {
         voucher: rental.voucher,
         release,
         job: Some(record.job.summary()),
+        checks: record.job.checks.clone(),
     })
 }

@@ -3,13 +3,18 @@
 //! A session key can sign vouchers for one rental only, and no more than the time that has passed on chain; whoever steals it can cost its
 //! owner what that rental costs anyway. It lies in the node's data directory, which only its user may read.
 
-use crate::ratings::OwnRatings;
+use crate::{
+    ratings::OwnRatings,
+    shares::{Given, Taken},
+    visits::Visits,
+};
 use alloy_primitives::{B256, Bytes};
-use api::types::{JobSummary, Receipt};
+use api::types::{Checks, JobSummary, Label, Receipt};
 use market::{
     id::{PeerId, RentalId},
     rental::renter::{Phase, Rental},
     signed::SignedAck,
+    time::UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -55,7 +60,10 @@ impl Record {
 pub(crate) struct Job {
     /// The run's number.
     pub(crate) run: u64,
-    /// The program and its arguments.
+    /// What the rental is called.
+    #[serde(default)]
+    pub(crate) label: Option<Label>,
+    /// The program and its arguments; empty for a rental that is held without one.
     pub(crate) argv: Vec<String>,
     /// Its environment.
     pub(crate) env: BTreeMap<String, String>,
@@ -75,6 +83,12 @@ pub(crate) struct Job {
     /// The rental in which it goes on, or will once that is open.
     #[serde(default)]
     pub(crate) continued_by: Option<RentalId>,
+    /// Whether the machine is not to be checked.
+    #[serde(default)]
+    pub(crate) no_check: bool,
+    /// What the checks of the machine have shown.
+    #[serde(default)]
+    pub(crate) checks: Checks,
 }
 
 const fn one() -> u32 {
@@ -91,13 +105,20 @@ pub(crate) struct Ended {
 }
 
 impl Job {
+    /// Whether the rental has no program of its own: it is there for whoever gets in.
+    pub(crate) fn is_held(&self) -> bool {
+        self.argv.is_empty()
+    }
+
     /// The job's part of the receipt.
     pub(crate) fn summary(&self) -> JobSummary {
         let not_ended = || match self.continued_by {
             Some(next) => format!("went on in rental {}", next.short()),
+            None if self.is_held() => "held without a program".to_owned(),
             None => "did not end".to_owned(),
         };
         JobSummary {
+            label: self.label.clone(),
             argv: self.argv.clone(),
             exit_code: self.ended.as_ref().map(|ended| ended.code),
             how: self.ended.as_ref().map_or_else(not_ended, |ended| ended.how.clone()),
@@ -124,6 +145,22 @@ impl Table for Receipts {
     type Value = Json<Receipt>;
 }
 
+/// Whom this node shares its rentals with, by rental.
+pub(crate) struct Shares;
+impl Table for Shares {
+    const NAME: &'static str = "renter_shares";
+    type Key = RentalId;
+    type Value = Json<Vec<Given>>;
+}
+
+/// What others share with this node, by rental.
+pub(crate) struct Accepted;
+impl Table for Accepted {
+    const NAME: &'static str = "renter_accepted";
+    type Key = RentalId;
+    type Value = Json<Taken>;
+}
+
 /// Rentals that are over, and receipts, that are kept: years of them for most people, and about as many as one answer of the control API
 /// holds. The oldest go first; whoever needs them longer saves them with `node receipts --json`.
 pub const MAX_HISTORY: usize = 10_000;
@@ -138,12 +175,42 @@ pub fn forget_oldest(store: &Store) -> Result<usize, StoreError> {
     };
     let rentals = store.keep_newest::<Rentals>(MAX_HISTORY, over)?;
     let receipts = store.keep_newest::<Receipts>(MAX_HISTORY, |receipt| Some(receipt.closed.time))?;
-    Ok(rentals + receipts + store.keep_newest::<OwnRatings>(MAX_HISTORY, |told| Some(told.rating.statement.at.0))?)
+    forget_shares(store, UnixMillis::now())?;
+    let visits = store.keep_newest::<Visits>(MAX_HISTORY, |visits| crate::visits::newest(&visits.0))?;
+    Ok(rentals
+        + receipts
+        + visits
+        + store.keep_newest::<OwnRatings>(MAX_HISTORY, |told| Some(told.rating.statement.at.0))?)
+}
+
+/// Forgets what was shared and is over, on either side.
+fn forget_shares(store: &Store, now: UnixMillis) -> Result<(), StoreError> {
+    let mut batch = store.batch();
+    for row in store.scan::<Shares>(..)? {
+        let (id, _) = row?;
+        if store.get::<Rentals>(&id)?.is_none_or(|record| record.rental.phase.is_over()) {
+            batch.delete::<Shares>(&id)?;
+        }
+    }
+    for row in store.scan::<Accepted>(..)? {
+        let (id, taken) = row?;
+        if taken.0.is_over(now) {
+            batch.delete::<Accepted>(&id)?;
+        }
+    }
+    batch.commit()
 }
 
 /// The tables that [`store::Store::open`] must know for this role.
-pub fn tables() -> [TableDef; 3] {
-    [TableDef::of::<Rentals>(), TableDef::of::<Receipts>(), TableDef::of::<OwnRatings>()]
+pub fn tables() -> [TableDef; 6] {
+    [
+        TableDef::of::<Rentals>(),
+        TableDef::of::<Receipts>(),
+        TableDef::of::<OwnRatings>(),
+        TableDef::of::<Shares>(),
+        TableDef::of::<Accepted>(),
+        TableDef::of::<Visits>(),
+    ]
 }
 
 /// The provider's peer, for messages.
@@ -182,5 +249,30 @@ mod tests {
         record.remember_ack(ack(4, vec![4; MAX_USAGE_BYTES + 1]));
         let last = record.last_ack.unwrap();
         assert_eq!((last.statement.seq, last.usage.len()), (4, 0));
+    }
+
+    #[test]
+    fn what_was_shared_is_forgotten_when_it_is_over_on_either_side() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &tables()).unwrap();
+        let (record, gone) = (quoted(), RentalId(keccak256("a rental that is over")));
+        let id = record.rental.id;
+        assert!(!record.rental.phase.is_over());
+        store.put_sync::<Rentals>(&id, &Json(record)).unwrap();
+        let now = UnixMillis(5_000_000);
+        let taken = |expires| {
+            let grant = wire::proto::SessionGrant { expires, ..wire::proto::SessionGrant::default() };
+            let (provider, guest) = (quoted().rental.provider, quoted().rental.provider);
+            Json(Taken::from(&wire::ShareToken { network: String::new(), provider, guest, id, grant }))
+        };
+        for (id, until) in [(id, 5_001), (gone, 5_000)] {
+            store.put_sync::<Shares>(&id, &Json(Vec::new())).unwrap();
+            store.put_sync::<Accepted>(&id, &taken(until)).unwrap();
+        }
+        forget_shares(&store, now).unwrap();
+        for (id, kept) in [(id, true), (gone, false)] {
+            assert_eq!(store.contains::<Shares>(&id).unwrap(), kept);
+            assert_eq!(store.contains::<Accepted>(&id).unwrap(), kept);
+        }
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) figures: Arc<Figures>,
     pub(crate) indexers: Indexers,
     pub(crate) untold: crate::ratings::Untold,
+    pub(crate) book: crate::visits::Book,
+    pub(crate) checks: crate::checks::Checker,
     pub(crate) register: Box<dyn Fn(Driver) + Send + Sync>,
     pub(crate) find: Box<dyn Fn(RentalId) -> Option<Driver> + Send + Sync>,
 }
@@ -81,8 +83,19 @@ impl Plan {
     /// Checks everything that can be checked before anything happens.
     pub(crate) fn new(run: u64, request: RunRequest) -> Result<Self, ApiError> {
         let usage = |message: String, next: &str| ApiError::new(ErrorKind::Usage, message, next);
-        if request.argv.first().is_none_or(String::is_empty) {
-            return Err(usage("no program to run".to_owned(), "put it after `--`, as in `node run -- ./train.sh`"));
+        match request.argv.first() {
+            None if request.hold => {}
+            Some(_) if request.hold => {
+                return Err(usage(
+                    "a rental that is held runs no program".to_owned(),
+                    "leave it out, or use `node run`",
+                ));
+            }
+            Some(program) if !program.is_empty() => {}
+            _ => {
+                let next = "put it after `--`, as in `node run -- ./train.sh`, or hold a rental: node rent";
+                return Err(usage("no program to run".to_owned(), next));
+            }
         }
         if request.seconds == 0 {
             return Err(usage("a rental lasts at least a second".to_owned(), "set --for"));
@@ -245,6 +258,17 @@ mod tests {
         assert!(fits(&request("", true), &["egress"]) && !fits(&request("", true), &["oci-images"]));
         assert!(fits(&request("", false), &[]));
         assert_eq!(Plan::new(1, both).unwrap().workload().network, NetworkAccess::Egress);
+    }
+
+    #[test]
+    fn a_rental_has_a_program_or_is_held_and_never_both_or_neither() {
+        let plan = |program: bool, hold| {
+            let request = request("", false);
+            let argv = if program { request.argv.clone() } else { Vec::new() };
+            Plan::new(1, RunRequest { argv, hold, ..request }).map(|_| ()).map_err(|error| error.kind)
+        };
+        assert_eq!([plan(true, false), plan(false, true)], [Ok(()), Ok(())]);
+        assert_eq!([plan(true, true), plan(false, false)], [Err(ErrorKind::Usage), Err(ErrorKind::Usage)]);
     }
 
     #[test]

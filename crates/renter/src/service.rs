@@ -2,29 +2,31 @@
 //! rental's driver.
 
 mod dispute;
+mod sharing;
 
 use crate::{
-    Config, Error, Parts,
+    Config, Error, Parts, checks,
     driver::{self, Driver, Order},
     figures::{Counts, Figures, Standing},
     indexers::Indexers,
     journal::Journal,
+    names,
     negotiate::payable,
     receipt,
-    records::{Receipts, Record, Rentals},
+    records::{Accepted, Receipts, Record, Rentals},
     run::{self, Context, Plan, describe},
-    story,
+    shares::Taken,
+    story, visits,
 };
-use access::door::Granted;
 use api::types::{
-    ApiError, ErrorKind, IndexerRow, OfferQuery, RatingRequest, RatingView, Receipt, RentalRow, RentalStory, Role,
-    RunEvent, RunRequest, RunStarted,
+    ApiError, ErrorKind, HardwareCheck, IndexerRow, Label, OfferQuery, RatingRequest, RatingView, Receipt, RentalRow,
+    RentalStory, Role, RunEvent, RunRequest, RunStarted, Visit, is_named,
 };
 use futures::stream::BoxStream;
 use market::{
     id::RentalId,
     money::{Amount, Token},
-    rental::renter::{Phase, Rental},
+    rental::renter::Phase,
     signed::Escrow,
     time::UnixMillis,
 };
@@ -48,10 +50,26 @@ const MAX_ENDED_BYTES: usize = 64 << 20;
 struct Registry {
     drivers: HashMap<RentalId, Driver>,
     runs: BTreeMap<u64, Journal>,
+    /// What others share with this node.
+    accepted: BTreeMap<RentalId, Taken>,
+    /// What the rentals of runs that go on are called.
+    labels: HashMap<u64, Label>,
     active: usize,
 }
 
 impl Registry {
+    /// Keeps a label for the rental of a run, unless another bears it.
+    fn take_label(&mut self, run: u64, label: Option<&Label>) -> Result<(), ApiError> {
+        let Some(label) = label else { return Ok(()) };
+        if self.labels.values().any(|taken| taken == label) {
+            let message = format!("a rental that goes on is called `{label}` already");
+            let next = format!("choose another --label, or end that one first: node stop {label}");
+            return Err(ApiError::new(ErrorKind::Usage, message, next));
+        }
+        self.labels.insert(run, label.clone());
+        Ok(())
+    }
+
     /// Forgets the oldest of the ended runs beyond what may be kept; one that goes on can always be followed.
     fn forget_ended(&mut self) {
         let (mut runs, mut bytes) = (0, 0);
@@ -73,6 +91,8 @@ pub struct Renter {
     context: Arc<Context>,
     registry: Arc<Mutex<Registry>>,
     tasks: TaskTracker,
+    /// One rental is shared, or not any more, at a time: each reads what stands and writes what is to.
+    sharing: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled when the way of a chain's events to the drivers ends, however that comes.
     ended: CancellationToken,
 }
@@ -103,7 +123,12 @@ impl Renter {
         for account in &parts.accounts {
             account.sender().chain().config().tokens.iter().for_each(|token| figures.expect(token));
         }
+        let left_open = |store: &Store| visits::close_left_open(store, UnixMillis::now());
+        parts.store.run(left_open).await?;
+        let (book, writing) = visits::Book::open(parts.store.clone(), parts.cancel.clone());
+        tasks.spawn(writing);
         let context = Arc::new(Context {
+            book,
             parts,
             figures,
             indexers: Indexers::default(),
@@ -112,13 +137,14 @@ impl Renter {
             started: tokio::time::Instant::now(),
             find: Box::new(move |id| lock(&found).drivers.get(&id).cloned()),
             untold: crate::ratings::Untold::default(),
+            checks: crate::checks::Checker::default(),
             register: Box::new(move |driver| {
                 let drivers = &mut lock(&register).drivers;
                 drivers.retain(|_, driver| !driver.has_ended());
                 drivers.insert(driver.id, driver);
             }),
         });
-        let renter = Self { context, registry, tasks, ended };
+        let renter = Self { context, registry, tasks, sharing: Arc::default(), ended };
         renter.take_up().await?;
         renter.keep_telling();
         Ok(renter)
@@ -146,6 +172,9 @@ impl Renter {
     }
 
     async fn take_up(&self) -> Result<(), Error> {
+        let read =
+            |store: &Store| store.scan::<Accepted>(..)?.map(|row| row.map(|(id, taken)| (id, taken.0))).collect();
+        lock(&self.registry).accepted = self.context.parts.store.run(read).await?;
         let mut runs = Vec::new();
         let records = self.records().await?;
         let going_on: HashMap<_, _> =
@@ -174,6 +203,7 @@ impl Renter {
                 continue;
             };
             let (id, block, run) = (rental.id, rental.quoted_at_block, record.job.run);
+            let label = record.job.label.clone();
             let known = Known::of(rental.opening.as_ref(), rental.closing.as_ref());
             if let Some(closing) = rental.closing
                 && !follower.may_be_taken_back(closing.block).await?
@@ -193,10 +223,10 @@ impl Renter {
                 continue;
             }
             let (context, journal) = (Arc::clone(&self.context), self.journal(run, Journal::retold(taken_up)));
-            runs.push(run::resume(context, driver, journal));
+            runs.push((run, label, run::resume(context, driver, journal)));
         }
         // only now, that each finds the rentals that continue its own
-        runs.into_iter().for_each(|run| self.spawn(run));
+        runs.into_iter().for_each(|(run, label, resumed)| self.spawn(run, label, resumed));
         Ok(())
     }
 
@@ -223,15 +253,21 @@ impl Renter {
         journal
     }
 
-    fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) {
-        lock(&self.registry).active += 1;
+    fn spawn(&self, run: u64, label: Option<Label>, work: impl Future<Output = ()> + Send + 'static) {
+        {
+            let mut registry = lock(&self.registry);
+            registry.active += 1;
+            registry.labels.extend(label.map(|label| (run, label)));
+        }
         let (registry, cancel) = (Arc::clone(&self.registry), self.context.parts.cancel.clone());
         self.tasks.spawn(async move {
             tokio::select! {
                 () = cancel.cancelled() => {}
-                () = run => {}
+                () = work => {}
             }
-            lock(&registry).active -= 1;
+            let mut registry = lock(&registry);
+            registry.active -= 1;
+            registry.labels.remove(&run);
         });
     }
 
@@ -265,8 +301,10 @@ impl Renter {
             UnixMillis::now().0.max(newest + 1)
         };
         let plan = Plan::new(run, request)?;
+        let label = plan.request.label.clone();
+        lock(&self.registry).take_label(run, label.as_ref())?;
         let journal = self.journal(run, Journal::new());
-        self.spawn(run::begin(Arc::clone(&self.context), plan, journal));
+        self.spawn(run, label, run::begin(Arc::clone(&self.context), plan, journal));
         Ok(RunStarted { run })
     }
 
@@ -295,9 +333,8 @@ impl Renter {
         let now = UnixMillis::now();
         Ok(records
             .iter()
-            .map(|record| &record.rental)
-            .filter(|rental| all || !rental.phase.is_over())
-            .map(|r| row(r, now))
+            .filter(|record| all || !record.rental.phase.is_over())
+            .map(|record| row(record, now))
             .collect())
     }
 
@@ -316,74 +353,76 @@ impl Renter {
         Standing { rentals, runs: registry.active as u64 }
     }
 
-    /// The whole story of each rental whose id begins with `prefix`.
-    pub async fn stories(&self, prefix: String) -> Result<Vec<RentalStory>, ApiError> {
+    /// The whole story of each rental whose id begins with `name`; or of the one with this label that goes on, or else was the last.
+    pub async fn stories(&self, name: String) -> Result<Vec<RentalStory>, ApiError> {
         let read = move |store: &Store| {
-            let mut found = Vec::new();
+            let mut meant = Vec::new();
             for row in store.scan::<Rentals>(..)? {
-                let (id, record) = row?;
-                if id.matches_prefix(&prefix) {
-                    found.push((record.0, store.get::<Receipts>(&id)?.map(|receipt| receipt.0)));
+                let (_, Json(record)) = row?;
+                if names::means(&record, &name) {
+                    meant.push(record);
                 }
             }
-            Ok(found)
+            let with_receipt = |record: Record| {
+                let receipt = store.get::<Receipts>(&record.rental.id)?.map(|receipt| receipt.0);
+                let visits = visits::of(store, &record.rental.id)?;
+                Ok((record, receipt, visits))
+            };
+            names::latest(meant, &name).into_iter().map(with_receipt).collect()
         };
-        let found: Vec<(Record, Option<Receipt>)> = self.context.parts.store.run(read).await.map_err(store_error)?;
+        let found: Vec<(Record, Option<Receipt>, Vec<Visit>)> =
+            self.context.parts.store.run(read).await.map_err(store_error)?;
         let now = UnixMillis::now();
-        let told = found.into_iter().map(|(record, receipt)| {
+        let told = found.into_iter().map(|(record, receipt, visits)| {
             let steps = story::steps(&record, receipt.as_ref(), now);
-            RentalStory { rental: row(&record.rental, now), steps, receipt }
+            RentalStory { rental: row(&record, now), steps, receipt, visits }
         });
         Ok(told.collect())
     }
 
-    /// Ends the rental named by a prefix of its id, and settles it.
-    pub async fn stop(&self, prefix: String) -> Result<RentalRow, ApiError> {
-        let driver = self.running(&prefix)?;
+    /// Ends the rental of this name, and settles it.
+    pub async fn stop(&self, name: String) -> Result<RentalRow, ApiError> {
+        let driver = self.running(&name)?;
         driver.finish().await;
         let record = Arc::clone(&driver.state.borrow().record);
-        Ok(row(&record.rental, UnixMillis::now()))
+        Ok(row(&record, UnixMillis::now()))
     }
 
-    /// Has the rental named by a prefix of its id go on for `seconds` after its end, in one that continues it: that one, once it is open.
-    pub async fn extend(&self, prefix: String, seconds: u32) -> Result<RentalRow, ApiError> {
-        let driver = self.running(&prefix)?;
+    /// Has the rental of this name go on for `seconds` after its end, in one that continues it: that one, once it is open.
+    pub async fn extend(&self, name: String, seconds: u32) -> Result<RentalRow, ApiError> {
+        let driver = self.running(&name)?;
         let run = driver.state.borrow().record.job.run;
         let journal = lock(&self.registry).runs.get(&run).cloned().unwrap_or_else(Journal::new);
         let next = run::extend(&self.context, &driver, seconds, &journal).await?;
         let record = Arc::clone(&next.state.borrow().record);
-        Ok(row(&record.rental, UnixMillis::now()))
+        Ok(row(&record, UnixMillis::now()))
     }
 
-    /// The one rental that goes on and whose id begins with `prefix`.
-    fn running(&self, prefix: &str) -> Result<Driver, ApiError> {
-        let usage = |message: String, next: &str| ApiError::new(ErrorKind::Usage, message, next);
+    /// Checks the hardware in the rental named by a prefix of its id, and leaves it if that is not as promised.
+    pub async fn check(&self, prefix: String) -> Result<HardwareCheck, ApiError> {
+        checks::now(&self.context, &self.running(&prefix)?).await
+    }
+
+    /// The one rental that goes on and that this name means: the beginning of its id, or its label.
+    fn running(&self, name: &str) -> Result<Driver, ApiError> {
         let registry = lock(&self.registry);
-        let mut matching =
-            registry.drivers.values().filter(|driver| driver.id.matches_prefix(prefix) && !driver.is_over());
-        match (matching.next(), matching.next()) {
-            (Some(driver), None) => Ok(driver.clone()),
-            (None, _) => Err(usage(format!("no running rental begins with `{prefix}`"), "see `node ps`")),
-            (Some(_), Some(_)) => Err(usage(format!("several rentals begin with `{prefix}`"), "give more digits")),
-        }
+        let going_on = registry.drivers.values().filter(|driver| !driver.is_over());
+        let known = going_on.map(|driver| (driver.clone(), Arc::clone(&driver.state.borrow().record)));
+        names::the_one(known, name, |(_, record)| record).map(|(driver, _)| driver)
     }
 
-    /// The way into the rental named by a prefix of its id.
-    pub fn door(&self, prefix: &str) -> Result<Granted, ApiError> {
-        let driver = self.running(prefix)?;
-        let record = Arc::clone(&driver.state.borrow().record);
-        driver::door(&record, &self.context.parts.network).map_err(|error| crate::negotiate::chain_error(&error))
-    }
-
-    /// Receipts whose id begins with `prefix`, newest first.
-    pub async fn receipts(&self, prefix: String) -> Result<Vec<Receipt>, ApiError> {
+    /// Receipts whose id begins with `name`, or of rentals that were called so, newest first; all of them if it is empty.
+    pub async fn receipts(&self, name: String) -> Result<Vec<Receipt>, ApiError> {
         let read = self
             .context
             .parts
             .store
             .run(move |store| {
                 let rows = store.scan::<Receipts>(..)?.map(|row| row.map(|(_, receipt)| receipt.0));
-                let wanted = |receipt: &Receipt| prefix.is_empty() || receipt.id.matches_prefix(&prefix);
+                let wanted = |receipt: &Receipt| {
+                    let label = receipt.job.as_ref().and_then(|job| job.label.as_ref());
+                    name.is_empty() || is_named(receipt.id, label, &name)
+                };
                 rows.filter(|row| row.as_ref().map_or(true, wanted)).collect::<Result<Vec<_>, _>>()
             })
             .await;
@@ -421,10 +460,11 @@ fn store_error(error: StoreError) -> ApiError {
     ApiError::new(ErrorKind::Failed, error.to_string(), "")
 }
 
-fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
+fn row(Record { rental, job, .. }: &Record, now: UnixMillis) -> RentalRow {
     let token = &rental.terms.token;
     RentalRow {
         id: rental.id,
+        label: job.label.clone(),
         role: Role::Renter,
         phase: rental.phase.name().to_owned(),
         peer: rental.provider.to_base58(),
@@ -442,6 +482,17 @@ fn row(rental: &Rental, now: UnixMillis) -> RentalRow {
 mod tests {
     use super::*;
     use api::types::RunStep;
+
+    #[test]
+    fn two_rentals_that_go_on_are_never_called_the_same() {
+        let (mut registry, label) = (Registry::default(), "train".parse().unwrap());
+        registry.take_label(1, Some(&label)).unwrap();
+        registry.take_label(2, None).unwrap();
+        let error = registry.take_label(3, Some(&label)).unwrap_err();
+        assert_eq!((error.kind, error.message.contains("`train`")), (ErrorKind::Usage, true), "{error:?}");
+        registry.labels.remove(&1);
+        registry.take_label(3, Some(&label)).unwrap();
+    }
 
     #[tokio::test]
     async fn ended_runs_are_forgotten_oldest_first_and_one_that_goes_on_never_is() {

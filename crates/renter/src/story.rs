@@ -3,17 +3,16 @@
 
 use crate::records::{Job, Record};
 use api::types::{Receipt, StoryStep};
-use market::{
-    rental::renter::{Phase, Rental},
-    time::UnixMillis,
-};
+use market::{rental::renter::Phase, time::UnixMillis};
 
 /// The steps of a rental up to `now`.
 pub(crate) fn steps(record: &Record, receipt: Option<&Receipt>, now: UnixMillis) -> Vec<StoryStep> {
     let Record { rental, job, .. } = record;
     let (token, q) = (&rental.terms.token, &rental.quote.quote);
     // a run's number is the moment it was ordered
-    let mut steps = vec![StoryStep::new("ordered", Some(UnixMillis(job.run)), job.argv.join(" "))];
+    let what = if job.is_held() { "to be held without a program".to_owned() } else { job.argv.join(" ") };
+    let called = job.label.as_ref().map_or_else(String::new, |label| format!(" (called {label})"));
+    let mut steps = vec![StoryStep::new("ordered", Some(UnixMillis(job.run)), what + &called)];
     steps.push(StoryStep::new(
         "quoted",
         None,
@@ -49,6 +48,7 @@ pub(crate) fn steps(record: &Record, receipt: Option<&Receipt>, now: UnixMillis)
         };
         steps.push(StoryStep::new("ready", Some(at), detail));
     }
+    steps.extend(job.checks.latest.iter().map(|check| StoryStep::new("checked", Some(check.at), check.to_string())));
     steps.extend(program(job));
     if let Some(notice) = rental.notice {
         steps.push(StoryStep::new("preempted", Some(notice.at), format!("gives way to {}", notice.reason)));
@@ -62,7 +62,7 @@ pub(crate) fn steps(record: &Record, receipt: Option<&Receipt>, now: UnixMillis)
         let detail = format!("{signed} signed for, {acked} of it acknowledged{missed}");
         steps.push(StoryStep::new("voucher", None, detail));
     }
-    steps.extend(end(rental, now));
+    steps.extend(end(record, now));
     if let Some(receipt) = receipt {
         let detail = format!("{} s billed; in full: node receipts {}", receipt.seconds, rental.id.short());
         steps.push(StoryStep::new("receipt", None, detail));
@@ -85,7 +85,7 @@ fn program(job: &Job) -> Vec<StoryStep> {
     steps
 }
 
-fn end(rental: &Rental, now: UnixMillis) -> Vec<StoryStep> {
+fn end(Record { rental, job, .. }: &Record, now: UnixMillis) -> Vec<StoryStep> {
     let token = &rental.terms.token;
     let mut steps = Vec::new();
     if let Some(at) = rental.stopped_at {
@@ -100,6 +100,9 @@ fn end(rental: &Rental, now: UnixMillis) -> Vec<StoryStep> {
         let detail = format!("{} signed by the provider as the final total", token.show(release.cumulative));
         steps.push(StoryStep::new("released", rental.released_at, detail));
     }
+    if let Some(miss) = job.checks.miss() {
+        steps.push(StoryStep::new("left", rental.stopped_at, format!("the hardware check missed: {}", miss.detail)));
+    }
     if let Some(at) = rental.disputed_at {
         steps.push(StoryStep::new("disputed", Some(at), rental.stop_reason.words()));
     }
@@ -112,13 +115,17 @@ pub(crate) mod tests {
     use super::*;
     use crate::records::Ended;
     use alloy_primitives::{Address, B256, Bytes, Signature, U256};
+    use api::types::{CheckOutcome, HardwareCheck};
     use market::{
         dispute::StopReason,
         id::{DeviceId, PeerId},
         money::{Amount, Rate, Token},
         offer::Hardware,
         quote::{Quote, SignedQuote},
-        rental::{Closing, Opening, renter::Input},
+        rental::{
+            Closing, Opening,
+            renter::{Input, Rental},
+        },
         signed::{Escrow, SignedRelease, SignedVoucher},
         terms::Terms,
     };
@@ -173,6 +180,7 @@ pub(crate) mod tests {
             taken_up: 0,
             job: Job {
                 run: 10_000,
+                label: None,
                 argv: vec!["./job".into(), "-v".into()],
                 env: Default::default(),
                 input: None,
@@ -182,6 +190,8 @@ pub(crate) mod tests {
                 fetched: None,
                 slots: 1,
                 continued_by: None,
+                no_check: false,
+                checks: Default::default(),
             },
         }
     }
@@ -232,6 +242,38 @@ pub(crate) mod tests {
         assert_eq!(detail("voucher"), "0.0002 tUSD signed for, 0.0001 tUSD of it acknowledged");
         assert_eq!(detail("finished"), "2 s on the meter");
         assert_eq!(detail("closed"), "by the provider: 0.0002 tUSD paid, 0.0898 tUSD returned");
+    }
+
+    #[test]
+    fn what_is_held_says_so_and_what_it_is_called() {
+        let mut record = quoted();
+        record.job.argv.clear();
+        record.job.label = Some("train".parse().unwrap());
+        assert_eq!(steps(&record, None, UnixMillis(0))[0].detail, "to be held without a program (called train)");
+        assert_eq!(record.job.summary().how, "held without a program");
+    }
+
+    #[test]
+    fn checks_are_told_with_what_they_saw_and_a_miss_with_the_end_that_it_makes() {
+        let mut record = quoted();
+        let rental = &mut record.rental;
+        let signature = rental.quote.signature;
+        rental.step(Input::Open, UnixMillis(0)).unwrap();
+        let opening = Opening { deposit: units(90_000), start: 20, tx: B256::ZERO, block: 4 };
+        rental.step(Input::Opened(opening), UnixMillis(21_000)).unwrap();
+        rental.step(Input::Ready(UnixMillis(22_000), signature), UnixMillis(22_000)).unwrap();
+        rental.step(Input::Leave(StopReason::Hardware), UnixMillis(24_000)).unwrap();
+        for (at, outcome, detail) in
+            [(23_000, CheckOutcome::Passed, ""), (23_500, CheckOutcome::Missed, "product 1 of cpu is wrong")]
+        {
+            let (at, detail) = (UnixMillis(at), detail.to_owned());
+            record.job.checks.add(HardwareCheck { at, level: 2, outcome, detail, devices: vec![] });
+        }
+        let told = steps(&record, None, UnixMillis(25_000));
+        let shown: Vec<_> = told.iter().skip(5).map(|step| (step.step.as_str(), step.detail.as_str())).collect();
+        let missed = "missed: product 1 of cpu is wrong";
+        assert_eq!(shown[..2], [("checked", "passed"), ("checked", missed)]);
+        assert!(shown.contains(&("left", "the hardware check missed: product 1 of cpu is wrong")), "{shown:?}");
     }
 
     #[test]

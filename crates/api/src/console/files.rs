@@ -4,7 +4,7 @@
 use super::{Shared, rentals::Rental};
 use crate::{
     server::{Answer, Failure, unreadable},
-    types::{ApiError, ErrorKind},
+    types::{ApiError, ErrorKind, Visitor},
 };
 use access::{
     AccessError,
@@ -89,7 +89,7 @@ pub(crate) struct Rename {
 
 /// The files of a rental.
 pub(super) async fn files_of(shared: &Shared, rental: RentalId) -> Result<Files, Failure> {
-    let door = shared.control.door(rental.to_string()).await?;
+    let door = shared.control.door(rental.to_string(), Visitor::Console).await?;
     let stream = door.open(Kind::Files(proto::Files {})).await.map_err(failure)?;
     Ok(Files::new(stream))
 }

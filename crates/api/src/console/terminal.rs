@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     server::{Answer, Failure, unreadable},
-    types::{ApiError, ErrorKind},
+    types::{ApiError, ErrorKind, Visitor},
 };
 use access::guest::{Guest, Program};
 use axum::{
@@ -160,7 +160,7 @@ pub(super) async fn open(
     if shared.terminals.is_full() {
         return Err(too_many().into());
     }
-    let guest = Guest::new(shared.control.door(rental.to_string()).await?);
+    let guest = Guest::new(shared.control.door(rental.to_string(), Visitor::Console).await?);
     let program = Program {
         argv: Vec::new(),
         env: BTreeMap::from([

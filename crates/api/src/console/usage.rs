@@ -5,7 +5,7 @@ use super::{Shared, rentals::Rental};
 use crate::{
     control::Control,
     server::{Answer, unreadable},
-    types::ApiError,
+    types::{ApiError, Visitor},
 };
 use access::{AccessError, guest::Guest};
 use axum::{
@@ -178,7 +178,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Has the machine tell, again and again, since its connection may break.
 async fn gather(control: Arc<dyn Control>, rental: RentalId, samples: Arc<Mutex<Samples>>) {
     loop {
-        let failure = match control.door(rental.to_string()).await {
+        let failure = match control.door(rental.to_string(), Visitor::Console).await {
             Ok(door) => follow(&Guest::new(door), &samples).await.err().map(|error| error.to_string()),
             Err(error) => Some(error.message),
         };

@@ -3,7 +3,8 @@
 
 use super::{Answer, Shared, unreadable};
 use crate::types::{
-    ApiError, ConsoleLink, ConsoleRequest, DrainRequest, ExtendRequest, Reloaded, RentalRow, ServiceState,
+    ApiError, ConsoleLink, ConsoleRequest, DrainRequest, ExtendRequest, HardwareCheck, Reloaded, RentalRow,
+    ServiceState,
 };
 use axum::{
     Json,
@@ -54,6 +55,18 @@ pub(super) async fn extend(
     let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
     let Json(request) = request.map_err(|error| unreadable(&error))?;
     Ok(Json(shared.control.extend(id, request).await?))
+}
+
+/// Checks the hardware in a rental by the challenge, and says what was seen. A rental whose machine is not as promised is left.
+#[utoipa::path(post, path = "/v1/rentals/{id}/check", params(("id" = String, Path, description = "Its id, or at least four digits of it.")),
+    responses((status = 200, body = HardwareCheck), (status = "default", description = "It failed.", body = ApiError)
+))]
+pub(super) async fn check(
+    State(shared): State<Shared>,
+    id: Result<UrlPath<String>, PathRejection>,
+) -> Answer<HardwareCheck> {
+    let UrlPath(id) = id.map_err(|error| unreadable(&error))?;
+    Ok(Json(shared.control.check(id).await?))
 }
 
 /// A link into the web console.

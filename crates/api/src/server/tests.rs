@@ -81,9 +81,24 @@ impl Control for Fake {
     fn stop(&self, id: String) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
         self.answer(format!("stop {id}"), rental())
     }
-    fn door(&self, id: String) -> BoxFuture<'_, Result<Arc<dyn Door>, ApiError>> {
+    fn door(&self, id: String, visitor: Visitor) -> BoxFuture<'_, Result<Arc<dyn Door>, ApiError>> {
         let door = self.door.clone().unwrap_or_else(|| Arc::new(streams::Accepts(mpsc::channel(1).0)));
-        self.answer(format!("door {id}"), door)
+        self.answer(format!("door {id} {}", visitor.name()), door)
+    }
+    fn share(&self, id: String, request: ShareRequest) -> BoxFuture<'_, Result<Share, ApiError>> {
+        self.answer(format!("share {id} with {} for {:?}", request.peer, request.seconds), share())
+    }
+    fn shares(&self, id: String) -> BoxFuture<'_, Result<Vec<Share>, ApiError>> {
+        self.answer(format!("shares of {id}"), vec![share()])
+    }
+    fn unshare(&self, id: String, request: UnshareRequest) -> BoxFuture<'_, Result<Share, ApiError>> {
+        self.answer(format!("unshare {id} with {}", request.peer), share())
+    }
+    fn accept(&self, request: AcceptRequest) -> BoxFuture<'_, Result<SharedRental, ApiError>> {
+        self.answer(format!("accept {}", request.token), shared_rental())
+    }
+    fn shared(&self) -> BoxFuture<'_, Result<Vec<SharedRental>, ApiError>> {
+        self.answer("shared", vec![shared_rental()])
     }
     fn console(&self, request: ConsoleRequest) -> BoxFuture<'_, Result<ConsoleLink, ApiError>> {
         self.answer(format!("console {}", request.rental), ConsoleLink { url: "http://127.0.0.1:1/".into() })
@@ -118,6 +133,9 @@ impl Control for Fake {
     fn extend(&self, id: String, request: ExtendRequest) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
         self.answer(format!("extend {id} by {}", request.seconds), rental())
     }
+    fn check(&self, id: String) -> BoxFuture<'_, Result<HardwareCheck, ApiError>> {
+        self.answer(format!("check {id}"), checked())
+    }
     fn undrain(&self) -> BoxFuture<'_, Result<ServiceState, ApiError>> {
         self.answer("undrain", service())
     }
@@ -129,6 +147,11 @@ impl Control for Fake {
             vec![Balance { chain: "devnet".into(), token: token(), amount: units(5), shown: "0.000005 tUSD".into() }];
         self.answer("wallets", vec![WalletView { name: "wallet".into(), address: Address::repeat_byte(1), balances }])
     }
+}
+
+fn checked() -> HardwareCheck {
+    let outcome = CheckOutcome::Passed;
+    HardwareCheck { at: UnixMillis(5), level: 2, outcome, detail: String::new(), devices: vec![] }
 }
 
 fn rated() -> RatingView {
@@ -181,6 +204,15 @@ fn approval() -> Approval {
 
 fn revoked() -> Revoked {
     Revoked { tx: alloy_primitives::B256::repeat_byte(5), block: 6, gas_used: 7, cost: "0.1 ETH".into() }
+}
+
+fn share() -> Share {
+    let token = Some("gpulease-share-x".into());
+    Share { id: rental().id, peer: "12D4".into(), until: UnixMillis(9_000), taken_back: false, token }
+}
+
+fn shared_rental() -> SharedRental {
+    SharedRental { id: rental().id, provider: "12D3".into(), until: UnixMillis(9_000) }
 }
 
 fn service() -> ServiceState {
@@ -238,6 +270,7 @@ fn explanation() -> OfferExplanation {
 fn rental() -> RentalRow {
     RentalRow {
         id: RentalId(B256::repeat_byte(0xab)),
+        label: Some("train".parse().unwrap()),
         role: Role::Renter,
         phase: "serving".into(),
         peer: "12D3".into(),
@@ -256,7 +289,14 @@ fn story() -> RentalStory {
         StoryStep::new("quoted", None, "0.36 tUSD an hour"),
         StoryStep::on_chain("opened", 1_795_284_726, B256::repeat_byte(0x11), 4, "0.09 tUSD locked"),
     ];
-    RentalStory { rental: rental(), steps, receipt: None }
+    let visit = Visit {
+        at: UnixMillis(6),
+        visitor: Visitor::Ssh,
+        kind: VisitKind::Shell,
+        ended: Some(UnixMillis(7)),
+        how: "exited with 0".into(),
+    };
+    RentalStory { rental: rental(), steps, receipt: None, visits: vec![visit] }
 }
 
 fn disputed() -> Dispute {
@@ -343,6 +383,7 @@ fn receipt() -> Receipt {
         voucher: None,
         release: None,
         job: None,
+        checks: Checks::default(),
     }
 }
 
@@ -441,9 +482,16 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
     assert_eq!(client.drain(DrainRequest { until }).await.unwrap(), service());
     assert_eq!(client.undrain().await.unwrap(), service());
     assert_eq!(client.reload().await.unwrap().taken, ["pricing"]);
+    assert_eq!(client.check("0xabcd").await.unwrap(), checked());
     let extended = client.extend("0xabcd", ExtendRequest { seconds: 5 }).await.unwrap();
     assert_eq!(json(&extended), json(&rental()));
     assert_eq!(client.console("0xabcd").await.unwrap().url, "http://127.0.0.1:1/");
+    let request = ShareRequest { peer: "12D4".into(), seconds: Some(60) };
+    assert_eq!(client.share("0xabcd", &request).await.unwrap(), share());
+    assert_eq!(client.shares("0xabcd").await.unwrap(), [share()]);
+    assert_eq!(client.unshare("0xabcd", "12D4").await.unwrap(), share());
+    assert_eq!(client.accept("gpulease-share-x").await.unwrap(), shared_rental());
+    assert_eq!(client.shared().await.unwrap(), [shared_rental()]);
 
     let asked = [
         "node",
@@ -466,8 +514,14 @@ async fn every_call_reaches_the_daemon_and_its_answer_comes_back() {
         "drain until Some(UnixMillis(7))",
         "undrain",
         "reload",
+        "check 0xabcd",
         "extend 0xabcd by 5",
         "console 0xabcd",
+        "share 0xabcd with 12D4 for Some(60)",
+        "shares of 0xabcd",
+        "unshare 0xabcd with 12D4",
+        "accept gpulease-share-x",
+        "shared",
     ];
     assert_eq!(daemon.asked(), asked);
 }
@@ -620,19 +674,25 @@ async fn the_description_lists_every_route_and_no_other() {
         "get /v1/rentals/{id}",
         "get /v1/rentals/{id}/dispute",
         "get /v1/rentals/{id}/evidence",
+        "get /v1/rentals/{id}/shares",
         "get /v1/runs/{run}/events",
+        "get /v1/shared",
         "get /v1/wallets",
         "post /v1/approvals/revoke",
         "post /v1/console",
+        "post /v1/rentals/{id}/check",
         "post /v1/rentals/{id}/dispute",
         "post /v1/rentals/{id}/extend",
         "post /v1/rentals/{id}/rating",
+        "post /v1/rentals/{id}/shares",
         "post /v1/rentals/{id}/stop",
         "post /v1/rentals/{id}/stream",
+        "post /v1/rentals/{id}/unshare",
         "post /v1/runs",
         "post /v1/service/drain",
         "post /v1/service/reload",
         "post /v1/service/undrain",
+        "post /v1/shared",
     ];
     assert_eq!(listed, served);
     for route in served {

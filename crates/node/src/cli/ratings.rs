@@ -1,6 +1,6 @@
 //! `node rate` and `node reputation`.
 
-use super::parse_id_prefix;
+use super::parse_rental;
 use clap::Args;
 
 /// `node rate`
@@ -14,8 +14,8 @@ Examples:
   node rate 0xabcd --stars 5
   node rate 0xabcd --stars 2 --comment 'half the bandwidth that was offered'")]
 pub(crate) struct Rate {
-    /// The rental's id, or at least its first four digits
-    #[arg(value_parser = parse_id_prefix)]
+    /// The rental: the first digits of its id, four at least, or its label
+    #[arg(value_parser = parse_rental)]
     pub(crate) id: String,
     /// How good it was, one to five
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]

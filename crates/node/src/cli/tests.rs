@@ -41,14 +41,40 @@ fn every_command_is_read_with_its_options() {
     let cli = parse(line).unwrap();
     assert!(!cli.json, "what follows the first -- is the program's");
     let Some(Command::Run(run)) = cli.command else { panic!("not run") };
-    assert_eq!((run.seconds, run.max_spend.as_deref(), run.query.as_str()), (5_400, Some("1.50"), "cpus>=1"));
+    assert_eq!(
+        (run.wanted.seconds, run.wanted.max_spend.as_deref(), run.query.as_str()),
+        (5_400, Some("1.50"), "cpus>=1")
+    );
     assert_eq!(run.env, [("A".into(), "b=c".into()), ("D".into(), String::new())]);
     assert_eq!(run.argv, ["prog", "--json", "--", "x"]);
 
-    assert!(matches!(parse("run -- x").unwrap().command, Some(Command::Run(Run { seconds: 3_600, .. }))));
-    assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true }))));
+    assert!(matches!(
+        parse("run -- x").unwrap().command,
+        Some(Command::Run(Run { wanted: Wanted { seconds: 3_600, .. }, .. }))
+    ));
+    assert!(matches!(parse("ps --all").unwrap().command, Some(Command::Ps(Ps { all: true, id: None }))));
     assert!(matches!(parse("show abcd").unwrap().command, Some(Command::Show(Show { id })) if id == "abcd"));
-    assert!(matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id })) if id == "0xabcd"));
+    let Some(Command::Share(share)) = parse("share 0xabcd --to 12D3 --for 8h").unwrap().command else {
+        panic!("not share")
+    };
+    assert_eq!((share.id.as_str(), share.peer.as_str(), share.seconds), ("0xabcd", "12D3", Some(28_800)));
+    assert!(matches!(parse("shares").unwrap().command, Some(Command::Shares(Shares { id: None }))));
+    let unshare = parse("unshare 0xabcd --with 12D3").unwrap().command;
+    assert!(matches!(unshare, Some(Command::Unshare(Unshare { id, peer })) if id == "0xabcd" && peer == "12D3"));
+    assert!(matches!(parse("accept x").unwrap().command, Some(Command::Accept(Accept { token })) if token == "x"));
+    assert!(
+        matches!(parse("stop 0xabcd").unwrap().command, Some(Command::Stop(Stop { id, yes: false })) if id == "0xabcd")
+    );
+    assert!(
+        matches!(parse("stop train --yes").unwrap().command, Some(Command::Stop(Stop { id, yes: true })) if id == "train")
+    );
+    let Some(Command::Rent(rent)) = parse("rent cpus>=1 --for 2h --label train").unwrap().command else {
+        panic!("not rent")
+    };
+    assert_eq!((rent.query.as_str(), rent.wanted.seconds), ("cpus>=1", 7_200));
+    assert_eq!(rent.wanted.label.as_ref().map(Label::as_str), Some("train"));
+    assert!(parse("rent").is_ok() && parse("run --label x -- y").is_ok());
+    assert!(matches!(parse("check 0xabcd").unwrap().command, Some(Command::Check(Check { id })) if id == "0xabcd"));
     let Some(Command::Extend(extend)) = parse("extend 0xabcd --for 15m").unwrap().command else { panic!("not extend") };
     assert_eq!((extend.id.as_str(), extend.seconds), ("0xabcd", 900));
     let moment = parse("drain --until 2000-02-29T00:00Z").unwrap().command;
@@ -58,7 +84,7 @@ fn every_command_is_read_with_its_options() {
     let Some(Command::Run(bid)) = parse("run --interruptible --bid 0.2 --slots 4 -- x").unwrap().command else {
         panic!("not run")
     };
-    assert_eq!((bid.interruptible, bid.bid.as_deref(), bid.slots), (true, Some("0.2"), 4));
+    assert_eq!((bid.wanted.interruptible, bid.wanted.bid.as_deref(), bid.wanted.slots), (true, Some("0.2"), 4));
     assert!(parse("run --bid 0.2 -- x").is_err() && parse("run --slots 33 -- x").is_err());
     let Some(Command::Dispute(dispute)) = parse("dispute 0xabcd").unwrap().command else { panic!("not dispute") };
     assert_eq!((dispute.id.as_deref(), dispute.reason), (Some("0xabcd"), StopReason::Other));
@@ -124,7 +150,10 @@ fn what_makes_no_sense_is_a_usage_error() {
         "show 0xab",
         "stop",
         "stop 0xab",
-        "stop xyzw",
+        "stop x/y",
+        "rent --label 0xabcd",
+        "rent --label cafe",
+        "run --label a/b -- x",
         "rate 0xabcd",
         "rate 0xabcd --stars 0",
         "rate 0xabcd --stars 6",
@@ -136,6 +165,10 @@ fn what_makes_no_sense_is_a_usage_error() {
         "dispute 0xabcd --export --no-wait",
         "dispute 0xabcd --check e.json",
         "offers --limit 0",
+        "share 0xabcd",
+        "share --to 12D3",
+        "unshare 0xabcd",
+        "accept",
         "wallet",
         "wallet new",
     ] {

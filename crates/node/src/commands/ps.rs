@@ -5,10 +5,17 @@ use crate::{
     cli,
     output::{Output, duration, role_name, short_peer},
 };
-use api::types::{ApiError, RentalRow};
+use api::types::{ApiError, ErrorKind, RentalRow};
 
 pub(super) async fn ps(context: &Context, args: cli::Ps) -> Result<(), ApiError> {
-    let rows = context.daemon().await?.rentals(args.all).await?;
+    let mut rows = context.daemon().await?.rentals(args.all).await?;
+    if let Some(name) = &args.id {
+        rows.retain(|row| row.is_named(name));
+        if rows.is_empty() {
+            let next = if args.all { "see all: node ps --all" } else { "it may be over: node ps --all" };
+            return Err(ApiError::new(ErrorKind::NoMatch, format!("no rental is named `{name}`"), next));
+        }
+    }
     context.output.result(&rows, |output| match (rows.is_empty(), args.all) {
         (false, _) => table(output, &rows),
         (true, false) => "no rental goes on; ended ones: node ps --all".to_owned(),
@@ -20,6 +27,7 @@ pub(super) async fn ps(context: &Context, args: cli::Ps) -> Result<(), ApiError>
 pub(super) fn table(output: &Output, rows: &[RentalRow]) -> String {
     let columns = [
         ("ID", false),
+        ("LABEL", false),
         ("ROLE", false),
         ("PHASE", false),
         ("PEER", false),
@@ -32,6 +40,7 @@ pub(super) fn table(output: &Output, rows: &[RentalRow]) -> String {
     let row = |rental: &RentalRow| {
         vec![
             rental.id.short(),
+            rental.label.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             role_name(rental.role).to_owned(),
             rental.phase.clone(),
             short_peer(&rental.peer),

@@ -33,11 +33,7 @@ pub(super) async fn receipts(context: &Context, args: cli::Receipts) -> Result<u
     };
     if receipts.is_empty() && !prefix.is_empty() {
         let next = "receipts come when a rental is closed; those that go on: node ps";
-        return Err(ApiError::new(
-            ErrorKind::NoMatch,
-            format!("there is no receipt whose id begins with {prefix}"),
-            next,
-        ));
+        return Err(ApiError::new(ErrorKind::NoMatch, format!("there is no receipt of a rental named {prefix}"), next));
     }
     if args.verify {
         return prove(context, &receipts).await;

@@ -20,10 +20,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(super) async fn run(context: &Context, args: cli::Run) -> Result<u8, Failed> {
-    let image = match &args.image {
-        Some(name) => resolve(name).await?,
-        None => String::new(),
-    };
+    let image = resolve(args.wanted.image.as_deref()).await?;
     let request = request(args, image)?;
     let daemon = context.daemon().await?;
     let mut interrupts = Interrupts::listen()?;
@@ -67,8 +64,9 @@ pub(super) async fn run(context: &Context, args: cli::Run) -> Result<u8, Failed>
     }
 }
 
-/// An image's name with its digest, looked up in its registry unless it is there already: what is agreed on is one image for good.
-async fn resolve(name: &str) -> Result<String, ApiError> {
+/// An image's name with its digest, if one is named, looked up in its registry unless it is there already: what is agreed on is one image for good.
+pub(super) async fn resolve(name: Option<&str>) -> Result<String, ApiError> {
+    let Some(name) = name else { return Ok(String::new()) };
     let failed = |error: sandbox::ImageError| {
         ApiError::new(
             ErrorKind::Failed,
@@ -82,14 +80,40 @@ async fn resolve(name: &str) -> Result<String, ApiError> {
     Ok(sandbox::ImageReference::resolve(name).await.map_err(failed)?.to_string())
 }
 
+fn usage(message: String) -> ApiError {
+    ApiError::new(ErrorKind::Usage, message, "")
+}
+
+fn text(path: PathBuf) -> Result<String, ApiError> {
+    let text = path.into_os_string().into_string();
+    text.map_err(|path| usage(format!("{} is not valid UTF-8", Path::new(&path).display())))
+}
+
+/// The folder that this command was given in.
+pub(super) fn here() -> Result<String, ApiError> {
+    text(std::env::current_dir().map_err(|error| usage(format!("the working directory is gone: {error}")))?)
+}
+
+/// A rental as it was asked for, and nothing to do in it yet.
+pub(super) fn wanted(wanted: cli::Wanted, query: String, image: String) -> RunRequest {
+    RunRequest {
+        query,
+        order: wanted.order,
+        seconds: wanted.seconds,
+        label: wanted.label,
+        max_spend: wanted.max_spend.unwrap_or_default(),
+        slots: wanted.slots,
+        interruptible: wanted.interruptible,
+        bid: wanted.bid.unwrap_or_default(),
+        image,
+        egress: wanted.egress,
+        no_check: wanted.no_check,
+        ..RunRequest::default()
+    }
+}
+
 fn request(args: cli::Run, image: String) -> Result<RunRequest, ApiError> {
-    let usage = |message: String| ApiError::new(ErrorKind::Usage, message, "");
-    let text = |path: PathBuf| {
-        path.into_os_string()
-            .into_string()
-            .map_err(|path| usage(format!("{} is not valid UTF-8", Path::new(&path).display())))
-    };
-    let here = std::env::current_dir().map_err(|error| usage(format!("the working directory is gone: {error}")))?;
+    let here = here()?;
     let input = match args.input {
         None => None,
         Some(folder) => {
@@ -102,28 +126,20 @@ fn request(args: cli::Run, image: String) -> Result<RunRequest, ApiError> {
         }
     };
     Ok(RunRequest {
-        query: args.query,
-        order: args.order,
-        seconds: args.seconds,
-        max_spend: args.max_spend.unwrap_or_default(),
         input,
-        out: args.out.map(|folder| text(here.join(folder))).transpose()?,
-        working_directory: text(here)?,
+        out: args.out.map(|folder| text(Path::new(&here).join(folder))).transpose()?,
+        working_directory: here,
         argv: args.argv,
         env: args.env.into_iter().collect::<BTreeMap<_, _>>(),
-        slots: args.slots,
-        interruptible: args.interruptible,
-        bid: args.bid.unwrap_or_default(),
-        image,
-        egress: args.egress,
+        ..wanted(args.wanted, args.query, image)
     })
 }
 
 /// What has been seen of the run, and where it is shown.
-struct Shown {
+pub(super) struct Shown {
     json: bool,
-    view: RunView<Stdout, Stderr>,
-    progress: Progress,
+    pub(super) view: RunView<Stdout, Stderr>,
+    pub(super) progress: Progress,
     /// Whether anybody still reads.
     read: bool,
     /// Why the output could not be written, other than by a reader that went away.
@@ -131,12 +147,12 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(json: bool) -> Self {
+    pub(super) fn new(json: bool) -> Self {
         let view = RunView::new(io::stdout(), io::stdout().is_terminal(), io::stderr(), io::stderr().is_terminal());
         Self { json, view, progress: Progress::default(), read: true, fault: None }
     }
 
-    fn event(&mut self, event: &RunEvent) {
+    pub(super) fn event(&mut self, event: &RunEvent) {
         self.progress.note(event);
         if self.json {
             match serde_json::to_string(event) {
@@ -153,7 +169,7 @@ impl Shown {
         }
     }
 
-    fn notice(&mut self, text: &str) {
+    pub(super) fn notice(&mut self, text: &str) {
         // standard error is gone: nobody to tell
         let _ = self.view.notice(text);
     }
@@ -161,14 +177,14 @@ impl Shown {
 
 /// The user's wish to end the run early.
 #[derive(Default)]
-struct Stopping {
-    ordered: bool,
+pub(super) struct Stopping {
+    pub(super) ordered: bool,
     /// Ordered, but there was no rental yet that could be stopped.
     pending: bool,
 }
 
 impl Stopping {
-    async fn order(&mut self, daemon: &Client, shown: &mut Shown) {
+    pub(super) async fn order(&mut self, daemon: &Client, shown: &mut Shown) {
         self.ordered = true;
         self.pending = match shown.progress.rental {
             None => true,
@@ -185,7 +201,7 @@ impl Stopping {
     }
 
     /// Stops the rental as soon as there is one.
-    async fn retry_after(&mut self, event: &RunEvent, daemon: &Client, shown: &mut Shown) {
+    pub(super) async fn retry_after(&mut self, event: &RunEvent, daemon: &Client, shown: &mut Shown) {
         if self.pending
             && matches!(event.step, RunStep::Quoted { .. } | RunStep::Opening { .. } | RunStep::Opened { .. })
         {
@@ -231,9 +247,10 @@ mod tests {
         evidence::Evidence,
         server::Server,
         types::{
-            Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, NodeInfo, OfferExplanation, OfferQuery,
-            OfferRow, RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory, Reputation,
-            ReputationQuery, Revocation, Revoked, Role, RunStarted, ServiceState, WalletView,
+            AcceptRequest, Approval, Dispute, DisputeRequest, DrainRequest, ExtendRequest, NodeInfo, OfferExplanation,
+            OfferQuery, OfferRow, RatingRequest, RatingView, Receipt, Reloaded, RentalRow, RentalStory, Reputation,
+            ReputationQuery, Revocation, Revoked, Role, RunStarted, ServiceState, Share, ShareRequest, SharedRental,
+            UnshareRequest, WalletView,
         },
     };
     use clap::Parser;
@@ -284,6 +301,21 @@ mod tests {
             let events = futures::stream::iter(self.events.clone()).boxed();
             std::future::ready(Ok(events)).boxed()
         }
+        fn share(&self, _: String, _: ShareRequest) -> BoxFuture<'_, Result<Share, ApiError>> {
+            unasked()
+        }
+        fn shares(&self, _: String) -> BoxFuture<'_, Result<Vec<Share>, ApiError>> {
+            unasked()
+        }
+        fn unshare(&self, _: String, _: UnshareRequest) -> BoxFuture<'_, Result<Share, ApiError>> {
+            unasked()
+        }
+        fn accept(&self, _: AcceptRequest) -> BoxFuture<'_, Result<SharedRental, ApiError>> {
+            unasked()
+        }
+        fn shared(&self) -> BoxFuture<'_, Result<Vec<SharedRental>, ApiError>> {
+            unasked()
+        }
         fn rentals(&self, _: bool) -> BoxFuture<'_, Result<Vec<RentalRow>, ApiError>> {
             unasked()
         }
@@ -297,6 +329,7 @@ mod tests {
             self.stops.fetch_add(1, SeqCst);
             let row = RentalRow {
                 id: id.parse().unwrap(),
+                label: None,
                 role: Role::Renter,
                 phase: "closing".into(),
                 peer: String::new(),
@@ -310,7 +343,11 @@ mod tests {
             };
             std::future::ready(Ok(row)).boxed()
         }
-        fn door(&self, _: String) -> BoxFuture<'_, Result<Arc<dyn access::door::Door>, ApiError>> {
+        fn door(
+            &self,
+            _: String,
+            _: api::types::Visitor,
+        ) -> BoxFuture<'_, Result<Arc<dyn access::door::Door>, ApiError>> {
             unasked()
         }
         fn console(&self, _: api::types::ConsoleRequest) -> BoxFuture<'_, Result<api::types::ConsoleLink, ApiError>> {
@@ -347,6 +384,9 @@ mod tests {
             unasked()
         }
         fn extend(&self, _: String, _: ExtendRequest) -> BoxFuture<'_, Result<RentalRow, ApiError>> {
+            unasked()
+        }
+        fn check(&self, _: String) -> BoxFuture<'_, Result<api::types::HardwareCheck, ApiError>> {
             unasked()
         }
         fn undrain(&self) -> BoxFuture<'_, Result<ServiceState, ApiError>> {

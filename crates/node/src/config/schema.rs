@@ -412,6 +412,18 @@ pub(crate) const SECTIONS: &[Section] = &[
                 r#""0x0000000000000000000000000000000000000000""#,
                 "A smart account that pays and is refunded, of which the wallet's signature alone is enough (ERC-1271). Left out: the wallet itself.",
             ),
+            key(
+                "hardware_checks",
+                Kind::Flag,
+                "true",
+                "Whether the machines you rent for a minute or more are checked by themselves: one that does not compute as offered is left.",
+            ),
+            key(
+                "check_minutes",
+                Kind::Integer,
+                "20",
+                "How many minutes lie between two checks on average. They come at random times; 0: one check, at the beginning.",
+            ),
         ],
     },
     Section {

@@ -14,7 +14,7 @@ use crate::{
 };
 use api::{
     search::Match,
-    types::{ApiError, ErrorKind},
+    types::{ApiError, Checks, ErrorKind},
 };
 use market::{rental::renter::Phase, time::UnixMillis};
 use std::time::Duration;
@@ -69,7 +69,7 @@ pub(crate) async fn extend(
             format!("the provider would move the rental from {} to {}", rental.terms.slot, promise.terms.slot);
         return Err(ApiError::new(ErrorKind::Refused, message, "rent anew: node run"));
     }
-    let job = |_| Job { ended: None, fetched: None, ..record.job.clone() };
+    let job = |_| Job { ended: None, fetched: None, checks: Checks::default(), ..record.job.clone() };
     let next = opening::open(context, (account, follower), (promise, path), job, journal).await?;
     let by = next.id;
     driver.remember(move |job| job.continued_by = Some(by)).await;

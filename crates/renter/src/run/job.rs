@@ -2,6 +2,7 @@
 
 use super::{Context, extending};
 use crate::{
+    checks,
     driver::{self, Driver, Snapshot},
     journal::Journal,
     negotiate::chain_error,
@@ -73,7 +74,7 @@ pub(super) async fn serve(context: &Context, mut driver: Driver, journal: &Journ
                 journal.push(RunStep::Continued { id: rental.id, price_hour }).await;
                 driver = next;
             }
-            snapshot = ended => break Err(ended_early(&snapshot)),
+            snapshot = ended => break ended_under_it(&snapshot),
         }
     };
     // one that was to go on with what is over now
@@ -98,10 +99,30 @@ pub(super) fn outcome(job: &Job) -> Option<Result<(), ApiError>> {
     Some(job.ended.as_ref().map(|_| ()).ok_or_else(out_of_time))
 }
 
+/// What it means for a job that its rental ended: for one that is held, that somebody has stopped it, or that its time was over.
+fn ended_under_it(snapshot: &Snapshot) -> Result<(), ApiError> {
+    let rental = &snapshot.record.rental;
+    match snapshot.record.job.is_held() {
+        true if rental.notice.is_some() => {
+            let next = "rent again, bid more, or rent on demand";
+            Err(ApiError::new(ErrorKind::Failed, "the rental gave way to another", next))
+        }
+        true if snapshot.error.is_none() && rental.phase != Phase::Leaving => Ok(()),
+        _ => Err(ended_early(snapshot)),
+    }
+}
+
 fn ended_early(snapshot: &Snapshot) -> ApiError {
     let rental = &snapshot.record.rental;
     if rental.notice.is_some() {
         return given_way();
+    }
+    if let Some(miss) = snapshot.record.job.checks.miss() {
+        return ApiError::new(
+            ErrorKind::Refused,
+            format!("the machine is not what was offered: {}; the rental was stopped on chain", miss.detail),
+            "it costs what was signed for until then; what was seen is in its receipt",
+        );
     }
     snapshot.error.clone().unwrap_or_else(|| match rental.phase {
         Phase::Leaving if rental.disputed_at.is_some() => ApiError::new(
@@ -130,11 +151,23 @@ async fn work(
 
     let record = snapshot.record;
     let guest = Guest::new(driver::door(&record, &context.parts.network).map_err(|error| chain_error(&error))?);
-    if let (Some(input), None) = (&record.job.input, &record.job.uploaded) {
-        let hash = upload(&guest, input, journal).await?;
-        crash_point("renter", "input", "sent");
-        driver.remember(move |job| job.uploaded = Some(hash)).await;
-        crash_point("renter", "input", "remembered");
+    let uploading = async {
+        if let (Some(input), None) = (&record.job.input, &record.job.uploaded) {
+            let hash = upload(&guest, input, journal).await?;
+            crash_point("renter", "input", "sent");
+            driver.remember(move |job| job.uploaded = Some(hash)).await;
+            crash_point("renter", "input", "remembered");
+        }
+        Ok::<_, ApiError>(())
+    };
+    let (uploaded, ()) = tokio::join!(uploading, checks::before(context, &driver, &guest));
+    uploaded?;
+    let snapshot = driver.state.borrow().clone();
+    if snapshot.record.job.checks.miss().is_some() {
+        return Err(ended_early(&snapshot));
+    }
+    if record.job.is_held() {
+        return hold(&driver, journal, told).await;
     }
     if record.job.ended.is_none() {
         let (argv, env) = (record.job.argv.clone(), record.job.env.clone());
@@ -152,6 +185,7 @@ async fn work(
             () = costs => None,
             () = tokio::time::sleep(reserve) => None,
             () = preempted(driver.clone(), journal, told) => None,
+            never = checks::beside(context, &driver, &guest) => match never {},
         }
     };
     if let Some(ended) = &in_time {
@@ -170,6 +204,23 @@ async fn work(
         return Err(given_way());
     }
     outcome(&job).unwrap_or_else(|| Err(ApiError::new(ErrorKind::Failed, "the outputs could not be remembered", "")))
+}
+
+/// Leaves the rental to whoever gets in, until its time is over. One that gives way to another, or is stopped, ends under it.
+async fn hold(driver: &Driver, journal: &Journal, told: &AtomicBool) -> Result<(), ApiError> {
+    let ends_at = driver.state.borrow().record.rental.meter().map_or(UnixMillis(0), |meter| meter.ends_at());
+    let giving_way = async {
+        let mut driver = driver.clone();
+        if let Some(notice) = driver.until(|seen| seen.record.rental.notice.is_some()).await.record.rental.notice {
+            tell_notice(&notice, journal, told).await;
+        }
+        std::future::pending::<Infallible>().await
+    };
+    tokio::select! {
+        () = report_costs(driver.clone(), journal) => std::future::pending().await,
+        never = giving_way => match never {},
+        () = tokio::time::sleep(Duration::from_millis(ends_at.since(UnixMillis::now()))) => Ok(()),
+    }
 }
 
 /// Waits until the outputs must be fetched because the rental gives way: the program has half of the notice to end by itself.

@@ -11,7 +11,7 @@ use crate::{
 use alloy_primitives::{Address, U256};
 use api::{
     search::Match,
-    types::{ApiError, ErrorKind, OfferQuery, RunStep, SignedField},
+    types::{ApiError, Checks, ErrorKind, OfferQuery, RunStep, SignedField},
 };
 use market::{
     id::RentalId,
@@ -269,6 +269,7 @@ fn job(plan: &Plan, id: RentalId) -> Job {
     );
     Job {
         run: plan.run,
+        label: request.label.clone(),
         argv: request.argv.clone(),
         env: request.env.clone(),
         input: request.input.as_ref().map(PathBuf::from),
@@ -278,6 +279,8 @@ fn job(plan: &Plan, id: RentalId) -> Job {
         fetched: None,
         slots: plan.slots(),
         continued_by: None,
+        no_check: request.no_check,
+        checks: Checks::default(),
     }
 }
 

@@ -54,11 +54,12 @@ impl Renter {
     /// How the dispute of a rental of this renter stands; an error that says why for one that cannot be disputed.
     pub async fn dispute(&self, id: RentalId) -> Result<Dispute, ApiError> {
         let (record, receipt) = self.kept(id).await?.ok_or_else(|| not_ours(id))?;
+        let row = row(&record, UnixMillis::now());
         let rental = &record.rental;
         let arbiter = disputable(rental)?;
         let stopped = rental.opening.zip(rental.stop_time);
         Ok(Dispute {
-            rental: row(rental, UnixMillis::now()),
+            rental: row,
             arbiter,
             ordered_at: rental.disputed_at,
             reason: rental.stop_reason,

@@ -48,7 +48,7 @@ fn dial() -> Kind {
 #[tokio::test]
 async fn a_stream_into_a_rental_carries_bytes_both_ways_and_each_end_ends_its_half() {
     let (daemon, mut opened) = accepting().await;
-    let mut here = daemon.client().await.door("0xabcd").open(dial()).await.unwrap();
+    let mut here = daemon.client().await.door("0xabcd", Visitor::Exec).open(dial()).await.unwrap();
     let (kind, mut there) = opened.recv().await.unwrap();
     assert_eq!(kind, dial());
     here.write_all(&[7; 100_000]).await.unwrap();
@@ -62,13 +62,14 @@ async fn a_stream_into_a_rental_carries_bytes_both_ways_and_each_end_ends_its_ha
     let mut answer = String::new();
     here.read_to_string(&mut answer).await.unwrap();
     assert_eq!((question.await.unwrap(), answer.as_str()), (100_000, "answer"));
-    assert_eq!(*daemon.fake.asked.lock().unwrap(), ["door 0xabcd"]);
+    assert_eq!(*daemon.fake.asked.lock().unwrap(), ["door 0xabcd exec"]);
 }
 
 #[tokio::test]
 async fn a_command_that_vanishes_hangs_up_what_it_ran() {
     let (daemon, mut opened) = accepting().await;
-    let mut here = daemon.client().await.door("0xabcd").open(Kind::Exec(proto::Exec::default())).await.unwrap();
+    let mut here =
+        daemon.client().await.door("0xabcd", Visitor::Exec).open(Kind::Exec(proto::Exec::default())).await.unwrap();
     let (_, mut there) = opened.recv().await.unwrap();
     let signal = proto::ProcessInput { frame: Some(Frame::Signal(2)) };
     write_message(&mut here, &signal, MAX_MESSAGE_BYTES).await.unwrap();
@@ -87,11 +88,11 @@ async fn a_command_that_vanishes_hangs_up_what_it_ran() {
 async fn what_the_daemon_refuses_is_refused_for_good_and_what_passes_is_said_to() {
     let error = ApiError::new(ErrorKind::Usage, "no running rental begins with `0xabcd`", "see `node ps`");
     let daemon = Daemon::start(Fake { fails: Mutex::new(Some(error)), ..Fake::default() }).await;
-    let refused = daemon.client().await.door("0xabcd").open(dial()).await.map(|_| ()).unwrap_err();
+    let refused = daemon.client().await.door("0xabcd", Visitor::Exec).open(dial()).await.map(|_| ()).unwrap_err();
     assert!(!refused.is_passing() && refused.to_string().contains("no running rental"), "{refused}");
 
     let daemon = Daemon::start(Fake { door: Some(Arc::new(Away)), ..Fake::default() }).await;
-    let away = daemon.client().await.door("0xabcd").open(dial()).await.map(|_| ()).unwrap_err();
+    let away = daemon.client().await.door("0xabcd", Visitor::Exec).open(dial()).await.map(|_| ()).unwrap_err();
     assert!(away.is_passing(), "{away}");
 }
 

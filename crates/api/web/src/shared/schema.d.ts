@@ -291,6 +291,65 @@ export interface components {
             token: Record<string, never>;
         };
         /**
+         * @description How a check ended.
+         * @enum {string}
+         */
+        CheckOutcome: "passed" | "unmeasured" | "missed" | "unknown";
+        /** @description What a check saw of one device. */
+        CheckedDevice: {
+            /** @description `cpu`, or the UUID of a card. */
+            device: string;
+            /**
+             * Format: int64
+             * @description The memory that it held, in bytes; 0 where that was not shown.
+             */
+            held_bytes: number;
+            /**
+             * Format: int64
+             * @description 32-bit multiply-adds a second that it has to manage at least; absent where nobody has measured one.
+             */
+            least?: number | null;
+            /** @description As what it was offered. */
+            model: string;
+            /**
+             * Format: int64
+             * @description What it did.
+             */
+            seen: number;
+        };
+        /** @description All checks of a rental. */
+        Checks: {
+            /**
+             * @description The latest of them, oldest first.
+             * @default []
+             */
+            latest: components["schemas"]["HardwareCheck"][];
+            /**
+             * Format: int32
+             * @description How many found something that is not as promised: the first ends the rental.
+             * @default 0
+             */
+            missed: number;
+            /**
+             * Format: int32
+             * @description How many passed.
+             * @default 0
+             */
+            passed: number;
+            /**
+             * Format: int32
+             * @description How many showed nothing.
+             * @default 0
+             */
+            unknown: number;
+            /**
+             * Format: int32
+             * @description How many found everything right, at a speed that nobody knows what to hold against.
+             * @default 0
+             */
+            unmeasured: number;
+        };
+        /**
          * @description What something in a folder is.
          * @enum {string}
          */
@@ -351,9 +410,28 @@ export interface components {
              */
             utilisation_percent?: number | null;
         };
+        /** @description One check of the hardware in a rental. */
+        HardwareCheck: {
+            /**
+             * Format: int64
+             * @description When it began.
+             */
+            at: number;
+            /** @description Why, in words; empty for one that passed. */
+            detail: string;
+            /** @description What was seen of each device. */
+            devices: components["schemas"]["CheckedDevice"][];
+            /**
+             * Format: int32
+             * @description The level of verification that it stands for: 2 is measured inside the sandbox.
+             */
+            level: number;
+            /** @description How it ended. */
+            outcome: components["schemas"]["CheckOutcome"];
+        };
         /** @description The program of a run and how it ended. */
         JobSummary: {
-            /** @description The command. */
+            /** @description The command; empty of a rental that was held without one. */
             argv: string[];
             /**
              * Format: int32
@@ -364,6 +442,8 @@ export interface components {
             how: string;
             /** @description SHA-256 of the input tar stream, hex; empty for none. */
             input_sha256: string;
+            /** @description What the rental was called. */
+            label?: string | null;
             /** @description Where the outputs are. */
             output_directory: string;
             /** @description SHA-256 of the output tar stream, hex. */
@@ -405,6 +485,8 @@ export interface components {
         };
         /** @description Everything both sides signed and the chain recorded of one rental. Enough to check every number without this program. */
         Receipt: {
+            /** @description What the renter's checks of the hardware have shown, on its side. */
+            checks?: components["schemas"]["Checks"];
             /** @description The transaction that closed it. */
             closed: components["schemas"]["TransactionRef"];
             /** @description What was locked, base units. */
@@ -476,6 +558,8 @@ export interface components {
             ends_at?: number | null;
             /** @description The rental's id. */
             id: string;
+            /** @description What its renter calls it, on the renter's side. */
+            label?: string | null;
             /** @description The offer's name. */
             offer: string;
             /** @description The other side's peer id. */
@@ -504,6 +588,8 @@ export interface components {
             rental: components["schemas"]["RentalRow"];
             /** @description What happened, in order. What is not written down, such as the moment of each freeze, is not told. */
             steps: components["schemas"]["StoryStep"][];
+            /** @description Who has been in it, as its renter's node has seen it, the oldest first. */
+            visits?: components["schemas"]["Visit"][];
         };
         /**
          * @description The roles a node can play.
@@ -618,6 +704,35 @@ export interface components {
              */
             number: number;
         };
+        /** @description One time that somebody came into a rental. */
+        Visit: {
+            /**
+             * Format: int64
+             * @description When.
+             */
+            at: number;
+            /**
+             * Format: int64
+             * @description Until when; absent while it goes on.
+             */
+            ended?: number | null;
+            /** @description How it ended, in words; empty while it goes on. */
+            how: string;
+            /** @description For what. */
+            kind: components["schemas"]["VisitKind"];
+            /** @description By what. */
+            visitor: components["schemas"]["Visitor"];
+        };
+        /**
+         * @description What was done there.
+         * @enum {string}
+         */
+        VisitKind: "shell" | "program" | "files";
+        /**
+         * @description By what a renter comes into a rental.
+         * @enum {string}
+         */
+        Visitor: "shell" | "exec" | "ssh" | "copy" | "jupyter" | "console" | "other";
         /** @description A wallet of this node. */
         WalletView: {
             /** @description Its address. */

@@ -9,11 +9,11 @@ use api::types::{ApiError, ErrorKind};
 use sandbox::{ByteReader, ByteWriter, Exit};
 use std::{
     future::pending,
-    io::{IsTerminal, stdin},
+    io::{self, IsTerminal, stdin},
 };
-use terminal::{Raw, WayOut};
+use terminal::{Raw, Screen, WayOut};
 use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     signal::unix::{Signal, SignalKind, signal},
 };
 
@@ -62,17 +62,33 @@ pub(super) async fn attach(guest: Guest, program: Program) -> Result<u8, Failed>
 /// Carries the three streams until the program has ended and all it wrote is here; `None` when the person left.
 async fn carry(process: Process, watches: bool) -> Result<Option<Exit>, AccessError> {
     let Process { stdin, stdout, stderr, mut running } = process;
-    let ending =
-        async { tokio::join!(running.wait(), show(stdout, tokio::io::stdout()), show(stderr, tokio::io::stderr())).0 };
+    let (keys, screen) = (typed(), shown());
+    let ending = async { tokio::join!(running.wait(), show(stdout, screen), show(stderr, tokio::io::stderr())).0 };
     tokio::select! {
         exit = ending => exit.map(Some),
-        () = type_in(stdin, watches) => Ok(None),
+        () = type_in(keys, stdin, watches) => Ok(None),
+    }
+}
+
+/// Where keys come from: the terminal itself, if it is one.
+fn typed() -> Box<dyn AsyncRead + Unpin> {
+    match Screen::of(&io::stdin()) {
+        Ok(screen) if stdin().is_terminal() => Box::new(screen),
+        _ => Box::new(tokio::io::stdin()),
+    }
+}
+
+/// Where output goes, likewise.
+fn shown() -> Box<dyn AsyncWrite + Unpin> {
+    match Screen::of(&io::stdout()) {
+        Ok(screen) if io::stdout().is_terminal() => Box::new(screen),
+        _ => Box::new(tokio::io::stdout()),
     }
 }
 
 /// Passes on what is typed. Returns only when the person wants to leave.
-async fn type_in(mut to: ByteWriter, watches: bool) {
-    let (mut from, mut way_out) = (tokio::io::stdin(), WayOut::new());
+async fn type_in(mut from: impl AsyncRead + Unpin, mut to: ByteWriter, watches: bool) {
+    let mut way_out = WayOut::new();
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);

@@ -11,7 +11,7 @@ use access::{
     files::Files,
     guest::Guest,
 };
-use api::types::{ApiError, ErrorKind};
+use api::types::{ApiError, ErrorKind, Label, Visitor, is_id_prefix};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::{
@@ -52,16 +52,15 @@ enum Settled {
     Download(Download),
 }
 
-/// `ID:PATH`, if it is one: a path of this machine with a colon is written with a slash before it, as for scp.
+/// `ID:PATH` or `LABEL:PATH`, if it is one: a path of this machine with a colon is written with a slash before it, as for scp.
 fn of_rental(path: &str) -> Option<(&str, &str)> {
     let (id, path) = path.split_once(':')?;
-    let digits = id.strip_prefix("0x").unwrap_or(id);
-    (digits.len() >= 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some((id, path))
+    (is_id_prefix(id) || id.parse::<Label>().is_ok()).then_some((id, path))
 }
 
 fn way(paths: &[String]) -> Result<Way, ApiError> {
     let wrong = |message: &str| {
-        Err(ApiError::new(ErrorKind::Usage, message, "one side is ID:PATH: node cp ./data 0xabcd:/job"))
+        Err(ApiError::new(ErrorKind::Usage, message, "one side is ID:PATH or LABEL:PATH: node cp ./data 0xabcd:/job"))
     };
     let Some((target, sources)) = paths.split_last() else { return wrong("nothing to copy") };
     let there: Vec<_> = sources.iter().map(|path| of_rental(path)).collect();
@@ -89,13 +88,16 @@ fn way(paths: &[String]) -> Result<Way, ApiError> {
 pub(in crate::commands) async fn cp(context: &Context, args: cli::Cp) -> Result<u8, Failed> {
     let way = way(&args.paths)?;
     let (Way::Up { id, .. } | Way::Down { id, .. }) = &way;
-    let guest = guest(context, id).await?;
+    let guest = guest(context, id, Visitor::Copy).await?;
     let bar = progress_bar();
     let copied = copy(&guest, &way, args.recursive, &bar).await;
     bar.finish_and_clear();
     let Progress { done, kept, left_out, .. } = copied.map_err(|error| {
-        let next = if error.is_passing() { "the same command goes on where this one stopped" } else { "" };
-        ApiError::new(ErrorKind::Failed, failed(&error).message, next)
+        let said = failed(&error);
+        match error.is_passing() {
+            true => ApiError { next: "the same command goes on where this one stopped".to_owned(), ..said },
+            false => said,
+        }
     })?;
     let copied =
         Copied { files: done.files, bytes: done.bytes, kept_files: kept.files, kept_bytes: kept.bytes, left_out };
@@ -182,6 +184,8 @@ mod tests {
         assert_eq!(read("a abcd:").unwrap(), home);
         let down = Way::Down { id: "0xabcd".into(), sources: vec!["a".into(), "b*".into()], target: ".".into() };
         assert_eq!(read("0xabcd:a 0xabcd:b* .").unwrap(), down);
+        let labelled = Way::Down { id: "train".into(), sources: vec!["a".into()], target: "b".into() };
+        assert_eq!(read("train:a b").unwrap(), labelled);
         for wrong in ["a b", "0xabcd:a 0xabcd:b", "0xabcd:a 0x1234:b .", "0xabcd:a b ."] {
             assert_eq!(read(wrong).unwrap_err().kind, ErrorKind::Usage, "{wrong}");
         }

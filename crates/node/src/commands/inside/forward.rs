@@ -1,12 +1,16 @@
-//! `node forward`: ports of this machine's loopback that lead into a rental.
+//! `node forward`: ports of this machine's loopback that lead into a rental; and the other way round, see [`super::back`].
 
-use super::{Context, Failed, failed, guest};
+use super::{Context, Failed, back, failed, guest, reached};
 use crate::{cli, output::note};
 use access::guest::Guest;
-use api::types::{ApiError, ErrorKind};
+use api::types::{ApiError, ErrorKind, Visitor};
 use sandbox::InnerAddress;
 use serde::Serialize;
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -15,7 +19,7 @@ use tokio::{
 };
 
 /// Connections carried at once over all ports: as many as the daemon takes from this machine's commands together, less some for others.
-const MAX_CONNECTIONS: usize = 200;
+pub(super) const MAX_CONNECTIONS: usize = 200;
 
 /// One port here and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +30,11 @@ pub(crate) struct Forwarding {
 
 /// What is printed of one.
 #[derive(Serialize)]
-struct Listening {
-    listen: String,
-    to: String,
+pub(super) struct Listening {
+    pub(super) listen: String,
+    pub(super) to: String,
+    /// Whether it listens in the rental and leads out of it.
+    pub(super) inside: bool,
 }
 
 /// Reads `8888`, `9000:6006` or `9000:/run/app.sock`.
@@ -44,23 +50,27 @@ pub(crate) fn parse_forwarding(text: &str) -> Result<Forwarding, String> {
 
 /// Forwards until it is interrupted.
 pub(in crate::commands) async fn forward(context: &Context, args: cli::Forward) -> Result<u8, Failed> {
-    let guest = guest(context, &args.id).await?;
+    // by its whole id from now on: a label may be another's tomorrow
+    let guest = guest(context, &reached(context, &args.id).await?.id.to_string(), Visitor::Other).await?;
     let mut tasks = JoinSet::new();
     let mut listening = Vec::new();
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = places();
     for Forwarding { here, inside } in args.ports {
-        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, here)).await;
-        let listener = bound.map_err(|error| {
-            let next = "choose another port here, such as 0 for a free one: 0:8888";
-            ApiError::new(ErrorKind::Failed, format!("cannot listen on 127.0.0.1:{here}: {error}"), next)
-        })?;
-        let address = listener.local_addr().map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string(), ""))?;
-        listening.push(Listening { listen: address.to_string(), to: inside.to_string() });
+        let (listener, address) = listen(here).await?;
+        listening.push(Listening { listen: address.to_string(), to: inside.to_string(), inside: false });
         tasks.spawn(serve(listener, guest.clone(), inside, Arc::clone(&places)));
     }
+    for way in args.back {
+        let listener = back::listen(&guest, &way).await?;
+        listening.push(Listening { listen: listener.address().to_string(), to: way.to.to_string(), inside: true });
+        tasks.spawn(back::serve(listener, way.to, Arc::clone(&places)));
+    }
     context.output.result(&listening, |_| {
-        let lines = listening.iter().map(|one| format!("{} leads to {} inside", one.listen, one.to));
-        lines.collect::<Vec<_>>().join("\n")
+        let line = |one: &Listening| match one.inside {
+            true => format!("{} inside leads to {}", one.listen, one.to),
+            false => format!("{} leads to {} inside", one.listen, one.to),
+        };
+        listening.iter().map(line).collect::<Vec<_>>().join("\n")
     })?;
     tokio::select! {
         _ = tasks.join_next() => {}
@@ -69,7 +79,24 @@ pub(in crate::commands) async fn forward(context: &Context, args: cli::Forward) 
     Ok(0)
 }
 
-async fn serve(listener: TcpListener, guest: Guest, inside: InnerAddress, places: Arc<Semaphore>) {
+/// Listens at a port of this machine's loopback; 0 is a free one.
+pub(super) async fn listen(here: u16) -> Result<(TcpListener, SocketAddr), ApiError> {
+    let failed = |error: io::Error| {
+        let next = "choose another port here, such as 0 for a free one";
+        ApiError::new(ErrorKind::Failed, format!("cannot listen on 127.0.0.1:{here}: {error}"), next)
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, here)).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// As many connections as one command carries at once.
+pub(super) fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_CONNECTIONS))
+}
+
+/// Carries every connection to an address inside.
+pub(super) async fn serve(listener: TcpListener, guest: Guest, inside: InnerAddress, places: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {
         // the semaphore is never closed

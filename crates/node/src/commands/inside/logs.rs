@@ -3,12 +3,13 @@
 use super::{Context, Failed, OURS, failed, guest};
 use crate::cli;
 use access::guest::JobEvent;
+use api::types::Visitor;
 use futures::StreamExt;
 use std::io::{self, Write};
 
 /// Exits with 0, whatever became of the job: that is told on standard error.
 pub(in crate::commands) async fn logs(context: &Context, args: cli::Logs) -> Result<u8, Failed> {
-    let guest = guest(context, &args.id).await?;
+    let guest = guest(context, &args.id, Visitor::Other).await?;
     let mut events = guest.logs(0, args.follow).await.map_err(|error| failed(&error))?;
     while let Some(event) = events.next().await {
         let event = event.map_err(|error| Failed { error: failed(&error), code: OURS })?;

@@ -1,10 +1,12 @@
-//! `node ssh-config` and `node ssh-proxy`: what unmodified SSH clients need.
+//! `node ssh-config` and `node ssh-proxy`: what unmodified SSH clients need, at a pipe of their own or at a port of this machine.
 
-use super::{Context, Failed, guest};
-use crate::cli;
-use access::ssh::{self, Auth, HostEntry, HostKey, Way};
-use api::types::{ApiError, ErrorKind, RentalRow, Role};
-use market::id::RentalId;
+use super::{Context, Failed, Reached, forward, guest, reached};
+use crate::{cli, output::note};
+use access::{
+    guest::Guest,
+    ssh::{self, Auth, ClientKey, HostEntry, HostKey, Server, Way},
+};
+use api::types::{ApiError, ErrorKind, Visitor};
 use rand::RngCore as _;
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,8 +16,13 @@ use std::{
         unix::fs::{DirBuilderExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
-use tokio::{io::join, net::unix::pipe};
+use tokio::{
+    io::join,
+    net::{TcpListener, unix::pipe},
+    task::JoinSet,
+};
 
 /// Bytes of the secret from which host keys follow.
 const SECRET_BYTES: usize = 32;
@@ -32,22 +39,42 @@ impl Folder {
         }
     }
 
-    /// The secret, made at the first time. Two who make it at once get the same: the link is there or not.
-    fn secret(&self) -> Result<[u8; SECRET_BYTES], ApiError> {
-        let path = self.0.join("secret");
+    /// A file that is made at the first time. Two who make it at once get the same: the link is there or not.
+    fn made_once(&self, name: &str, make: impl FnOnce() -> Vec<u8>) -> Result<PathBuf, ApiError> {
+        let path = self.0.join(name);
         if !path.exists() {
-            let mut secret = [0; SECRET_BYTES];
-            rand::rng().fill_bytes(&mut secret);
-            let new = self.0.join(format!("secret.{}", std::process::id()));
-            write_whole(&new, &secret).map_err(|error| unwritable(&new, &error))?;
+            let new = self.0.join(format!("{name}.{}", std::process::id()));
+            write_whole(&new, &make()).map_err(|error| unwritable(&new, &error))?;
             match fs::hard_link(&new, &path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unwritable(&path, &error)),
                 _ => fs::remove_file(&new).map_err(|error| unwritable(&new, &error))?,
             }
         }
+        Ok(path)
+    }
+
+    /// The secret from which host keys follow.
+    fn secret(&self) -> Result<[u8; SECRET_BYTES], ApiError> {
+        let random = || {
+            let mut secret = vec![0; SECRET_BYTES];
+            rand::rng().fill_bytes(&mut secret);
+            secret
+        };
+        let path = self.made_once("secret", random)?;
         let mut secret = [0; SECRET_BYTES];
         let read = File::open(&path).and_then(|mut file| file.read_exact(&mut secret));
         read.map(|()| secret).map_err(|error| unwritable(&path, &error))
+    }
+
+    /// The key that clients show at a port of this machine, and its file.
+    fn identity(&self) -> Result<(ClientKey, PathBuf), ApiError> {
+        let path = self.made_once("identity", || ClientKey::generate().to_openssh().into_bytes())?;
+        let text = fs::read_to_string(&path).map_err(|error| unwritable(&path, &error))?;
+        let key = ClientKey::from_openssh(&text).ok_or_else(|| {
+            let next = "remove it: a new one is made the next time";
+            ApiError::new(ErrorKind::Failed, format!("{} is no private key without a passphrase", path.display()), next)
+        })?;
+        Ok((key, path))
     }
 
     /// The file of host keys with this line in it.
@@ -74,34 +101,19 @@ fn unwritable(path: &Path, error: &io::Error) -> ApiError {
     ApiError::new(ErrorKind::Failed, format!("{}: {error}", path.display()), "it must be yours to read and write")
 }
 
-/// The rental of this name that the node rents, and the key for its provider.
-async fn host_key(context: &Context, id: &str) -> Result<(RentalId, HostKey), ApiError> {
-    let rows: Vec<RentalRow> = context.daemon().await?.rentals(false).await?;
-    let mut matching = rows.iter().filter(|row| row.role == Role::Renter && row.id.matches_prefix(id));
-    let row = match (matching.next(), matching.next()) {
-        (Some(row), None) => row,
-        (None, _) => {
-            let message = format!("no running rental begins with `{id}`");
-            return Err(ApiError::new(ErrorKind::Usage, message, "see `node ps`"));
-        }
-        (Some(_), Some(_)) => {
-            let message = format!("several rentals begin with `{id}`");
-            return Err(ApiError::new(ErrorKind::Usage, message, "give more digits"));
-        }
-    };
-    let provider = row.peer.parse().map_err(|_| {
-        ApiError::new(
-            ErrorKind::Failed,
-            format!("`{}` is no peer id", row.peer),
-            "the daemon may be of another version",
-        )
+/// The key for a rental's provider.
+fn host_key(context: &Context, rental: &Reached) -> Result<HostKey, ApiError> {
+    let provider = rental.provider.parse().map_err(|_| {
+        let message = format!("`{}` is no peer id", rental.provider);
+        ApiError::new(ErrorKind::Failed, message, "the daemon may be of another version")
     })?;
-    Ok((row.id, HostKey::derive(&Folder::of(context)?.secret()?, &provider)))
+    Ok(HostKey::derive(&Folder::of(context)?.secret()?, &provider))
 }
 
 /// Prints the block, and writes the host key down.
 pub(in crate::commands) async fn config(context: &Context, args: cli::SshConfig) -> Result<u8, Failed> {
-    let (id, key) = host_key(context, &args.id).await?;
+    let rental = reached(context, &args.id).await?;
+    let (id, key) = (rental.id, host_key(context, &rental)?);
     let known_hosts = Folder::of(context)?.known_hosts(&key.known_hosts_line())?;
     let text = |path: &Path| {
         let named = path.to_str().map(str::to_owned);
@@ -109,30 +121,78 @@ pub(in crate::commands) async fn config(context: &Context, args: cli::SshConfig)
     };
     let program = std::env::current_exe().map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string(), ""))?;
     let folder = context.dir.path().canonicalize().map_err(|error| unwritable(context.dir.path(), &error))?;
-    let command = Way::Command(vec![
-        text(&program)?,
-        "--data-dir".to_owned(),
-        text(&folder)?,
-        "ssh-proxy".to_owned(),
-        id.to_string(),
-    ]);
+    let mut door = None;
+    let way = match args.listen {
+        None => Way::Command(vec![
+            text(&program)?,
+            "--data-dir".to_owned(),
+            text(&folder)?,
+            "ssh-proxy".to_owned(),
+            id.to_string(),
+        ]),
+        Some(port) => {
+            let (client, identity) = Folder::of(context)?.identity()?;
+            let identity = folder.join(identity.strip_prefix(context.dir.path()).unwrap_or(&identity));
+            let (listener, address) = forward::listen(port).await?;
+            door = Some((listener, client));
+            Way::Port { port: address.port(), identity }
+        }
+    };
     let names = if args.name.is_empty() { vec![args.id] } else { args.name };
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let known_hosts = folder.join(known_hosts.strip_prefix(context.dir.path()).unwrap_or(&known_hosts));
-    let entry = HostEntry::new(&names, &key, &known_hosts, &command)
+    let entry = HostEntry::new(&names, &key, &known_hosts, &way)
         .map_err(|error| ApiError::new(ErrorKind::Usage, error.to_string(), "choose another --name"))?;
     crate::output::print(entry.to_string().trim_end());
+    if let Some((listener, client)) = door {
+        note("SSH is served at that port until Ctrl-C");
+        let id = id.to_string();
+        let guest = guest(context, &id, Visitor::Ssh).await?;
+        let server = Server { host_key: key, auth: Auth::Key(client), greeting: None };
+        tokio::select! {
+            () = listen(context, listener, &server, &guest, &id) => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
     Ok(0)
+}
+
+/// Serves every client at a port that has the key.
+async fn listen(context: &Context, listener: TcpListener, server: &Server, guest: &Guest, id: &str) {
+    let (places, mut clients) = (forward::places(), JoinSet::new());
+    loop {
+        // the semaphore is never closed
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // a keystroke does not wait for the next
+                let _ = stream.set_nodelay(true);
+                // what cannot be asked now is left out of the greeting
+                let greeting = reached(context, id).await.ok().and_then(|rental| rental.last_login());
+                let (server, guest) = (Server { greeting, ..server.clone() }, guest.clone());
+                clients.spawn(async move {
+                    if let Err(error) = ssh::serve(stream, &server, guest).await {
+                        note(&error.to_string());
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => note(&format!("a connection could not be taken: {error}")),
+        }
+        while clients.try_join_next().is_some() {}
+    }
 }
 
 /// Serves the client at the other end of standard input and output.
 pub(in crate::commands) async fn proxy(context: &Context, args: cli::SshProxy) -> Result<u8, Failed> {
-    let (_, key) = host_key(context, &args.id).await?;
-    let guest = guest(context, &args.id).await?;
+    let rental = reached(context, &args.id).await?;
+    let host_key = host_key(context, &rental)?;
+    let guest = guest(context, &args.id, Visitor::Ssh).await?;
+    let server = Server { greeting: rental.last_login(), host_key, auth: Auth::Trusted };
     let served = match pipes() {
-        Ok((input, output)) => ssh::serve(join(input, output), &key, Auth::Trusted, guest).await,
+        Ok((input, output)) => ssh::serve(join(input, output), &server, guest).await,
         // no pipes: somebody tries it by hand, or redirects it
-        Err(_) => ssh::serve(join(tokio::io::stdin(), tokio::io::stdout()), &key, Auth::Trusted, guest).await,
+        Err(_) => ssh::serve(join(tokio::io::stdin(), tokio::io::stdout()), &server, guest).await,
     };
     served.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string(), ""))?;
     Ok(0)

@@ -1,8 +1,22 @@
 //! The terminal that this command runs in.
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::{
+    fs::OFlags,
+    termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr},
+};
 use sandbox::TerminalSize;
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::OpenOptionsExt,
+    },
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, unix::AsyncFd};
 
 /// What a terminal is taken for whose size is unknown.
 const USUAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
@@ -38,6 +52,51 @@ impl Drop for Raw {
     fn drop(&mut self) {
         // A terminal that is gone needs no setting.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+/// A terminal opened once more for this command alone. The runtime waits for it itself, without a thread between, which each key would wait
+/// for; and whoever shares the terminal does not find it changed.
+pub(super) struct Screen(AsyncFd<File>);
+
+impl Screen {
+    /// The one that a standard stream leads to.
+    pub(super) fn of(stream: &impl AsFd) -> io::Result<Self> {
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+        let path = format!("/proc/self/fd/{}", stream.as_fd().as_raw_fd());
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        // SAFETY: the file owns its descriptor, and nobody replaces or closes it before both are dropped together.
+        Ok(Self(unsafe { AsyncFd::register(file)? }))
+    }
+}
+
+impl AsyncRead for Screen {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(cx))?;
+            if let Ok(read) = ready.try_io(|file| file.get_ref().read(buf.initialize_unfilled())) {
+                return Poll::Ready(read.map(|length| buf.advance(length)));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Screen {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.0.poll_write_ready(cx))?;
+            if let Ok(written) = ready.try_io(|file| file.get_ref().write(bytes)) {
+                return Poll::Ready(written);
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

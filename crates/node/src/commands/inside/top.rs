@@ -5,6 +5,7 @@ use crate::{
     cli,
     output::{Output, bytes},
 };
+use api::types::Visitor;
 use futures::StreamExt;
 use serde::Serialize;
 use std::{
@@ -38,7 +39,7 @@ struct Card {
 }
 
 pub(in crate::commands) async fn top(context: &Context, args: cli::Top) -> Result<u8, Failed> {
-    let guest = guest(context, &args.id).await?;
+    let guest = guest(context, &args.id, Visitor::Other).await?;
     let mut usage = guest.usage().await.map_err(|error| failed(&error))?;
     let mut last: Option<(Instant, u64)> = None;
     let whole_screen = io::stdout().is_terminal() && !context.output.json;
