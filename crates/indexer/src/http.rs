@@ -5,27 +5,23 @@
 //! everybody's requests may cost is bounded: connections, requests of an address, time, and how many follow the changes.
 
 mod answers;
+mod connections;
 mod events;
 mod gate;
 
 use crate::{book::DiskBook, figures::Figures, search::Searches};
 use answers::{AdPage, Description, Failure, SearchAnswer, SignedAd, tagged};
-use api::{
-    server::Bounded,
-    types::{ApiError, ErrorKind, OfferQuery},
-};
+use api::types::{ApiError, ErrorKind, OfferQuery};
 use axum::{
     Json, Router,
     extract::{
         DefaultBodyLimit, Path, Query, State,
-        connect_info::Connected,
         rejection::{PathRejection, QueryRejection},
     },
     http::{HeaderMap, Uri},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
-    serve::IncomingStream,
 };
 use events::Followers;
 use gate::Gate;
@@ -42,8 +38,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, OpenApi};
 
-/// Connections at once. Further ones wait in the kernel's queue.
-pub const MAX_CLIENTS: usize = 512;
 /// Advertisements in one page of a list, as over the peer protocol.
 const MAX_PAGE: usize = wire::MAX_LIST_PAGE;
 
@@ -85,12 +79,6 @@ impl std::fmt::Debug for Shared {
 #[derive(Clone, Copy, Debug)]
 struct Address(IpAddr);
 
-impl Connected<IncomingStream<'_, Bounded<TcpListener>>> for Address {
-    fn connect_info(stream: IncomingStream<'_, Bounded<TcpListener>>) -> Self {
-        Self(stream.remote_addr().ip())
-    }
-}
-
 impl Server {
     /// Binds an address; port 0 takes a free one.
     pub async fn bind(
@@ -117,14 +105,9 @@ impl Server {
         let Self { listener, address, mut shared } = self;
         shared.cancel = cancel.clone();
         tracing::info!(%address, "answering searches over HTTP");
-        let app = router(shared).into_make_service_with_connect_info::<Address>();
         tokio::select! {
             () = cancel.cancelled() => {}
-            ended = axum::serve(Bounded::new(listener, MAX_CLIENTS), app) => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "HTTP is not served any more");
-                }
-            }
+            never = connections::serve(listener, router(shared)) => match never {},
         }
     }
 }

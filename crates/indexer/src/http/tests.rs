@@ -16,7 +16,10 @@ use serde_json::Value;
 use std::time::Duration;
 use store::Store;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const LIFETIME: u64 = 600_000;
 const LIMIT: Duration = Duration::from_secs(30);
@@ -245,6 +248,22 @@ async fn whoever_asks_too_often_is_told_when_to_come_back() {
     let limited = tokio::time::timeout(LIMIT, flood).await.expect("the limit");
     assert_eq!(limited.headers()[header::RETRY_AFTER], "1");
     assert_eq!(world.indexer.figures().limited.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_holds_a_connection_and_asks_nothing_is_let_go() {
+    let world = World::start().await;
+    let address = world.indexer.http().unwrap();
+    let silent = TcpStream::connect(address).await.unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /v1/indexer HTTP/1.1\r\nHost: ind").await.unwrap();
+    for (who, mut stream) in [("silent", silent), ("slow", slow)] {
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        tokio::time::timeout(LIMIT, ended).await.unwrap_or_else(|_| panic!("the {who} one is still there")).unwrap();
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
+    }
+    assert_eq!(world.get("/v1/indexer").await.0, StatusCode::OK);
 }
 
 #[test]
