@@ -119,6 +119,7 @@ fn advertisement(key: &Keypair, now: UnixMillis) -> ProviderAd {
         network_down_mbit: 10_000,
         network_up_mbit: 10_000,
         software: vec!["docker 28.2.1".into(), "nvidia-container-toolkit 1.18".into()],
+        core_mega_multiply_adds: 3_200,
     };
     let offer = Offer {
         name: "h200-quad".into(),

@@ -19,7 +19,7 @@ pub mod load;
 mod node;
 mod post;
 pub mod provider;
-mod proxy;
+pub mod proxy;
 pub mod real;
 pub mod report;
 pub mod world;

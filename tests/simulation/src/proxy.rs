@@ -19,19 +19,20 @@ const PIECE: usize = 16 * 1_024;
 
 /// What a link does.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub struct Line {
     /// One way; drawn anew for each connection.
-    pub(crate) delay: RangeInclusive<Micros>,
+    pub delay: RangeInclusive<Micros>,
     /// The share of pieces that are lost.
-    pub(crate) lost: f64,
+    pub lost: f64,
     /// After how long those are sent again.
-    pub(crate) resent: Micros,
+    pub resent: Micros,
 }
 
 /// See the module. Ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
+pub struct Proxy {
+    /// Where to dial.
+    pub address: SocketAddr,
     node: watch::Sender<Option<SocketAddr>>,
     task: JoinHandle<()>,
 }
@@ -43,7 +44,8 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    pub(crate) async fn start(line: Line, seed: u64) -> std::io::Result<Self> {
+    /// Listens at a free port of loopback; `seed` decides what is lost.
+    pub async fn start(line: Line, seed: u64) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (node, target) = watch::channel(None);
@@ -52,7 +54,7 @@ impl Proxy {
     }
 
     /// Where the node listens; connections wait until that is known.
-    pub(crate) fn stands_before(&self, node: SocketAddr) {
+    pub fn stands_before(&self, node: SocketAddr) {
         self.node.send_replace(Some(node));
     }
 }

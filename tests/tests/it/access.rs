@@ -11,7 +11,7 @@ use std::{
 use tests::{client::Client, eventually, eventually_within, failed_with, offers_arrive, phase, story};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
 /// How soon a client's death must be felt inside.
@@ -21,14 +21,14 @@ const HANG_UP: Duration = Duration::from_secs(2);
 const END: Duration = Duration::from_secs(60);
 
 /// A rental whose job sleeps, and its id.
-async fn rent(renter: &Node, job: &str) -> Result<(Client, String)> {
+pub(crate) async fn rent(renter: &Node, job: &str) -> Result<(Client, String)> {
     let client = Client::start(renter, ["run", "--for", "1h", "--", "sh", "-c", job])?;
     eventually("the job's start", async || Ok(client.said().contains("started").then_some(()))).await?;
     let rental: RentalRow = phase(renter, "serving").await?;
     Ok((client, rental.id.to_string()))
 }
 
-async fn network() -> Result<Devnet> {
+pub(crate) async fn network() -> Result<Devnet> {
     let provider = NodeSpec::provider("provider-1").increment_millis(10_000);
     let devnet = Devnet::builder().indexers(1).node(provider).renters(1).start().await?;
     offers_arrive(&devnet, devnet.node("renter-1")?).await?;
@@ -65,11 +65,11 @@ async fn a_program_beside_the_job_has_the_commands_streams_and_ends_as_the_comma
         assert_eq!(killed.code, 137, "{}", killed.stderr);
         let logs = renter.call(["logs", &id]).await?;
         assert_eq!((logs.code, logs.stdout.as_str()), (0, "from the job\n"));
-        failed_with(&renter.call(["exec", "0xffff", "--", "true"]).await?, 1, &["no running rental"])?;
+        failed_with(&renter.call(["exec", "0xffff", "--", "true"]).await?, 4, &["no running rental"])?;
 
         renter.call(["stop", &id]).await?;
         job.ended(END).await?;
-        failed_with(&renter.call(["exec", &id, "--", "true"]).await?, 1, &["no running rental"])?;
+        failed_with(&renter.call(["exec", &id, "--", "true"]).await?, 4, &["no running rental"])?;
         devnet.stop()
     })
     .await
@@ -156,6 +156,56 @@ async fn a_port_of_this_machine_leads_to_what_listens_inside_and_a_refusal_close
         let mut refused = TcpStream::connect(at(1)?).await?;
         assert_eq!(refused.read(&mut [0; 8]).await.unwrap_or(0), 0, "nobody listens there");
         eventually("the reason", async || Ok(forward.said().contains("refused").then_some(()))).await?;
+        devnet.stop()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_port_inside_leads_to_what_this_machine_reaches_while_the_command_runs() -> Result<()> {
+    story(async {
+        let devnet = network().await?;
+        let renter = devnet.node("renter-1")?;
+        let (_job, id) = rent(renter, "sleep 3000").await?;
+        // answers whoever has said all there is to say with how much that was
+        let server = TcpListener::bind("127.0.0.1:0").await?;
+        let here = format!("0:127.0.0.1:{}", server.local_addr()?.port());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = server.accept().await {
+                let mut said = Vec::new();
+                let _ = stream.read_to_end(&mut said).await;
+                let _ = stream.write_all(format!("{} bytes\n", said.len()).as_bytes()).await;
+            }
+        });
+        let mut forward = Client::start(renter, ["--json", "forward", &id, "-R", &here, "-R", "0:127.0.0.1:9"])?;
+        let printed = eventually("the ports", async || Ok(forward.printed().lines().next().map(str::to_owned))).await?;
+        let ports: Vec<serde_json::Value> = serde_json::from_str(&printed)?;
+        let at = |which: usize| {
+            let address = ports.get(which).and_then(|port| port["listen"].as_str()).context("no port")?;
+            address.strip_prefix("127.0.0.1:").map(str::to_owned).with_context(|| format!("{address} is not loopback"))
+        };
+        let ask = async |port: String, bytes: usize| {
+            let script = format!(
+                "my $c = IO::Socket::INET->new(PeerAddr => q(127.0.0.1:{port})) or die qq(refused\n); \
+                 print $c q(x) x {bytes}; $c->flush; shutdown($c, 1); print <$c>"
+            );
+            renter.call(["exec", &id, "--", "perl", "-MIO::Socket::INET", "-e", &script]).await
+        };
+        for bytes in [1, 3_000_000] {
+            let answer = ask(at(0)?, bytes).await?;
+            ensure!(answer.stdout == format!("{bytes} bytes\n"), "{} {}", answer.stdout, answer.stderr);
+        }
+        ensure!(ask(at(1)?, 0).await?.stdout.is_empty(), "nobody listens there");
+        eventually("the reason", async || Ok(forward.said().contains("127.0.0.1:9").then_some(()))).await?;
+        let taken = renter.call(["forward", &id, "-R", &format!("{}:127.0.0.1:9", at(0)?)]).await?;
+        failed_with(&taken, 1, &["cannot listen inside", "in use"])?;
+
+        forward.interrupt().await?;
+        eventually("the command's end", async || Ok(forward.has_ended()?.then_some(()))).await?;
+        eventually_within(HANG_UP, "the port's end", async || {
+            Ok(ask(at(0)?, 1).await?.stderr.contains("refused").then_some(()))
+        })
+        .await?;
         devnet.stop()
     })
     .await

@@ -1,6 +1,6 @@
 //! The devnet cleans up after itself, however it ends, and the demonstration holds.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -20,9 +20,12 @@ fn program(name: &str) -> Result<Command> {
 async fn up(folder: &Path) -> Result<(Child, Vec<u64>)> {
     let mut command = program("devnet")?;
     command.args(["up", "--providers", "1", "--renters", "1", "--indexers", "1", "--directory"]).arg(folder);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let said = folder.with_extension("said");
+    let mut child = command.stdout(Stdio::null()).stderr(fs::File::create(&said)?).spawn()?;
     let summary: serde_json::Value = eventually("devnet.json", async || {
-        ensure!(child.try_wait()?.is_none(), "devnet up has ended");
+        if child.try_wait()?.is_some() {
+            bail!("devnet up has ended: {}", fs::read_to_string(&said)?);
+        }
         Ok(fs::read(folder.join("devnet.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     })
     .await?;

@@ -1,71 +1,48 @@
 //! Nobody but the renter gets in: whoever else is on the network and opens a stream into a rental is refused, with whatever it shows.
 
-use anyhow::{Result, ensure};
+use alloy_primitives::B256;
+use anyhow::{Context, Result, ensure};
 use api::types::RentalRow;
-use devnet::{Devnet, Node};
-use market::{
-    id::RentalId,
-    refusal::RefusalCode,
-    signed::{Escrow, SessionGrant},
-    time::UnixMillis,
-};
+use devnet::{Devnet, Node, Signal};
+use market::{id::RentalId, refusal::RefusalCode, signed::Escrow};
 use network::{Config, Handle, Interest, Network, OpenError, PeerId, identity::Keypair};
 use settlement::Wallet;
-use std::time::Duration;
+use std::{fs, time::Duration};
+use store::{Json, Store, Table, TableDef};
 use tests::{client::Client, eventually, offers_arrive, phase, story};
 use tokio_util::sync::CancellationToken;
-use wire::proto::{self, session_header::Kind};
+use wire::{
+    Grant,
+    proto::{self, session_header::Kind},
+};
 
 /// How long a rental may take to be over.
 const END: Duration = Duration::from_secs(60);
 
-/// A statement as a renter's session key signs it.
-fn grant(
-    key: &Wallet,
-    escrow: &Escrow,
-    id: RentalId,
-    provider: PeerId,
-    renter: PeerId,
-    expires: u64,
-) -> Result<proto::SessionGrant> {
-    let statement = SessionGrant {
-        id: id.0,
-        providerPeer: provider.to_bytes().into(),
-        renterPeer: renter.to_bytes().into(),
-        expires,
-    };
-    Ok(wire::grant_to_proto(id, expires, &key.sign_digest(&escrow.digest(&statement))?))
+/// A grant as a renter's session key signs it.
+fn grant(key: &Wallet, escrow: &Escrow, grant: &Grant, provider: PeerId, guest: PeerId) -> Result<proto::SessionGrant> {
+    Ok(wire::grant_to_proto(grant, &key.sign_digest(&grant.digest(&provider, &guest, escrow))?))
 }
 
-#[test]
-fn a_grant_is_of_one_key_for_one_pair_of_peers_one_rental_one_escrow_and_a_time() {
-    let peer = || Keypair::generate_ed25519().public().to_peer_id();
-    let (provider, renter, stranger) = (peer(), peer(), peer());
-    let (key, other) = (Wallet::random(), Wallet::random());
-    let escrow = Escrow { chain: 31_337, address: other.address() };
-    let elsewhere = Escrow { chain: 1, ..escrow };
-    let (id, now, until) = (RentalId([7; 32].into()), UnixMillis(1_000_000), 2_000);
-    let given = grant(&key, &escrow, id, provider, renter, until).unwrap();
-    let read = |given: &proto::SessionGrant, provider: &PeerId, renter: &PeerId, key: &Wallet, escrow: &Escrow, now| {
-        wire::grant_from_proto(given, provider, renter, key.address(), escrow, now).ok()
-    };
-    assert_eq!(read(&given, &provider, &renter, &key, &escrow, now), Some(id));
-    assert_eq!(read(&given, &provider, &stranger, &key, &escrow, now), None, "shown by another peer");
-    assert_eq!(read(&given, &stranger, &renter, &key, &escrow, now), None, "shown to another provider");
-    assert_eq!(read(&given, &provider, &renter, &other, &escrow, now), None, "of another rental's key");
-    assert_eq!(read(&given, &provider, &renter, &key, &elsewhere, now), None, "of another chain");
-    assert_eq!(read(&given, &provider, &renter, &key, &escrow, UnixMillis(until * 1_000)), None, "too late");
-    let renamed = proto::SessionGrant { id: vec![8; 32], ..given.clone() };
-    assert_eq!(read(&renamed, &provider, &renter, &key, &escrow, now), None, "for another rental");
-    let longer = proto::SessionGrant { expires: until + 1, ..given };
-    assert_eq!(read(&longer, &provider, &renter, &key, &escrow, now), None, "made to last longer");
+/// A grant of a rental for longer than anything lasts.
+const fn forever(id: RentalId) -> Grant {
+    Grant { id, serial: 0, expires: u64::MAX / 1_000 }
 }
 
 /// Somebody in the network who wants to get in.
-async fn stranger(devnet: &Devnet, provider: &Node) -> Result<Network> {
-    let mut config = Config::new(Keypair::generate_ed25519(), devnet.name.clone());
+async fn stranger(devnet: &Devnet, provider: &Node, identity: Keypair) -> Result<Network> {
+    let mut config = Config::new(identity, devnet.name.clone());
     (config.bootstrap, config.classes) = (vec![provider.address().parse()?], Interest::none());
     Network::start(config, CancellationToken::new()).await.map_err(Into::into)
+}
+
+/// Waits until the provider can be asked.
+async fn a_way(network: &Handle, provider: PeerId) -> Result<()> {
+    eventually("a way to the provider", async || {
+        let header = proto::SessionHeader::default();
+        Ok(matches!(network.open_session(provider, header).await, Err(OpenError::Refused(_))).then_some(()))
+    })
+    .await
 }
 
 /// Every kind of stream there is.
@@ -112,25 +89,15 @@ async fn a_stranger_is_refused_while_a_rental_goes_on_and_its_renter_when_it_is_
         let rental: RentalRow = phase(renter, "serving").await?;
         let id = rental.id.to_string();
 
-        let network = stranger(&devnet, provider).await?;
+        let network = stranger(&devnet, provider, Keypair::generate_ed25519()).await?;
         let (handle, there) = (network.handle(), provider.peer.parse::<PeerId>()?);
-        eventually("a way to the provider", async || {
-            let header = proto::SessionHeader::default();
-            Ok(matches!(handle.open_session(there, header).await, Err(OpenError::Refused(_))).then_some(()))
-        })
-        .await?;
+        a_way(&handle, there).await?;
         let escrow = Escrow { chain: devnet::chain::CHAIN_ID.into(), address: devnet.chain.escrow };
-        let own = grant(&Wallet::random(), &escrow, rental.id, there, handle.local_peer_id(), u64::MAX / 1_000)?;
+        let own = grant(&Wallet::random(), &escrow, &forever(rental.id), there, handle.local_peer_id())?;
         is_refused(&handle, there, None, RefusalCode::BadRequest).await?;
         is_refused(&handle, there, Some(&own), RefusalCode::BadRequest).await?;
-        let unknown = grant(
-            &Wallet::random(),
-            &escrow,
-            RentalId([9; 32].into()),
-            there,
-            handle.local_peer_id(),
-            u64::MAX / 1_000,
-        )?;
+        let unknown = forever(RentalId([9; 32].into()));
+        let unknown = grant(&Wallet::random(), &escrow, &unknown, there, handle.local_peer_id())?;
         is_refused(&handle, there, Some(&unknown), RefusalCode::NoSuchRental).await?;
 
         for command in [vec!["exec", &id, "--", "true"], vec!["logs", &id], vec!["top", &id]] {
@@ -144,6 +111,75 @@ async fn a_stranger_is_refused_while_a_rental_goes_on_and_its_renter_when_it_is_
         ensure!(shell.ended(END).await?.code != 0, "a program outlived its rental");
         let late = renter.call(["exec", &id, "--", "true"]).await?;
         ensure!(late.code != 0 && late.stderr.contains("no running rental"), "{}", late.stderr);
+        devnet.stop()
+    })
+    .await
+}
+
+/// What a renter has on disk of its rentals.
+struct Rentals;
+
+impl Table for Rentals {
+    const NAME: &'static str = "renter_rentals";
+    type Key = RentalId;
+    type Value = Json<serde_json::Value>;
+}
+
+/// The keys of a renter whose daemon has ended: its identity in the network, and the session key of a rental.
+fn keys(renter: &Node, id: &RentalId) -> Result<(Keypair, Wallet)> {
+    let identity = Keypair::from_protobuf_encoding(&fs::read(renter.data_dir.join("peer.key"))?)?;
+    let store = Store::open(renter.data_dir.join("db"), &[TableDef::of::<Rentals>()])?;
+    let record = store.get::<Rentals>(id)?.context("no such rental")?;
+    let key: B256 = serde_json::from_value(record.0["session_key"].clone())?;
+    Ok((identity, Wallet::from_key(&key)?))
+}
+
+/// A rental of the node, whose job sleeps.
+async fn rent(renter: &Node) -> Result<(Client, RentalRow)> {
+    let job = Client::start(renter, ["run", "--for", "1h", "--", "sleep", "3000"])?;
+    eventually("the job's start", async || Ok(job.said().contains("started").then_some(()))).await?;
+    Ok((job, phase(renter, "serving").await?))
+}
+
+#[tokio::test]
+async fn who_rented_a_slot_before_is_refused_with_its_own_keys_once_another_rents_it() -> Result<()> {
+    story(async {
+        // one slot: what the next renter has is what this one had
+        let devnet = Devnet::builder().indexers(1).providers(1).renters(2).start().await?;
+        let (former, renter, provider) =
+            (devnet.node("renter-1")?, devnet.node("renter-2")?, devnet.node("provider-1")?);
+        offers_arrive(&devnet, former).await?;
+        let (job, before) = rent(former).await?;
+        let shell = Client::start(former, ["exec", &before.id.to_string(), "--", "sleep", "3000"])?;
+        former.call(["stop", &before.id.to_string()]).await?;
+        job.ended(END).await?;
+        ensure!(shell.ended(END).await?.code != 0, "a program outlived its rental");
+        offers_arrive(&devnet, renter).await?;
+        let (_job, now) = rent(renter).await?;
+
+        // its daemon would not even ask: so somebody asks who has all that it has
+        devnet.signal("renter-1", Signal::KILL)?;
+        devnet.ended("renter-1").await?;
+        let (identity, session) = keys(former, &before.id)?;
+        let network = stranger(&devnet, provider, identity).await?;
+        let (handle, there) = (network.handle(), provider.peer.parse::<PeerId>()?);
+        ensure!(handle.local_peer_id().to_string() == former.peer);
+        a_way(&handle, there).await?;
+        let escrow = Escrow { chain: devnet::chain::CHAIN_ID.into(), address: devnet.chain.escrow };
+        let own = grant(&session, &escrow, &forever(before.id), there, handle.local_peer_id())?;
+        // the provider remembers the rental for as long as the chain may take its end back
+        for kind in kinds() {
+            let header = proto::SessionHeader { grant: Some(own.clone()), kind: Some(kind.clone()) };
+            let over = |code| matches!(code, RefusalCode::WrongState | RefusalCode::NoSuchRental);
+            match handle.open_session(there, header).await {
+                Err(OpenError::Refused(refusal)) => ensure!(over(refusal.code), "{kind:?}: {refusal}"),
+                other => anyhow::bail!("{kind:?}: {other:?}"),
+            }
+        }
+        let anothers = grant(&session, &escrow, &forever(now.id), there, handle.local_peer_id())?;
+        is_refused(&handle, there, Some(&anothers), RefusalCode::BadRequest).await?;
+        let renamed = proto::SessionGrant { id: now.id.0.to_vec(), ..own };
+        is_refused(&handle, there, Some(&renamed), RefusalCode::BadRequest).await?;
         devnet.stop()
     })
     .await

@@ -205,6 +205,7 @@ fn offer(random: &mut StdRng, specialty: &Model, at: usize) -> Offer {
         network_down_mbit: *[100, 500, 1_000, 2_500, 10_000, 25_000].choose(random).expect("some"),
         network_up_mbit: *[50, 200, 1_000, 2_500, 10_000, 25_000].choose(random).expect("some"),
         software: vec!["docker 28.2.1".into(), "nvidia-container-toolkit 1.18".into()],
+        core_mega_multiply_adds: if measured { 3_000 } else { 0 },
     };
     let slots = random.random_range(1..=8);
     let class = name.rsplit(' ').next().unwrap_or("cpu").to_lowercase();
