@@ -105,6 +105,19 @@ pub fn read(raw: &[u8]) -> Result<ProviderAd, AdFault> {
     Ok(wire::ad_from_proto(wire::decode(&envelope.payload, MAX_AD_BYTES)?)?)
 }
 
+/// Whose advertisement an envelope claims to be, by the key in it. Nothing is checked.
+pub(crate) fn claimed_peer(raw: &[u8]) -> Option<PeerId> {
+    /// Of the signed envelope's fields the one with the key.
+    #[derive(prost::Message)]
+    struct Signed {
+        #[prost(bytes = "vec", tag = "1")]
+        public_key: Vec<u8>,
+    }
+    let Signed { public_key } = wire::decode(raw, MAX_AD_BYTES).ok()?;
+    // an ed25519 key is so short that the peer's id is the key itself, behind the code of that "hash" and the length
+    PeerId::from_bytes(&[&[0, u8::try_from(public_key.len()).ok()?], &public_key[..]].concat()).ok()
+}
+
 /// Reads an advertisement that this node has checked before and kept where nobody else writes. No signature is checked: that is most of
 /// the work of [`open`], and an indexer that starts again has a hundred thousand to read.
 pub fn open_kept(raw: Arc<[u8]>, now: UnixMillis) -> Result<CheckedAd, AdFault> {
@@ -251,6 +264,15 @@ mod tests {
         for spelling in [unknown, twice, wire::encode(&message)] {
             assert_eq!(open(&spelling), Err(AnnouncementFault::Dishonest));
         }
+    }
+
+    #[test]
+    fn an_envelope_says_whose_it_claims_to_be() {
+        let key = Keypair::generate_ed25519();
+        let raw = seal(&key, &ad(&key)).unwrap();
+        assert_eq!(claimed_peer(&raw), Some(key.public().to_peer_id()));
+        assert_eq!(claimed_peer(&[]), None);
+        assert_eq!(claimed_peer(b"no envelope"), None);
     }
 
     #[test]

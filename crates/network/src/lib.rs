@@ -77,8 +77,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Commands waiting for the task: roles that are faster than that wait in turn.
 const COMMANDS: usize = 256;
-/// Verdicts waiting for the task: the pool waits beyond that.
-const VERDICTS: usize = 256;
+/// Batches of verdicts waiting for the task: the pool waits beyond that.
+const VERDICTS: usize = 16;
 /// Sessions waiting for the provider role; further ones are refused at once. A page of a hundred terminals opens at a time.
 const SESSIONS: usize = 256;
 /// Sessions a peer may open.

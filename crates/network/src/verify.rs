@@ -25,6 +25,8 @@ use wire::proto;
 const THREADS: usize = 2;
 /// Work waiting. At the pace above this is emptied in well under the five seconds gossip waits for a verdict.
 const QUEUE: usize = 1_024;
+/// Pieces that a thread takes at a time, if so many wait: enough to make little of waking it and of telling the outcome.
+const BATCH: usize = 32;
 
 /// A piece of work.
 #[derive(Debug)]
@@ -102,7 +104,7 @@ fn answer(
     }
 }
 
-/// Work that waits. Adding to it wakes one thread, and one only.
+/// Work that waits.
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: Mutex<Jobs>,
@@ -120,10 +122,12 @@ impl Waiting {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next piece of work; nothing when there will be none.
-    fn next(&self) -> Option<Job> {
+    /// The next pieces of work, a fair share of what waits; none when there will be none.
+    fn next(&self) -> Vec<Job> {
         let idle = |jobs: &mut Jobs| jobs.queue.is_empty() && !jobs.closed;
-        self.more.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner).queue.pop_front()
+        let mut jobs = self.more.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let share = jobs.queue.len().div_ceil(THREADS).min(BATCH);
+        jobs.queue.drain(..share).collect()
     }
 }
 
@@ -143,7 +147,7 @@ impl Drop for Pool {
 
 impl Pool {
     /// Starts the threads; verdicts go to `verdicts`, and a thread waits while that is full.
-    pub(crate) fn start(verdicts: &mpsc::Sender<Verdict>, desk: &Desk) -> io::Result<Self> {
+    pub(crate) fn start(verdicts: &mpsc::Sender<Vec<Verdict>>, desk: &Desk) -> io::Result<Self> {
         // made first, so that threads that did start end when another does not
         let mut pool = Self { waiting: Arc::default(), threads: Vec::new() };
         let bindings = Arc::new(Bindings::default());
@@ -158,14 +162,24 @@ impl Pool {
 
     /// Queues a piece of work, or gives it back when there is too much.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Box<Job>> {
+        self.add(job)?;
+        self.waiting.more.notify_one();
+        Ok(())
+    }
+
+    /// The same for one that may wait until [`Pool::wake`] or until something is submitted.
+    pub(crate) fn add(&self, job: Job) -> Result<(), Box<Job>> {
         let mut jobs = self.waiting.lock();
         if jobs.queue.len() >= QUEUE {
             return Err(Box::new(job));
         }
         jobs.queue.push_back(job);
-        drop(jobs);
-        self.waiting.more.notify_one();
         Ok(())
+    }
+
+    /// Has what waits done now.
+    pub(crate) fn wake(&self) {
+        self.waiting.more.notify_all();
     }
 
     /// Ends the queue and gives the threads to wait for.
@@ -174,9 +188,14 @@ impl Pool {
     }
 }
 
-fn work(waiting: &Waiting, verdicts: &mpsc::Sender<Verdict>, bindings: &Bindings, desk: &Desk) {
-    while let Some(job) = waiting.next() {
-        if verdicts.blocking_send(check(job, bindings, desk)).is_err() {
+fn work(waiting: &Waiting, verdicts: &mpsc::Sender<Vec<Verdict>>, bindings: &Bindings, desk: &Desk) {
+    loop {
+        let jobs = waiting.next();
+        if jobs.is_empty() {
+            return;
+        }
+        let done = jobs.into_iter().map(|job| check(job, bindings, desk)).collect();
+        if verdicts.blocking_send(done).is_err() {
             return;
         }
     }

@@ -97,6 +97,13 @@ impl Market {
         book.get(peer).map(|entry| entry.seq)
     }
 
+    /// Whether the book holds exactly this. It was checked when it came, and need not be again.
+    fn holds(&self, raw: &[u8]) -> bool {
+        let Some(peer) = ad::claimed_peer(raw) else { return false };
+        let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+        book.get(&peer).is_some_and(|entry| *entry.raw == *raw)
+    }
+
     pub(super) fn close(self) -> Option<JoinHandle<()>> {
         self.store.map(StoreThread::close)
     }
@@ -145,9 +152,12 @@ impl Node {
         };
         self.counters.gossip_received.add();
         let job = Job::Announcement { id: id.clone(), source, class, data: message.data };
-        if self.pool.submit(job).is_err() {
-            self.counters.pool_full.add();
-            self.judge(&id, &source, MessageAcceptance::Ignore);
+        match self.pool.add(job) {
+            Ok(()) => self.gathering = true,
+            Err(_) => {
+                self.counters.pool_full.add();
+                self.judge(&id, &source, MessageAcceptance::Ignore);
+            }
         }
     }
 
@@ -331,7 +341,8 @@ impl Node {
             }
             Question::List(listing) => (Exchange::List { listing, next: response.next }, MAX_LIST_PAGE),
         };
-        let ads = response.ads.into_iter().take(limit).collect();
+        // the lists of neighbours are much alike: only what is new is worth a signature's check
+        let ads = response.ads.into_iter().take(limit).filter(|raw| !self.market.holds(raw)).collect();
         if let Err(job) = self.pool.submit(Job::Ads { exchange, ads })
             && let Job::Ads { exchange, .. } = *job
         {

@@ -36,6 +36,8 @@ const PULLS: usize = 50;
 const PULL_SECONDS: usize = 10;
 /// Classes among which the announcements are spread.
 const CLASSES: usize = 8;
+/// Nodes that have just met read each other's lists, and once more after three seconds. What they do then is not what is measured.
+const SETTLING: Duration = Duration::from_secs(6);
 /// How far ahead the books are of what is announced: less than clocks may differ, more than the measurement takes.
 const AHEAD: u64 = 29_000;
 /// What arrives later than this is lost.
@@ -265,6 +267,7 @@ impl Ours {
             }
         }))
         .await?;
+        tokio::time::sleep(SETTLING).await;
         measure_announcements(listener, &self.feeders, providers, now).await
     }
 
