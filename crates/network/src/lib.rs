@@ -42,6 +42,7 @@ pub mod scoring;
 mod search;
 mod session;
 mod store;
+mod transport;
 mod verify;
 
 pub use config::{AdChange, AdStore, BookObserver, Config, Interest};
@@ -59,7 +60,7 @@ use behaviour::Behaviour;
 use futures::StreamExt;
 use gossip::Topics;
 use handle::Desk;
-use libp2p::{Swarm, SwarmBuilder, multiaddr::Protocol, noise, swarm::SwarmEvent, tcp, yamux};
+use libp2p::{Swarm, SwarmBuilder, multiaddr::Protocol, swarm::SwarmEvent, tcp};
 use node::{Node, Parts};
 use std::{
     collections::HashSet,
@@ -204,7 +205,7 @@ fn swarm(config: &Config, behaviour: Behaviour) -> Result<Swarm<Behaviour>, Star
     let refused = |protocol: &'static str, reason: String| StartError::Configuration { protocol, reason };
     let swarm = SwarmBuilder::with_existing_identity(config.keypair.clone())
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(tcp::Config::default().nodelay(true), transport::Security::new, transport::Multiplexing::new)
         .map_err(|error| refused("noise", error.to_string()))?
         .with_quic()
         .with_behaviour(|_| behaviour)
