@@ -7,7 +7,7 @@ use network::{FrameError, OpenError, read_message, write_message};
 use sandbox::ByteStream;
 use std::time::Duration;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, copy_bidirectional_with_sizes, split},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, copy, copy_bidirectional_with_sizes, split},
     time::timeout,
 };
 use wire::{
@@ -22,7 +22,7 @@ const HEADER_WAIT: Duration = Duration::from_secs(10);
 /// After what pause a command is told to ask again for a provider that could not be reached, in milliseconds.
 const ASK_AGAIN: u32 = 500;
 /// Bytes carried at once each way.
-const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 128 * 1024;
 
 /// The command's side: says what the stream is for and waits until that is accepted.
 pub async fn introduce(mut stream: ByteStream, kind: Kind) -> Result<ByteStream, AccessError> {
@@ -79,7 +79,8 @@ async fn carry_process(
     command: impl AsyncRead + AsyncWrite + Send + Unpin,
     stream: ByteStream,
 ) -> Result<(), AccessError> {
-    let (mut from_command, mut to_command) = split(command);
+    let (from_command, mut to_command) = split(command);
+    let mut from_command = BufReader::with_capacity(BUFFER, from_command);
     let (mut from_process, mut to_process) = split(stream);
     let mut said_all = false;
     let up = async {

@@ -160,7 +160,8 @@ impl Session {
         let alone = self.link.is_none().then(|| self.alone_since + ALONE);
         let drained = (self.exit().is_some() && !self.ends.outputs.is_empty() && self.has_room(pools))
             .then(|| self.heard + DRAIN);
-        alone.into_iter().chain(drained).min()
+        let told = self.link.as_ref().and_then(Link::due);
+        alone.into_iter().chain(drained).chain(told).min()
     }
 
     /// True when the process has ended and that has not been seen yet.
@@ -198,7 +199,7 @@ impl Session {
         self.finish(pools, now);
         let end = self.is_over().then(|| self.exit()).flatten();
         if let Some(link) = &mut self.link {
-            link.send(&self.output, self.input.taken(), end);
+            link.send(&self.output, self.input.taken(), end, now);
         } else if now.saturating_duration_since(self.alone_since) >= ALONE {
             return Next::Go(self.leader);
         }

@@ -10,7 +10,7 @@ use sandbox::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncWriteExt, ReadHalf, WriteHalf, split},
+    io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf, split},
     time::timeout,
 };
 use wire::{
@@ -144,7 +144,8 @@ async fn tell(mut output: SessionReader, writer: &mut WriteHalf<SessionStream>) 
 }
 
 /// What the renter says, to the process.
-async fn listen(mut reader: ReadHalf<SessionStream>, input: &mut SessionWriter) -> Result<(), AccessError> {
+async fn listen(reader: ReadHalf<SessionStream>, input: &mut SessionWriter) -> Result<(), AccessError> {
+    let mut reader = BufReader::new(reader);
     while let Some(message) = read_message::<proto::ProcessInput, _>(&mut reader, MAX_MESSAGE_BYTES).await? {
         let said = match message.frame.ok_or(AccessError::Protocol("a frame without content"))? {
             process_input::Frame::Data(data) => SessionInput::Input { offset: data.offset, bytes: data.data },

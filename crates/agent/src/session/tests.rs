@@ -6,8 +6,10 @@ use std::os::unix::net::UnixStream;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::*;
+use crate::link::TELL_PAUSE;
 use crate::places::Places;
 use agent::descriptors::Descriptors;
+use agent::protocol::{Frame, Reply};
 
 const POOL: usize = 16 << 20;
 
@@ -167,4 +169,29 @@ fn a_place_is_free_again_when_it_is_over() {
     played.after(MOMENT);
     played.after(DRAIN);
     assert!(places.take().is_some());
+}
+
+#[test]
+fn keys_that_are_taken_within_a_moment_are_told_of_in_one_word() {
+    let mut played = Played::new();
+    let (_theirs, keyboard) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
+    played.session.ends.input = Some(Arc::new(keyboard));
+    let mut other = played.attach(0);
+    assert_eq!(played.after(MOMENT), None);
+    for (offset, key) in [(0, b"a"), (1, b"b")] {
+        let typed = SessionFrame::Input { offset, bytes: key.to_vec() };
+        Frame::Session(typed).write(&mut other).unwrap();
+        assert_eq!(played.after(MOMENT), None);
+    }
+    // The first of the two was taken one moment ago.
+    let due = played.session.due(&played.pools).unwrap();
+    assert_eq!(due, played.now - MOMENT + TELL_PAUSE);
+    assert_eq!(played.after(due - played.now), None);
+    assert_eq!(played.session.due(&played.pools), None);
+    drop(played);
+    let mut said = Vec::new();
+    while let Some(frame) = Frame::read(&mut other).unwrap() {
+        said.push(frame);
+    }
+    assert_eq!(said, [Frame::Reply(Reply::Running { taken: 0 }), Frame::Session(SessionFrame::Taken(2))]);
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, WriteHalf, split},
     sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -20,6 +20,8 @@ use wire::{
     proto::{self, process_input, process_output, session_header::Kind},
 };
 
+/// Bytes read at once: a frame of full size in one go, and a key's in one too.
+const BUFFER: usize = 2 * MAX_DATA_BYTES;
 /// Output that is acknowledged together: an eighth of what the agent keeps of a terminal's, so that it hardly waits for a word about it.
 const ACKNOWLEDGE_STEP: u64 = 64 * 1024;
 /// How long less than that may wait for its word. An agent short of memory keeps little, and the process waits until it is told.
@@ -152,7 +154,8 @@ impl Pump {
     /// One connection, to its end.
     async fn converse(&mut self, stream: ByteStream) -> Result<Exit, AccessError> {
         let Self { outlets, inlets, shared, .. } = self;
-        let (mut reader, writer) = split(stream);
+        let (reader, writer) = split(stream);
+        let mut reader = BufReader::with_capacity(BUFFER, reader);
         match next(&mut reader).await? {
             process_output::Frame::Taken(taken) => shared.progress().take(taken)?,
             _ => return Err(AccessError::Protocol("the first word of a process must be what it has taken")),
@@ -189,7 +192,7 @@ impl Pump {
 
 impl Outlets {
     /// Passes output on until the process has ended.
-    async fn receive(&mut self, shared: &Shared, mut reader: ReadHalf<ByteStream>) -> Result<Exit, AccessError> {
+    async fn receive(&mut self, shared: &Shared, mut reader: impl AsyncRead + Unpin) -> Result<Exit, AccessError> {
         loop {
             match next(&mut reader).await? {
                 process_output::Frame::Data(data) => self.pass(shared, &data).await?,
@@ -304,7 +307,7 @@ async fn write(writer: &mut WriteHalf<ByteStream>, frame: process_input::Frame) 
     Ok(write_message(writer, &proto::ProcessInput { frame: Some(frame) }, MAX_MESSAGE_BYTES).await?)
 }
 
-async fn next(reader: &mut ReadHalf<ByteStream>) -> Result<process_output::Frame, AccessError> {
+async fn next(reader: &mut (impl AsyncRead + Unpin)) -> Result<process_output::Frame, AccessError> {
     let message: Option<proto::ProcessOutput> = read_message(reader, MAX_MESSAGE_BYTES).await?;
     message.and_then(|message| message.frame).ok_or(AccessError::Truncated)
 }

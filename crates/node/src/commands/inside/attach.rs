@@ -13,7 +13,7 @@ use std::{
 };
 use terminal::{Raw, Screen, WayOut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest},
     signal::unix::{Signal, SignalKind, signal},
 };
 
@@ -72,7 +72,7 @@ async fn carry(process: Process, watches: bool) -> Result<Option<Exit>, AccessEr
 
 /// Where keys come from: the terminal itself, if it is one.
 fn typed() -> Box<dyn AsyncRead + Unpin> {
-    match Screen::of(&io::stdin()) {
+    match Screen::of(&io::stdin(), Interest::READABLE) {
         Ok(screen) if stdin().is_terminal() => Box::new(screen),
         _ => Box::new(tokio::io::stdin()),
     }
@@ -80,7 +80,7 @@ fn typed() -> Box<dyn AsyncRead + Unpin> {
 
 /// Where output goes, likewise.
 fn shown() -> Box<dyn AsyncWrite + Unpin> {
-    match Screen::of(&io::stdout()) {
+    match Screen::of(&io::stdout(), Interest::WRITABLE) {
         Ok(screen) if io::stdout().is_terminal() => Box::new(screen),
         _ => Box::new(tokio::io::stdout()),
     }

@@ -8,6 +8,7 @@ use access::{
 };
 use api::types::{ApiError, ErrorKind, Visitor};
 use rand::RngCore as _;
+use rustix::pipe::fcntl_setpipe_size;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
@@ -24,6 +25,8 @@ use tokio::{
     task::JoinSet,
 };
 
+/// Bytes that a pipe to `ssh` holds: several packets, so that neither side stops for each.
+const PIPE_BYTES: usize = 512 * 1024;
 /// Bytes of the secret from which host keys follow.
 const SECRET_BYTES: usize = 32;
 
@@ -201,6 +204,10 @@ pub(in crate::commands) async fn proxy(context: &Context, args: cli::SshProxy) -
 /// Standard input and output as the pipes that they are to `ssh`: without a thread between, which each keystroke would wait for.
 fn pipes() -> io::Result<(pipe::Receiver, pipe::Sender)> {
     let own = |stream: &dyn AsFd| -> io::Result<OwnedFd> { stream.as_fd().try_clone_to_owned() };
-    let input = pipe::Receiver::from_owned_fd(own(&io::stdin())?)?;
-    Ok((input, pipe::Sender::from_owned_fd(own(&io::stdout())?)?))
+    let (input, output) = (own(&io::stdin())?, own(&io::stdout())?);
+    for end in [&input, &output] {
+        // it works with what the system gives by itself, only slower
+        let _ = fcntl_setpipe_size(end, PIPE_BYTES);
+    }
+    Ok((pipe::Receiver::from_owned_fd(input)?, pipe::Sender::from_owned_fd(output)?))
 }

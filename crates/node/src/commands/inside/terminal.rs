@@ -16,7 +16,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, unix::AsyncFd};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd};
 
 /// What a terminal is taken for whose size is unknown.
 const USUAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
@@ -60,13 +60,14 @@ impl Drop for Raw {
 pub(super) struct Screen(AsyncFd<File>);
 
 impl Screen {
-    /// The one that a standard stream leads to.
-    pub(super) fn of(stream: &impl AsFd) -> io::Result<Self> {
+    /// The one that a standard stream leads to, to be waited for in this way alone: each key that is waited for is room too, and to be told of
+    /// both costs twice.
+    pub(super) fn of(stream: &impl AsFd, interest: Interest) -> io::Result<Self> {
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
         let path = format!("/proc/self/fd/{}", stream.as_fd().as_raw_fd());
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
         // SAFETY: the file owns its descriptor, and nobody replaces or closes it before both are dropped together.
-        Ok(Self(unsafe { AsyncFd::register(file)? }))
+        Ok(Self(unsafe { AsyncFd::register_with_interest(file, interest)? }))
     }
 }
 
