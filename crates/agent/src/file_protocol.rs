@@ -210,7 +210,8 @@ pub enum FileOperation {
         /// The file.
         handle: Handle,
     },
-    /// The hash of a part of a file, up to its end at most.
+    /// The hash of a part of a file, up to its end at most. It is not read again if it was just read or written through this handle, from its
+    /// first byte to its last: then it is the hash of what passed.
     Hash {
         /// The file, open for reading.
         handle: Handle,
@@ -508,13 +509,8 @@ mod text {
     }
 }
 
-/// Appends a payload to a frame that has its header already.
-pub(crate) fn write_payload(
-    number: u64,
-    head: &impl Serialize,
-    bytes: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), FrameError> {
+/// Appends a payload, but for the content that ends it, to a frame that has its header already.
+pub(crate) fn write_payload(number: u64, head: &impl Serialize, out: &mut Vec<u8>) -> Result<(), FrameError> {
     let malformed = |error: &dyn fmt::Display| FrameError::Malformed(error.to_string());
     out.extend_from_slice(&number.to_be_bytes());
     let at = out.len();
@@ -522,19 +518,18 @@ pub(crate) fn write_payload(
     serde_json::to_writer(&mut *out, head).map_err(|error| malformed(&error))?;
     let length = u32::try_from(out.len() - at - 4).map_err(|error| malformed(&error))?;
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(bytes);
     Ok(())
 }
 
-/// The number, the head and the bytes of a payload.
-pub(crate) fn read_payload<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<(u64, T, Vec<u8>), FrameError> {
+/// The number and the head of a payload, and where its content begins.
+pub(crate) fn read_payload<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<(u64, T, usize), FrameError> {
     let malformed = |why: &dyn fmt::Display| FrameError::Malformed(why.to_string());
     let (number, rest) = payload.split_first_chunk().ok_or_else(|| malformed(&"a short number"))?;
     let (length, rest) = rest.split_first_chunk().ok_or_else(|| malformed(&"a short length"))?;
     let length = u32::from_be_bytes(*length) as usize;
-    let (head, bytes) = rest.split_at_checked(length).ok_or_else(|| malformed(&"a short head"))?;
+    let (head, _) = rest.split_at_checked(length).ok_or_else(|| malformed(&"a short head"))?;
     let head = serde_json::from_slice(head).map_err(|error| malformed(&error))?;
-    Ok((u64::from_be_bytes(*number), head, bytes.to_vec()))
+    Ok((u64::from_be_bytes(*number), head, PREFIX + length))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! memory that the renter pays for. The agent's own is small, and a large file written from there would wait for the disk. What the renter
 //! comes to know of files is told to the agent through a pipe, before the renter has the answer.
 
+use std::cell::RefCell;
 use std::env;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,6 +17,7 @@ use agent::protocol::{Command, Failure, FailureKind, Frame};
 use agent::remote_files;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::ioctl_fionbio;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use crate::children::{Children, Streams};
 use crate::{lock, setup};
@@ -25,6 +27,10 @@ pub(crate) const ARGUMENT: &str = "files";
 
 /// Bytes of one note: two paths, each byte of which takes up to four characters.
 const MAX_NOTE: usize = 64 * 1024;
+
+/// Bytes on their way to the node, of which the kernel allows twice as many. They count as the job's memory, so that there may be more than
+/// the agent allows its own connections.
+const SEND_BUFFER: usize = 256 * 1024;
 
 /// The length before each note.
 const LENGTH: usize = size_of::<u32>();
@@ -126,7 +132,9 @@ impl Notes {
 pub(crate) fn run() -> ExitCode {
     let served = setup::protect().and_then(|()| {
         let input: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
-        let notes = ToAgent(File::from(io::stdout().as_fd().try_clone_to_owned()?));
+        // with less it goes on too, only in smaller steps
+        let _ = set_socket_send_buffer_size(&input, SEND_BUFFER);
+        let notes = ToAgent::new(File::from(io::stdout().as_fd().try_clone_to_owned()?));
         answer(&Arc::new(Descriptors::of_this_process()), &notes, &UnixStream::from(input));
         Ok(())
     });
@@ -136,8 +144,17 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// The process's end of the pipe.
-struct ToAgent(File);
+/// The process's end of the pipe, and what goes there next.
+struct ToAgent {
+    pipe: File,
+    notes: RefCell<Vec<u8>>,
+}
+
+impl ToAgent {
+    fn new(pipe: File) -> ToAgent {
+        ToAgent { pipe, notes: RefCell::default() }
+    }
+}
 
 impl Notebook for ToAgent {
     fn take(&self, note: Note) {
@@ -145,9 +162,17 @@ impl Notebook for ToAgent {
         if let Ok(length) = u32::try_from(text.len())
             && text.len() <= MAX_NOTE
         {
-            // An agent that is gone takes this process with it.
-            let _ = (&self.0).write_all(&[&length.to_be_bytes(), text.as_slice()].concat());
+            let mut notes = self.notes.borrow_mut();
+            notes.extend_from_slice(&length.to_be_bytes());
+            notes.extend_from_slice(&text);
         }
+    }
+
+    fn settle(&self) {
+        let mut notes = self.notes.borrow_mut();
+        // An agent that is gone takes this process with it.
+        let _ = (&self.pipe).write_all(&notes);
+        notes.clear();
     }
 }
 
@@ -186,9 +211,10 @@ mod tests {
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         ioctl_fionbio(&reader, true).unwrap();
         let mut notes = Notes { pipe: reader.into(), pending: Vec::new() };
-        let (to_agent, taken) = (ToAgent(writer.try_clone().unwrap().into()), Taken::default());
+        let (to_agent, taken) = (ToAgent::new(writer.try_clone().unwrap().into()), Taken::default());
         to_agent.take(known(3));
         to_agent.take(known(5_000));
+        to_agent.settle();
         notes.pass_on(&taken).unwrap();
         assert_eq!(*lock(&taken.0), [known(3), known(5_000)]);
 
@@ -196,11 +222,11 @@ mod tests {
         let framed = [&(text.len() as u32).to_be_bytes(), text.as_slice()].concat();
         for byte in &framed {
             assert_eq!(lock(&taken.0).len(), 2);
-            (&to_agent.0).write_all(&[*byte]).unwrap();
+            (&to_agent.pipe).write_all(&[*byte]).unwrap();
             notes.pass_on(&taken).unwrap();
         }
         assert_eq!(lock(&taken.0).len(), 3);
-        (&to_agent.0).write_all(&[0xff; LENGTH]).unwrap();
+        (&to_agent.pipe).write_all(&[0xff; LENGTH]).unwrap();
         assert_eq!(notes.pass_on(&taken).unwrap_err().kind(), ErrorKind::InvalidData);
     }
 

@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use agent::protocol::{Exit, Failure, Frame, FrameError, Reply};
-use agent::session_frame::{MAX_SESSION_DATA, SessionFrame, write_output};
+use agent::session_frame::{INPUT_WINDOW, MAX_SESSION_DATA, SessionFrame, write_output};
 use rustix::event::PollFlags;
 
 use crate::places::Place;
@@ -15,6 +16,12 @@ use crate::ring::Ring;
 
 /// Bytes above which nothing is added to what waits to be written.
 const ENOUGH: usize = 16 * 1024;
+
+/// Input that is taken is told together: a sixteenth of what may be under way, so that hardly anybody waits for the word.
+const TELL_STEP: u64 = INPUT_WINDOW / 16;
+
+/// How long less than that may wait for its word. Each key would have one of its own otherwise, and what the key brings about comes behind it.
+pub(crate) const TELL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Who asked for a session: a connection, and its place among them, which is free again when this is dropped.
 pub(crate) struct Asker {
@@ -32,6 +39,8 @@ pub(crate) struct Link {
     sent: u64,
     /// The input of which the other end knows that it is taken.
     told: u64,
+    /// When it is to be told of the rest.
+    due: Option<Instant>,
     end_told: bool,
     /// The other end takes nothing any more; what it has said is still read.
     deaf: bool,
@@ -42,8 +51,8 @@ impl Link {
     pub(crate) fn new(asker: Asker, seen: u64, taken: u64) -> io::Result<Link> {
         asker.socket.set_nonblocking(true)?;
         let outgoing = Frame::Reply(Reply::Running { taken }).encode()?;
-        let (incoming, written, end_told, deaf) = (Vec::new(), 0, false, false);
-        Ok(Link { asker, incoming, outgoing, written, sent: seen, told: taken, end_told, deaf })
+        let (incoming, written, due, end_told, deaf) = (Vec::new(), 0, None, false, false);
+        Ok(Link { asker, incoming, outgoing, written, sent: seen, told: taken, due, end_told, deaf })
     }
 
     /// What to wait for.
@@ -56,6 +65,11 @@ impl Link {
     /// Output up to here has gone out.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// When there is something to say though nothing happens.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| !self.deaf && self.outgoing.is_empty())
     }
 
     /// Reads what has come. False when the other end has closed.
@@ -86,19 +100,23 @@ impl Link {
     }
 
     /// Sends what can be sent at once of what there is to say.
-    pub(crate) fn send(&mut self, output: &Ring, taken: u64, end: Option<Exit>) {
+    pub(crate) fn send(&mut self, output: &Ring, taken: u64, end: Option<Exit>, now: Instant) {
         // What waits already goes first: behind it there may be something that nothing else would be a reason to come back for.
         self.deaf =
-            self.deaf || self.flush().is_err() || self.fill(output, taken, end).is_err() || self.flush().is_err();
+            self.deaf || self.flush().is_err() || self.fill(output, taken, end, now).is_err() || self.flush().is_err();
     }
 
-    fn fill(&mut self, output: &Ring, taken: u64, end: Option<Exit>) -> Result<(), FrameError> {
+    fn fill(&mut self, output: &Ring, taken: u64, end: Option<Exit>, now: Instant) -> Result<(), FrameError> {
         if !self.outgoing.is_empty() {
             return Ok(());
         }
         if self.told < taken {
-            self.outgoing.extend(Frame::Session(SessionFrame::Taken(taken)).encode()?);
-            self.told = taken;
+            let due = *self.due.get_or_insert(now + TELL_PAUSE);
+            if taken - self.told >= TELL_STEP || due <= now {
+                self.outgoing.extend(Frame::Session(SessionFrame::Taken(taken)).encode()?);
+                self.told = taken;
+                self.due = None;
+            }
         }
         while self.outgoing.len() < ENOUGH
             && let Some((stream, bytes)) = output.at(self.sent)

@@ -165,6 +165,9 @@ fn path(bytes: Vec<u8>) -> PathBuf {
 pub trait Notebook {
     /// Takes one. What cannot be noted counts as never fetched, which costs a warning and no file.
     fn take(&self, note: Note);
+
+    /// Returns when whoever looks will find what was taken before: whoever asked is about to be answered.
+    fn settle(&self) {}
 }
 
 impl Notebook for Manifest {

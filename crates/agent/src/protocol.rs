@@ -25,6 +25,7 @@
 //! nobody reads holds up nothing but its own writer, and what it buffers is the kernel's and bounded. It never works the other way round:
 //! whoever had taken over the agent could do to the node's reads and writes whatever the owner of a shared open file can.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Write};
 
@@ -432,9 +433,22 @@ pub fn parse_header(header: [u8; HEADER]) -> Result<(u8, usize), FrameError> {
 
 /// Makes a data frame of a buffer whose first [`HEADER`] bytes were left free for that, so that its content is not copied.
 pub fn seal_data(frame: &mut [u8]) -> Result<(), FrameError> {
-    let length = frame.len().saturating_sub(HEADER);
-    let [a, b, c, d] = u32::try_from(length).map_err(|_| FrameError::TooLong { kind: DATA, length })?.to_be_bytes();
-    let header = [a, b, c, d, DATA];
+    seal(DATA, frame.len().saturating_sub(HEADER), frame)
+}
+
+/// All of a request about files but its content, which is sent after this as it is.
+pub fn file_request_head(request: &FileRequest) -> Result<Vec<u8>, FrameError> {
+    let mut head = vec![0; HEADER];
+    write_payload(request.number, &request.operation, &mut head)?;
+    let length = head.len() - HEADER + request.bytes.len();
+    seal(FILE_REQUEST, length, &mut head)?;
+    Ok(head)
+}
+
+/// Writes the header of a frame of this kind and length into the bytes that were left free for it.
+fn seal(kind: u8, length: usize, frame: &mut [u8]) -> Result<(), FrameError> {
+    let [a, b, c, d] = u32::try_from(length).map_err(|_| FrameError::TooLong { kind, length })?.to_be_bytes();
+    let header = [a, b, c, d, kind];
     parse_header(header)?;
     frame[..HEADER].copy_from_slice(&header);
     Ok(())
@@ -443,11 +457,19 @@ pub fn seal_data(frame: &mut [u8]) -> Result<(), FrameError> {
 impl Frame {
     /// The frame as bytes, header included. Fails when it is longer than its kind may be.
     pub fn encode(&self) -> Result<Vec<u8>, FrameError> {
-        let mut out = vec![0; HEADER];
+        let mut out = Vec::new();
+        self.append(&mut out)?;
+        Ok(out)
+    }
+
+    /// Appends the frame to others; one that is too long, or cannot be said, leaves what is no frame there.
+    pub fn append(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER]);
         let kind = match self {
-            Frame::Request(request) => json(1, request, &mut out)?,
-            Frame::Reply(reply) => json(2, reply, &mut out)?,
-            Frame::Failure(failure) => json(3, failure, &mut out)?,
+            Frame::Request(request) => json(1, request, out)?,
+            Frame::Reply(reply) => json(2, reply, out)?,
+            Frame::Failure(failure) => json(3, failure, out)?,
             Frame::Data(bytes) => {
                 out.extend_from_slice(bytes);
                 DATA
@@ -465,31 +487,29 @@ impl Frame {
                 out.extend_from_slice(&to.to_be_bytes());
                 8
             }
-            Frame::Session(frame) => frame.encode(&mut out)?,
+            Frame::Session(frame) => frame.encode(out)?,
             Frame::FileRequest(request) => {
-                write_payload(request.number, &request.operation, &request.bytes, &mut out)?;
+                write_payload(request.number, &request.operation, out)?;
+                out.extend_from_slice(&request.bytes);
                 FILE_REQUEST
             }
             Frame::FileReply(reply) => {
-                write_payload(reply.number, &reply.answer, &reply.bytes, &mut out)?;
+                write_payload(reply.number, &reply.answer, out)?;
+                out.extend_from_slice(&reply.bytes);
                 FILE_REPLY
             }
         };
-        let length = out.len() - HEADER;
-        let header = u32::try_from(length).map_err(|_| FrameError::TooLong { kind, length })?.to_be_bytes();
-        out[..4].copy_from_slice(&header);
-        out[4] = kind;
-        parse_header([header[0], header[1], header[2], header[3], kind])?;
-        Ok(out)
+        let length = out.len() - start - HEADER;
+        seal(kind, length, &mut out[start..])
     }
 
     /// The frame that a kind and a payload mean.
-    pub fn decode(kind: u8, payload: Vec<u8>) -> Result<Frame, FrameError> {
+    pub fn decode(kind: u8, payload: Cow<'_, [u8]>) -> Result<Frame, FrameError> {
         Ok(match kind {
             1 => Frame::Request(parse(&payload)?),
             2 => Frame::Reply(parse(&payload)?),
             3 => Frame::Failure(parse(&payload)?),
-            DATA => Frame::Data(payload),
+            DATA => Frame::Data(payload.into_owned()),
             5 => Frame::End,
             7 => {
                 let stream = *payload.get(16).ok_or_else(|| FrameError::Malformed("a short record".into()))?;
@@ -502,12 +522,12 @@ impl Frame {
             }
             8 => Frame::Gap { from: number(&payload, 0)?, to: number(&payload, 8)? },
             FILE_REQUEST => {
-                let (number, operation, bytes) = read_payload(&payload)?;
-                Frame::FileRequest(FileRequest { number, operation, bytes })
+                let (number, operation, start) = read_payload(&payload)?;
+                Frame::FileRequest(FileRequest { number, operation, bytes: content(payload, start) })
             }
             FILE_REPLY => {
-                let (number, answer, bytes) = read_payload(&payload)?;
-                Frame::FileReply(FileReply { number, answer, bytes })
+                let (number, answer, start) = read_payload(&payload)?;
+                Frame::FileReply(FileReply { number, answer, bytes: content(payload, start) })
             }
             other => Frame::Session(SessionFrame::decode(other, &payload)?),
         })
@@ -529,12 +549,23 @@ impl Frame {
         let (kind, length) = parse_header(header)?;
         let mut payload = vec![0; length];
         from.read_exact(&mut payload)?;
-        Ok(Some(Frame::decode(kind, payload)?))
+        Ok(Some(Frame::decode(kind, payload.into())?))
     }
 
     /// Writes the frame in one call.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         to.write_all(&self.encode()?)
+    }
+}
+
+/// What a payload ends with, from there on.
+fn content(payload: Cow<'_, [u8]>, start: usize) -> Vec<u8> {
+    match payload {
+        Cow::Borrowed(payload) => payload[start..].to_vec(),
+        Cow::Owned(mut payload) => {
+            payload.drain(..start);
+            payload
+        }
     }
 }
 
@@ -613,7 +644,7 @@ mod tests {
                 assert!(Frame::read(&mut &wire[..cut]).is_err(), "{frame:?} cut at {cut}");
             }
             for kind in 0..=40 {
-                let _ = Frame::decode(kind, wire[HEADER..].to_vec());
+                let _ = Frame::decode(kind, wire[HEADER..].into());
             }
         }
     }

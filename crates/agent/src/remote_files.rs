@@ -3,13 +3,14 @@
 //! holds for the node.
 
 mod content;
+mod hashed;
 mod place;
 mod small;
 mod tree;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufReader, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -21,12 +22,19 @@ use crate::file_protocol::{
     OpenMode, Target,
 };
 use crate::manifest::{Note, Notebook, Passed, Stamp, Whose, own_path};
-use crate::protocol::Frame;
+use crate::protocol::{Frame, HEADER, parse_header};
+use hashed::Hashed;
 use rustix::fs::Dir;
 use rustix::io::Errno;
 
 /// Descriptors that open files leave: for sixteen connections, so that the node is not shut out by what a renter has open.
 const FOR_OTHERS: u64 = 64;
+
+/// Bytes of requests taken at once: hundreds of the small ones, and little of a large one, whose content goes past this buffer.
+const REQUESTS: usize = 32 * 1024;
+
+/// Bytes of replies that are sent without looking whether there are more to be sent with them.
+const REPLIES: usize = 64 * 1024;
 
 /// An answer, and the content that goes with it.
 type Outcome = Result<(FileAnswer, Vec<u8>), FileError>;
@@ -34,15 +42,40 @@ type Outcome = Result<(FileAnswer, Vec<u8>), FileError>;
 /// Serves a connection until its asker closes it, or asks for something else ([`io::ErrorKind::InvalidData`]).
 pub fn serve(descriptors: &Arc<Descriptors>, notebook: &dyn Notebook, mut socket: &UnixStream) -> io::Result<()> {
     let mut files = Files { open: HashMap::new(), descriptors: descriptors.clone(), notebook };
-    while let Some(frame) = Frame::read(&mut socket)? {
+    let mut replies = Vec::new();
+    let served = answer(&mut files, socket, &mut replies);
+    // what was done before something went wrong is told
+    notebook.settle();
+    socket.write_all(&replies)?;
+    served
+}
+
+fn answer(files: &mut Files<'_>, mut socket: &UnixStream, replies: &mut Vec<u8>) -> io::Result<()> {
+    let mut requests = BufReader::with_capacity(REQUESTS, socket);
+    loop {
+        // the asker waits for these, or there are enough
+        if replies.len() >= REPLIES || !begins_whole(requests.buffer()) {
+            files.notebook.settle();
+            socket.write_all(replies)?;
+            replies.clear();
+        }
+        let Some(frame) = Frame::read(&mut requests)? else { return Ok(()) };
         let Frame::FileRequest(FileRequest { number, operation, bytes }) = frame else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "only requests about files may follow"));
         };
         let (answer, bytes) =
             files.carry_out(operation, &bytes).unwrap_or_else(|error| (FileAnswer::Failed(error), Vec::new()));
-        Frame::FileReply(FileReply { number, answer, bytes }).write(&mut socket)?;
+        let before = replies.len();
+        let appended = Frame::FileReply(FileReply { number, answer, bytes }).append(replies);
+        appended.inspect_err(|_| replies.truncate(before))?;
     }
-    Ok(())
+}
+
+/// Whether the next frame is here to its end, so that nothing is waited for in reading it.
+fn begins_whole(buffer: &[u8]) -> bool {
+    buffer
+        .first_chunk()
+        .is_some_and(|header| parse_header(*header).is_ok_and(|(_, length)| buffer.len() >= HEADER + length))
 }
 
 /// What one connection has open.
@@ -71,13 +104,19 @@ struct Content {
     passed: Passed,
     /// Every write goes to the end, whatever place it names.
     appends: bool,
+    hashed: Hashed,
 }
 
 impl Content {
     fn open(path: &Path, mode: OpenMode) -> Result<Content, FileError> {
         let file = place::file(path, mode)?;
         let metadata = file.metadata().map_err(|error| content::of(&error))?;
-        Ok(Content { passed: Passed::begin(&metadata, mode.write || mode.append), appends: mode.append, file })
+        Ok(Content {
+            passed: Passed::begin(&metadata, mode.write || mode.append),
+            appends: mode.append,
+            hashed: Hashed::default(),
+            file,
+        })
     }
 }
 
@@ -93,15 +132,22 @@ impl Files<'_> {
             }
             Ask::Close { handle } => self.close(handle),
             Ask::Read { handle, offset, length } => {
-                let Content { file, passed, .. } = self.content(handle)?;
+                let Content { file, passed, hashed, .. } = self.content(handle)?;
                 let (answer, bytes) = content::read(file, offset, length)?;
                 passed.seen(offset, bytes.len() as u64);
+                hashed.passed(offset, &bytes);
                 return Ok((answer, bytes));
             }
             Ask::Write { handle, offset } => {
-                let Content { file, passed, appends } = self.content(handle)?;
-                let answer = content::write(file, offset, bytes)?;
-                passed.written(if *appends { u64::MAX } else { offset }, bytes.len() as u64);
+                let Content { file, passed, appends, hashed } = self.content(handle)?;
+                let answer = content::write(file, offset, bytes).inspect_err(|_| hashed.forget())?;
+                if *appends {
+                    passed.written(u64::MAX, bytes.len() as u64);
+                    hashed.forget();
+                } else {
+                    passed.written(offset, bytes.len() as u64);
+                    hashed.passed(offset, bytes);
+                }
                 Ok(answer)
             }
             Ask::List { handle } => tree::list(self.listing(handle)?),
@@ -118,8 +164,11 @@ impl Files<'_> {
             Ask::Space { path } => tree::space(&path),
             Ask::Sync { handle } => content::sync(&self.content(handle)?.file),
             Ask::Hash { handle, from, length } => {
-                let Content { file, passed, .. } = self.content(handle)?;
-                let answer = content::hash(file, from, length)?;
+                let Content { file, passed, hashed, .. } = self.content(handle)?;
+                let answer = match hashed.take(from, length) {
+                    Some(hash) => FileAnswer::Hash { hash, length },
+                    None => content::hash(file, from, length)?,
+                };
                 if let FileAnswer::Hash { length, .. } = answer {
                     passed.seen(from, length);
                 }
@@ -190,7 +239,11 @@ impl Files<'_> {
         };
         let answer = tree::set(self, target, change)?;
         match (target, change.size) {
-            (Target::Handle(handle), Some(size)) => self.content(*handle)?.passed.resized(size),
+            (Target::Handle(handle), Some(size)) => {
+                let content = self.content(*handle)?;
+                content.passed.resized(size);
+                content.hashed.forget();
+            }
             _ => self.changed(before, None),
         }
         Ok(answer)

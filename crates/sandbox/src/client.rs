@@ -75,7 +75,7 @@ impl FrameReader {
         let Some(header) = rest.first_chunk::<HEADER>() else { return Ok(None) };
         let (kind, length) = parse_header(*header)?;
         let Some(payload) = rest.get(HEADER..HEADER + length) else { return Ok(None) };
-        let frame = Frame::decode(kind, payload.to_vec())?;
+        let frame = Frame::decode(kind, payload.into())?;
         self.given += HEADER + length;
         Ok(Some(frame))
     }

@@ -19,8 +19,8 @@ use tokio_util::task::AbortOnDropHandle;
 /// What is under way is counted in units of so many bytes of content, one more for each request.
 const CONTENT_UNIT: usize = 4 * 1024;
 
-/// Units under way: 8 MiB of content, which fill 600 Mbit/s at a round trip of 100 ms, and the requests themselves.
-const MAX_UNDER_WAY: usize = (8 << 20) / CONTENT_UNIT + 512;
+/// Units under way: 32 MiB of content, which fill 2.5 Gbit/s at a round trip of 100 ms, and the requests themselves.
+const MAX_UNDER_WAY: usize = (32 << 20) / CONTENT_UNIT + 512;
 
 /// Requests waiting to be written: as many as can be under way, and one to close each open file, which must never wait.
 const MAX_QUEUED: usize = MAX_UNDER_WAY + MAX_HANDLES;

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 
 use agent::file_protocol::{FileReply, FileRequest};
-use agent::protocol::{Frame, HEADER, Reply, Request, parse_header};
+use agent::protocol::{Frame, HEADER, Reply, Request, file_request_head, parse_header};
 use futures::stream::{BoxStream, StreamExt};
 use futures::{Sink, SinkExt};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -69,7 +69,10 @@ impl Encoder<FileRequest> for Frames {
     type Error = io::Error;
 
     fn encode(&mut self, request: FileRequest, out: &mut BytesMut) -> io::Result<()> {
-        out.extend_from_slice(&Frame::FileRequest(request).encode()?);
+        let head = file_request_head(&request)?;
+        out.reserve(head.len() + request.bytes.len());
+        out.extend_from_slice(&head);
+        out.extend_from_slice(&request.bytes);
         Ok(())
     }
 }
@@ -85,9 +88,9 @@ impl Decoder for Frames {
             from.reserve(HEADER + length - from.len());
             return Ok(None);
         }
-        let payload = from[HEADER..HEADER + length].to_vec();
+        let decoded = Frame::decode(kind, from[HEADER..HEADER + length].into())?;
         from.advance(HEADER + length);
-        match Frame::decode(kind, payload)? {
+        match decoded {
             Frame::FileReply(reply) => Ok(Some(reply)),
             Frame::Failure(failure) => Err(io::Error::other(Error::from(failure))),
             other => Err(io::Error::other(unexpected(&other))),

@@ -154,11 +154,12 @@ enum Step {
 }
 
 fn write(folder: &local::Folder, mut steps: mpsc::Receiver<Step>) -> Result<(), AccessError> {
+    let mut last = None;
     while let Some(step) = steps.blocking_recv() {
         match step {
             Step::Folder { inner } => folder.make(&inner)?,
             Step::Link { inner, text, metadata } => folder.link(&inner, &text, metadata.modified)?,
-            Step::Small { inner, metadata, bytes } => folder.store(&inner, &metadata, &bytes)?,
+            Step::Small { inner, metadata, bytes } => folder.store(&mut last, &inner, &metadata, &bytes)?,
             Step::Permissions { inner, permissions } => folder.set_permissions(&inner, permissions)?,
             Step::FinishFolder { inner, metadata } => folder.finish_folder(&inner, &metadata)?,
             Step::Reached(asker) => drop(asker.send(())),

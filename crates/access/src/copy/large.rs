@@ -24,7 +24,7 @@ use std::{
 use tokio::sync::mpsc;
 
 /// Pieces between the disk of this machine and what is under way: 2 MiB, so that neither waits for the other at each.
-const PIECES: usize = 64;
+const PIECES: usize = 32;
 
 /// Blocks of an unfinished file compared at once.
 const COMPARED: usize = 4;
@@ -289,8 +289,14 @@ impl Writing {
         begun.unwrap_or_else(|| (blake3::Hasher::new(), (place / BLOCK * BLOCK).max(self.start)))
     }
 
+    /// Leaves a file alone that has its length: one that was cut off, and be it to nothing from nothing, Linux writes to the disk when it
+    /// is closed, and whoever closes it waits.
     fn set_length(&self, length: u64) -> Result<(), AccessError> {
-        self.part.set_len(length).map_err(|error| local::local(&self.path, error))
+        let set = || match self.part.metadata()?.len() == length {
+            true => Ok(()),
+            false => self.part.set_len(length),
+        };
+        set().map_err(|error| local::local(&self.path, error))
     }
 }
 

@@ -107,16 +107,27 @@ impl Folder {
         self.at(inner, link())
     }
 
-    /// Writes a whole file, in place of what has its name.
-    pub(super) fn store(&self, inner: &Path, metadata: &FileMetadata, bytes: &[u8]) -> Result<(), AccessError> {
-        let store = || -> io::Result<()> {
-            let (parent, name) = self.parent(inner)?;
+    /// Writes a whole file, in place of what has its name. `last` is the folder that the one before went to: most go where that went.
+    pub(super) fn store(
+        &self,
+        last: &mut Option<(PathBuf, OwnedFd)>,
+        inner: &Path,
+        metadata: &FileMetadata,
+        bytes: &[u8],
+    ) -> Result<(), AccessError> {
+        let mut store = || -> io::Result<()> {
+            let folder = inner.parent().unwrap_or(Path::new(""));
+            let parent = match last.take() {
+                Some((path, parent)) if path == folder => last.insert((path, parent)),
+                _ => last.insert((folder.to_path_buf(), self.below(folder)?)),
+            };
+            let (parent, name) = (&parent.1, inner.file_name().ok_or(Errno::INVAL)?);
             let part = part_name(name);
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut file = File::from(openat(&parent, &part, flags | OFlags::NONBLOCK, Mode::RUSR | Mode::WUSR)?);
+            let mut file = File::from(openat(parent, &part, flags | OFlags::NONBLOCK, Mode::RUSR | Mode::WUSR)?);
             file.write_all(bytes)?;
             finish(&file, metadata)?;
-            Ok(renameat(&parent, &part, &parent, name)?)
+            Ok(renameat(parent, &part, parent, name)?)
         };
         store().map_err(|source| AccessError::Local { path: self.shown.join(inner), source })
     }

@@ -1,6 +1,6 @@
 //! A file as bytes to be read: what comes next has been asked for already, so that the distance is waited for once and not for each piece.
 
-use super::{Answer, OpenFile, PIECE, WINDOW, data, io_error};
+use super::{Answer, OpenFile, PIECE, STREAM_WINDOW, data, io_error};
 use futures::FutureExt;
 use sandbox::FileCallError;
 use std::{
@@ -50,8 +50,8 @@ impl FileReader {
 
 impl Ahead {
     fn start(file: Arc<OpenFile>, from: u64) -> Self {
-        let (sender, pieces) = mpsc::channel(WINDOW);
-        let (window, taken) = mpsc::channel(WINDOW);
+        let (sender, pieces) = mpsc::channel(STREAM_WINDOW);
+        let (window, taken) = mpsc::channel(STREAM_WINDOW);
         let task = tokio::spawn(ask(file, from, sender, taken));
         let task = AbortOnDropHandle::new(task);
         Self { pieces, next: None, piece: Vec::new(), read: 0, window, _task: task }
@@ -100,7 +100,7 @@ async fn ask(
         }
         let Some(()) = taken.recv().await else { return };
         under_way -= 1;
-        window = (window * 2).min(WINDOW);
+        window = (window * 2).min(STREAM_WINDOW);
     }
 }
 

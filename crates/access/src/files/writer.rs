@@ -1,6 +1,6 @@
 //! A file as a place to write bytes to: each piece is sent on without waiting for the answer to the one before.
 
-use super::{Answer, OpenFile, PIECE, WINDOW, done, io_error_kind};
+use super::{Answer, OpenFile, PIECE, STREAM_WINDOW, done, io_error_kind};
 use futures::FutureExt;
 use sandbox::FileCallError;
 use std::{
@@ -89,7 +89,7 @@ async fn send(
     bytes: Vec<u8>,
     under_way: &mut VecDeque<Answer>,
 ) -> Result<(), FileCallError> {
-    settle(under_way, WINDOW - 1).await?;
+    settle(under_way, STREAM_WINDOW - 1).await?;
     under_way.push_back(file.send_write(offset, bytes).await?);
     Ok(())
 }

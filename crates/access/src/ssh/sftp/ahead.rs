@@ -10,8 +10,8 @@ use std::{
     },
 };
 
-/// Bytes asked for ahead of one reader: at a round trip of 100 ms 60 MB/s, beside what the client itself keeps under way.
-const AHEAD_LIMIT: u64 = 6 << 20;
+/// Bytes asked for ahead of one reader: at a round trip of 100 ms 200 MB/s, beside what the client itself keeps under way.
+const AHEAD_LIMIT: u64 = 20 << 20;
 /// No end is known.
 const UNKNOWN: u64 = u64::MAX;
 

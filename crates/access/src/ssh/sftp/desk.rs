@@ -27,8 +27,8 @@ use std::{
 };
 use tokio_util::bytes::Bytes;
 
-/// Bytes read ahead on all files of a client: two readers at full speed.
-const AHEAD_ROOM: u64 = 12 << 20;
+/// Bytes read ahead on all files of a client: what may be under way in all, but for a few MiB for what the client asks itself.
+const AHEAD_ROOM: u64 = 28 << 20;
 /// Permissions of what is made without any being given, from which the sandbox takes its mask off.
 const FILE_PERMISSIONS: u32 = 0o666;
 const DIRECTORY_PERMISSIONS: u32 = 0o777;
