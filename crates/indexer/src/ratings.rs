@@ -1,4 +1,4 @@
-//! The ratings that this indexer keeps: one for each rental, the latest. A rating is taken when the record of the chain shows that its rental
+//! The ratings that this indexer keeps, with what renters tell of their checks: one for each rental, the latest. A rating is taken when the record of the chain shows that its rental
 //! is closed, that something was paid, and that its renter signed. One that comes before the chain shows that waits for a while.
 
 use crate::history::{Changed, Rentals, Row};
@@ -16,7 +16,7 @@ use std::{
 };
 use store::{Json, Store, StoreError, Table, TableDef};
 
-/// Ratings that wait for the chain, each some 400 bytes.
+/// Ratings that wait for the chain, each some 500 bytes.
 const MAX_WAITING: usize = 4_096;
 /// Of them, those that came from one peer: it takes sixty-four to fill the room.
 const MAX_WAITING_OF_ONE: usize = 64;

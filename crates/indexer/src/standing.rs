@@ -151,13 +151,14 @@ impl Standings {
         let rows = self.rentals_of(wallet)?;
         let mut rated = Vec::with_capacity(rows.len());
         for row in &rows {
-            rated.push(rating_of(&self.inner.store, row)?.map(|rating| rating.statement.stars));
+            rated.push(rating_of(&self.inner.store, row)?.map(|rating| rating.statement));
         }
         let market = self.market();
         let classes: Vec<_> = market.classes.get(&wallet).into_iter().flatten().copied().collect();
-        let cases = rows.iter().zip(rated).map(|(row, rating)| {
+        let cases = rows.iter().zip(rated).map(|(row, said)| {
             let rental = &row.facts;
-            Case { rental, rating, median: market.medians.bound(rental.escrow, rental.token, &classes) }
+            let (rating, checks) = said.map_or((None, None), |said| (said.stars, said.checks));
+            Case { rental, rating, checks, median: market.medians.bound(rental.escrow, rental.token, &classes) }
         });
         let (standing, record) = evaluate(cases, now.seconds());
         Ok(Known { standing, record })

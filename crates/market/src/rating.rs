@@ -1,6 +1,11 @@
-//! A rating: what the renter of a closed rental says of it, in one to five stars and a few words. It is signed in the domain of the
-//! rental's escrow by the rental's session key or by the wallet that paid, both of which the chain names in the opening; so anybody who
-//! can read the chain can tell a real rating from an invented one, whoever carries it.
+//! A rating: what the renter of a closed rental says of it, in one to five stars and a few words, and what its checks of the hardware have
+//! shown; either may be missing. It is signed in the domain of the rental's escrow by the rental's session key or by the wallet that paid,
+//! both of which the chain names in the opening; so anybody who can read the chain can tell a real rating from an invented one, whoever
+//! carries it.
+
+mod checked;
+
+pub use checked::{CheckSummary, HIGHEST_LEVEL};
 
 use crate::{
     id::RentalId,
@@ -18,6 +23,16 @@ sol! {
     /// Signed by the quote's `renterKey`, or by `renter` if that is a key's own address. `at` is Unix milliseconds; the latest counts.
     #[derive(Debug, PartialEq, Eq)]
     struct Rating { bytes32 id; uint8 stars; string comment; uint64 at; }
+
+    /// The same of a rental whose hardware was checked. No stars are written as zero.
+    #[derive(Debug, PartialEq, Eq)]
+    struct CheckedRating { bytes32 id; uint8 stars; string comment; uint64 at; Checks checks; }
+
+    /// See [`CheckSummary`]; what is not known is written as zero.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Checks {
+        uint8 level; uint32 passed; uint32 unmeasured; uint32 missed; uint64 last; bytes32 devices; uint64 seen; uint64 least;
+    }
 }
 
 /// The longest comment: three lines of a terminal, so that thousands of ratings stay a small table.
@@ -69,10 +84,13 @@ pub struct RatingStatement {
     pub escrow: Escrow,
     /// The rental.
     pub id: RentalId,
-    /// How good it was.
-    pub stars: Stars,
+    /// How good it was; nothing from a renter whose node tells only of its checks.
+    pub stars: Option<Stars>,
     /// In words; may be empty.
     pub comment: String,
+    /// What the checks of the hardware have shown, if any showed something.
+    #[serde(default)]
+    pub checks: Option<CheckSummary>,
     /// When it was said. Of two ratings of one rental the later counts.
     pub at: UnixMillis,
 }
@@ -80,8 +98,12 @@ pub struct RatingStatement {
 impl RatingStatement {
     /// What is signed.
     pub fn digest(&self) -> B256 {
-        let (id, stars, at) = (self.id.0, self.stars.get(), self.at.0);
-        self.escrow.digest(&Rating { id, stars, comment: self.comment.clone(), at })
+        let (id, stars, at) = (self.id.0, self.stars.map_or(0, Stars::get), self.at.0);
+        let comment = self.comment.clone();
+        match self.checks {
+            None => self.escrow.digest(&Rating { id, stars, comment, at }),
+            Some(checks) => self.escrow.digest(&CheckedRating { id, stars, comment, at, checks: checks.into() }),
+        }
     }
 }
 
@@ -177,8 +199,9 @@ mod tests {
         RatingStatement {
             escrow: facts.escrow,
             id: facts.id,
-            stars: stars.try_into().unwrap(),
+            stars: Some(stars.try_into().unwrap()),
             comment: "as offered".to_owned(),
+            checks: None,
             at: UnixMillis(at),
         }
     }
@@ -186,6 +209,29 @@ mod tests {
     #[test]
     fn the_type_reads_as_documented() {
         assert_eq!(Rating::eip712_root_type(), "Rating(bytes32 id,uint8 stars,string comment,uint64 at)");
+        assert_eq!(
+            CheckedRating::eip712_encode_type(),
+            "CheckedRating(bytes32 id,uint8 stars,string comment,uint64 at,Checks checks)Checks(uint8 level,uint32 passed,\
+             uint32 unmeasured,uint32 missed,uint64 last,bytes32 devices,uint64 seen,uint64 least)"
+        );
+    }
+
+    #[test]
+    fn what_checks_have_shown_is_signed_and_ratings_from_before_there_were_checks_are_read() {
+        let (session, session_key) = key(1);
+        let rental = RentalFacts { renter_key: session_key, ..kept(facts(1), 60) };
+        let passed = CheckSummary { passed: 2, ..CheckSummary::at_level(2) };
+        let told = sign(&session, RatingStatement { stars: None, checks: Some(passed), ..statement(5, 1) });
+        assert_eq!(told.check(&rental), Ok(()));
+        let mut changed = told.clone();
+        changed.statement.checks = Some(CheckSummary { passed: 3, ..passed });
+        assert!(matches!(changed.check(&rental), Err(RatingFault::NotTheRenter(_))));
+        changed.statement.checks = None;
+        assert!(matches!(changed.check(&rental), Err(RatingFault::NotTheRenter(_))));
+
+        let mut before = serde_json::to_value(sign(&session, statement(5, 1))).unwrap();
+        before["statement"].as_object_mut().unwrap().remove("checks");
+        assert_eq!(serde_json::from_value::<SignedRating>(before).unwrap().check(&rental), Ok(()));
     }
 
     #[test]
@@ -197,7 +243,7 @@ mod tests {
         assert_eq!(sign(&stranger, statement(5, 1)).check(&rental), Err(RatingFault::NotTheRenter(other)));
 
         let mut changed = sign(&session, statement(5, 1));
-        changed.statement.stars = 1.try_into().unwrap();
+        changed.statement.stars = Some(1.try_into().unwrap());
         assert!(matches!(changed.check(&rental), Err(RatingFault::NotTheRenter(_))));
         let open = RentalFacts { closed: None, ..rental };
         assert_eq!(sign(&session, statement(5, 1)).check(&open), Err(RatingFault::NotClosed));

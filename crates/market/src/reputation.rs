@@ -14,7 +14,7 @@ use crate::{
     dispute::StopReason,
     id::{DeviceId, RentalId},
     money::{Amount, Rate},
-    rating::Stars,
+    rating::{CheckSummary, Stars},
     signed::Escrow,
     standing::Standing,
 };
@@ -125,6 +125,8 @@ pub struct Case<'a> {
     pub rental: &'a RentalFacts,
     /// How its renter rated it, if it did.
     pub rating: Option<Stars>,
+    /// What its renter's checks of the hardware have shown, as the renter says.
+    pub checks: Option<CheckSummary>,
     /// The median rate of the provider's class in this token; `None` when nobody advertises one, and its money is then not counted.
     pub median: Option<Rate>,
 }
@@ -164,6 +166,13 @@ pub struct Record {
     pub elapsed_30d: u64,
     /// How many ratings gave one star, two, three, four, five.
     pub stars: [u32; 5],
+    /// Rentals in which checks of the hardware passed and none missed, as their renters have signed: that some such hardware answered, not
+    /// whose. Unverified, and no part of a standing.
+    pub passed_checks: u32,
+    /// Those in which one missed, as their renters have signed. Most are among the failed checks too.
+    pub missed_checks: u32,
+    /// How many different wallets signed either.
+    pub checking_renters: u32,
 }
 
 impl Record {
@@ -198,6 +207,7 @@ struct Counterparty {
     kept: u64,
     ratings: u64,
     stars: u64,
+    checks: bool,
 }
 
 struct Sums {
@@ -251,6 +261,11 @@ impl Sums {
             let sum = self.volume.entry((rental.escrow, rental.token)).or_default();
             *sum = sum.saturating_add(amount);
         }
+        if let Some(checks) = case.checks {
+            record.passed_checks += u32::from(checks.has_passed());
+            record.missed_checks += u32::from(checks.has_missed());
+            renter.checks |= checks.has_passed() || checks.has_missed();
+        }
         if let Some(stars) = case.rating {
             renter.ratings += 1;
             renter.stars += u64::from(stars.get());
@@ -263,6 +278,7 @@ impl Sums {
     fn finish(mut self) -> (Standing, Record) {
         let record = &mut self.record;
         record.renters = count(self.renters.len());
+        record.checking_renters = count(self.renters.values().filter(|renter| renter.checks).count());
         record.devices = count(self.devices.len());
         record.paid_seconds = self.served.into_values().map(covered).sum();
         let volume = |((escrow, token), sum): ((Escrow, Address), u128)| Volume {

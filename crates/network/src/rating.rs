@@ -71,8 +71,9 @@ mod tests {
         let statement = RatingStatement {
             escrow: Escrow { chain: 1, address: Address::repeat_byte(1) },
             id: RentalId(B256::repeat_byte(2)),
-            stars: 4.try_into().unwrap(),
+            stars: Some(4.try_into().unwrap()),
             comment: "fast disk".to_owned(),
+            checks: None,
             at,
         };
         let signature = PrivateKeySigner::random().sign_hash_sync(&statement.digest()).unwrap();

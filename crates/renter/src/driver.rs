@@ -10,6 +10,7 @@ mod talk;
 use crate::{
     figures::Figures,
     negotiate::NoPromise,
+    ratings::Untold,
     records::{Job, Record, Rentals},
 };
 use access::door::Granted;
@@ -122,6 +123,7 @@ pub(crate) struct Tools {
     pub(crate) follower: Follower,
     pub(crate) store: Store,
     pub(crate) figures: Arc<Figures>,
+    pub(crate) untold: Arc<Untold>,
     pub(crate) cancel: CancellationToken,
 }
 

@@ -1,14 +1,14 @@
-//! Ratings of this renter's rentals: signed by the rental's session key, written down before anybody hears of them, and told again until
-//! an indexer has them.
+//! Ratings of this renter's rentals, and what its checks of their hardware have shown: signed together by the rental's session key, written
+//! down before anybody hears of them, and told again until an indexer has them.
 
 use crate::{
     records::{Record, Rentals},
     run::Context,
 };
-use api::types::{ApiError, ErrorKind, RatingRequest, RatingState, RatingView};
+use api::types::{ApiError, CheckOutcome, Checks, ErrorKind, RatingRequest, RatingState, RatingView};
 use market::{
-    id::RentalId,
-    rating::{RatingStatement, SignedRating},
+    id::{DeviceId, RentalId},
+    rating::{CheckSummary, RatingStatement, SignedRating, Stars},
     time::UnixMillis,
 };
 use network::PeerId;
@@ -33,6 +33,8 @@ const MAX_TRIES: u32 = 20;
 const ASKED_AT_ONCE: usize = 3;
 /// How long somebody who rates waits for the first of them, before the rest happens without him.
 const FIRST_WAIT: Duration = Duration::from_secs(8);
+/// What a check calls the processors of a slot, which have no number of their own.
+const PROCESSORS: &str = "cpu";
 /// How often it is looked whether one is due.
 const TICK: Duration = Duration::from_secs(2);
 
@@ -79,7 +81,7 @@ impl Told {
         };
         RatingView {
             id: statement.id,
-            stars: statement.stars.get(),
+            stars: statement.stars.map_or(0, Stars::get),
             comment: statement.comment.clone(),
             at: statement.at,
             state,
@@ -95,21 +97,56 @@ impl Told {
     }
 }
 
-/// Signs, and writes down.
-async fn sign(store: &Store, id: RentalId, request: RatingRequest) -> Result<Told, ApiError> {
+fn wrong(error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorKind::Usage, error.to_string(), "see node rate --help")
+}
+
+/// A rental of this node's own, and what was said of it before.
+async fn read(store: &Store, id: RentalId) -> Result<(Record, Option<Told>), ApiError> {
     let read = move |store: &Store| Ok((store.get::<Rentals>(&id)?, store.get::<OwnRatings>(&id)?));
     let (record, before) = store.run(read).await.map_err(store_error)?;
     let Json(record) = record.ok_or_else(|| {
         let message = format!("this node is not the renter of {}", id.short());
         ApiError::new(ErrorKind::NoMatch, message, "see its rentals: node ps --all")
     })?;
-    let wrong =
-        |error: &dyn std::fmt::Display| ApiError::new(ErrorKind::Usage, error.to_string(), "see node rate --help");
+    Ok((record, before.map(|before| before.0)))
+}
+
+/// Signs what a person says, with what the checks have shown, and writes it down.
+async fn sign(store: &Store, id: RentalId, request: RatingRequest) -> Result<Told, ApiError> {
+    let (record, before) = read(store, id).await?;
     let stars = request.stars.try_into().map_err(|error| wrong(&error))?;
     ratable(&record)?;
+    write(store, &record, before.as_ref(), (Some(stars), request.comment)).await
+}
+
+/// Signs what the checks of a closed rental have shown, unless that is said already; with the stars that it was given before, if it was.
+/// Nothing where no check showed anything, or nothing was paid.
+async fn sign_checks(store: &Store, id: RentalId) -> Result<Option<Told>, ApiError> {
+    let (record, before) = read(store, id).await?;
+    let shown = summary(&record.job.checks);
+    let said = before.as_ref().and_then(|before| before.rating.statement.checks);
+    if shown.is_none() || shown == said || ratable(&record).is_err() {
+        return Ok(None);
+    }
+    let stars_and_words = match &before {
+        Some(before) => (before.rating.statement.stars, before.rating.statement.comment.clone()),
+        None => (None, String::new()),
+    };
+    write(store, &record, before.as_ref(), stars_and_words).await.map(Some)
+}
+
+async fn write(
+    store: &Store,
+    record: &Record,
+    before: Option<&Told>,
+    (stars, comment): (Option<Stars>, String),
+) -> Result<Told, ApiError> {
+    let id = record.rental.id;
     // a clock that was set back must not make the newer rating the older one
     let at = before.map_or(UnixMillis::now(), |before| UnixMillis::now().max(before.rating.statement.at.plus(1)));
-    let statement = RatingStatement { escrow: record.rental.quote.escrow, id, stars, comment: request.comment, at };
+    let (escrow, checks) = (record.rental.quote.escrow, summary(&record.job.checks));
+    let statement = RatingStatement { escrow, id, stars, comment, checks, at };
     let failed = |error: settlement::SettlementError| ApiError::new(ErrorKind::Failed, error.to_string(), "");
     let key = Wallet::from_key(&record.session_key).map_err(failed)?;
     let signature = key.sign_digest(&statement.digest()).map_err(failed)?;
@@ -120,6 +157,35 @@ async fn sign(store: &Store, id: RentalId, request: RatingRequest) -> Result<Tol
     let row = Json(told.clone());
     store.run(move |store| store.put_sync::<OwnRatings>(&id, &row)).await.map_err(store_error)?;
     Ok(told)
+}
+
+/// A rental has closed: what its checks have shown is signed, and told with the ratings.
+pub(crate) async fn tell_checks(store: &Store, untold: &Untold, id: RentalId) {
+    match sign_checks(store, id).await {
+        Ok(told) => untold.lock().extend(told.map(|told| (id, told))),
+        Err(error) => tracing::warn!(rental = %id.short(), %error, "what the checks have shown cannot be told"),
+    }
+}
+
+/// What checks have shown, in sum; nothing when none has shown anything.
+fn summary(checks: &Checks) -> Option<CheckSummary> {
+    let Checks { passed, unmeasured, missed, .. } = *checks;
+    let latest = checks.latest.iter().rev().find(|check| check.outcome != CheckOutcome::Unknown)?;
+    let slowest = latest.devices.iter().min_by_key(|device| device.seen);
+    // of a miss only the devices that were too slow are known
+    let cards = latest.devices.iter().map(|device| device.device.as_str()).filter(|device| *device != PROCESSORS);
+    let cards: Vec<&str> = if latest.outcome == CheckOutcome::Missed { vec![] } else { cards.collect() };
+    let summary = CheckSummary {
+        level: latest.level,
+        passed,
+        unmeasured,
+        missed,
+        last: latest.at,
+        devices: (!cards.is_empty()).then(|| DeviceId::of_gpus(cards)),
+        seen: slowest.map_or(0, |device| device.seen),
+        least: slowest.and_then(|device| device.least).unwrap_or_default(),
+    };
+    (!summary.is_empty()).then_some(summary)
 }
 
 /// Whether a rating of the rental can count.
@@ -231,82 +297,4 @@ fn store_error(error: StoreError) -> ApiError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::story::tests::quoted;
-    use market::{money::Amount, rental::Closing};
-
-    fn closed(paid: u128) -> Record {
-        let mut record = quoted();
-        record.rental.closing = Some(Closing {
-            paid: Amount::new(paid).unwrap(),
-            refunded: Amount::ZERO,
-            elapsed: 60,
-            kind: 1,
-            tx: Default::default(),
-            block: 7,
-            time: 1,
-        });
-        record
-    }
-
-    async fn store(record: Record) -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), &crate::tables()).unwrap();
-        let id = record.rental.id;
-        store.put::<Rentals>(&id, &Json(record)).unwrap();
-        (folder, store)
-    }
-
-    fn request(stars: u8, comment: &str) -> RatingRequest {
-        RatingRequest { stars, comment: comment.to_owned() }
-    }
-
-    #[tokio::test]
-    async fn a_rating_is_on_disk_before_it_is_told_and_a_later_one_takes_its_place() {
-        let record = closed(1);
-        let (id, key) = (record.rental.id, Wallet::from_key(&record.session_key).unwrap().address());
-        let (_folder, store) = store(record).await;
-        let first = sign(&store, id, request(2, "slow")).await.unwrap();
-        assert_eq!(store.get::<OwnRatings>(&id).unwrap().unwrap().0, first);
-        assert_eq!(first.rating.signer(), Some(key));
-        let second = sign(&store, id, request(4, "not so slow")).await.unwrap();
-        assert!(second.rating.supersedes(&first.rating));
-        assert_eq!(store.get::<OwnRatings>(&id).unwrap().unwrap().0, second);
-    }
-
-    #[tokio::test]
-    async fn what_would_count_nowhere_is_refused_with_the_reason() {
-        let refused = async |record: Record, request: RatingRequest| {
-            let id = record.rental.id;
-            let (_folder, store) = store(record).await;
-            let error = sign(&store, id, request).await.unwrap_err();
-            assert!(store.get::<OwnRatings>(&id).unwrap().is_none());
-            (error.kind, error.message)
-        };
-        let (kind, message) = refused(quoted(), request(5, "")).await;
-        assert!(kind == ErrorKind::Usage && message.contains("not closed"), "{message}");
-        let (kind, message) = refused(closed(0), request(5, "")).await;
-        assert!(kind == ErrorKind::Usage && message.contains("nothing was paid"), "{message}");
-        let (kind, message) = refused(closed(1), request(6, "")).await;
-        assert!(kind == ErrorKind::Usage && message.contains("1 to 5"), "{message}");
-        let (kind, message) = refused(closed(1), request(5, &"x".repeat(300))).await;
-        assert!(kind == ErrorKind::Usage && message.contains("comment"), "{message}");
-    }
-
-    #[tokio::test]
-    async fn a_rating_that_nobody_keeps_is_told_ever_more_seldom_and_given_up_at_last() {
-        let record = closed(1);
-        let id = record.rental.id;
-        let (_folder, store) = store(record).await;
-        let mut told = sign(&store, id, request(5, "")).await.unwrap();
-        let (mut now, began) = (UnixMillis(0), UnixMillis(0));
-        while !told.is_over() {
-            told.postpone(now);
-            assert!(told.next.since(now) <= MAX_PAUSE * 5 / 4);
-            now = told.next;
-        }
-        assert!(now.since(began) > 86_400_000, "{} ms in all", now.since(began));
-        assert_eq!(told.view().state, RatingState::GivenUp);
-    }
-}
+mod tests;

@@ -39,7 +39,7 @@ pub(crate) struct Context {
     pub(crate) started: tokio::time::Instant,
     pub(crate) figures: Arc<Figures>,
     pub(crate) indexers: Indexers,
-    pub(crate) untold: crate::ratings::Untold,
+    pub(crate) untold: Arc<crate::ratings::Untold>,
     pub(crate) book: crate::visits::Book,
     pub(crate) checks: crate::checks::Checker,
     pub(crate) register: Box<dyn Fn(Driver) + Send + Sync>,
@@ -67,6 +67,7 @@ impl Context {
             follower: follower.clone(),
             store: self.parts.store.clone(),
             figures: Arc::clone(&self.figures),
+            untold: Arc::clone(&self.untold),
             cancel: self.parts.cancel.clone(),
         }
     }

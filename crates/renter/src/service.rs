@@ -136,7 +136,7 @@ impl Renter {
             followers,
             started: tokio::time::Instant::now(),
             find: Box::new(move |id| lock(&found).drivers.get(&id).cloned()),
-            untold: crate::ratings::Untold::default(),
+            untold: Arc::default(),
             checks: crate::checks::Checker::default(),
             register: Box::new(move |driver| {
                 let drivers = &mut lock(&register).drivers;

@@ -8,15 +8,15 @@ use crate::{
 };
 use alloy_primitives::Address;
 use market::{
-    id::RentalId,
-    rating::{MAX_COMMENT_BYTES, RatingStatement, SignedRating, Stars},
+    id::{DeviceId, RentalId},
+    rating::{CheckSummary, HIGHEST_LEVEL, MAX_COMMENT_BYTES, RatingStatement, SignedRating, Stars},
     reputation::{Record, Volume},
     signed::Escrow,
     standing::Standing,
     time::UnixMillis,
 };
 
-/// The largest rating: its comment, a hash, an address and a signature.
+/// The largest rating: its comment, a hash, an address, a signature and the sums of its checks.
 pub const MAX_RATING_BYTES: usize = 512;
 /// The largest request of `/gpulease/ratings/1`: a rating with room to spare.
 pub const MAX_RATINGS_REQUEST_BYTES: usize = 1024;
@@ -33,16 +33,60 @@ pub fn rating_to_proto(rating: &SignedRating) -> proto::Rating {
     proto::Rating {
         settlement: Some(settlement_to_proto(&statement.escrow)),
         id: statement.id.0.to_vec(),
-        stars: statement.stars.get().into(),
+        stars: statement.stars.map_or(0, |stars| stars.get().into()),
         comment: statement.comment.clone(),
         at: statement.at.0,
         signature: rating.signature.as_bytes().to_vec(),
+        checks: statement.checks.as_ref().map(checks_to_proto),
     }
+}
+
+fn checks_to_proto(checks: &CheckSummary) -> proto::HardwareChecks {
+    proto::HardwareChecks {
+        level: checks.level.into(),
+        passed: checks.passed,
+        unmeasured: checks.unmeasured,
+        missed: checks.missed,
+        last: checks.last.0,
+        devices: checks.devices.map(|devices| devices.0.to_vec()).unwrap_or_default(),
+        seen: checks.seen,
+        least: checks.least,
+    }
+}
+
+fn checks_from_proto(message: &proto::HardwareChecks) -> Result<CheckSummary, WireError> {
+    let level = u8::try_from(message.level).ok().filter(|level| (1..=HIGHEST_LEVEL).contains(level));
+    let devices = match &message.devices[..] {
+        [] => None,
+        devices => Some(hash("checks.devices", devices)?),
+    };
+    // zero is signed when there are none: the same signature must not stand for two messages
+    if devices.is_some_and(|devices| devices.is_zero()) {
+        return Err(invalid("checks.devices", "zero is no slot"));
+    }
+    let checks = CheckSummary {
+        level: level.ok_or_else(|| invalid("checks.level", format!("a check has a level of 1 to {HIGHEST_LEVEL}")))?,
+        passed: message.passed,
+        unmeasured: message.unmeasured,
+        missed: message.missed,
+        last: UnixMillis(message.last),
+        devices: devices.map(DeviceId),
+        seen: message.seen,
+        least: message.least,
+    };
+    if checks.is_empty() { Err(invalid("checks", "none is counted")) } else { Ok(checks) }
 }
 
 /// Reads a rating. Whether its signature counts, the chain tells.
 pub fn rating_from_proto(message: proto::Rating) -> Result<SignedRating, WireError> {
-    let stars = u8::try_from(message.stars).ok().and_then(|stars| Stars::try_from(stars).ok());
+    let checks = message.checks.as_ref().map(checks_from_proto).transpose()?;
+    let stars = match u8::try_from(message.stars) {
+        Ok(0) if checks.is_some() => None,
+        stars => stars
+            .ok()
+            .and_then(|stars| Some(Some(Stars::try_from(stars).ok()?)))
+            .ok_or_else(|| invalid("stars", "a rating has 1 to 5, or none if it tells of checks"))?,
+    };
     let comment = text("comment", message.comment)?;
     if comment.len() > MAX_COMMENT_BYTES {
         return Err(invalid("comment", format!("{} bytes, at most {MAX_COMMENT_BYTES}", comment.len())));
@@ -50,8 +94,9 @@ pub fn rating_from_proto(message: proto::Rating) -> Result<SignedRating, WireErr
     let statement = RatingStatement {
         escrow: settlement(message.settlement)?,
         id: id_from_proto(&message.id)?,
-        stars: stars.ok_or_else(|| invalid("stars", "a rating has 1 to 5"))?,
+        stars,
         comment,
+        checks,
         at: UnixMillis(message.at),
     };
     Ok(SignedRating { statement, signature: signature("signature", &message.signature)? })
@@ -180,6 +225,9 @@ pub fn record_to_proto(of: &ProviderRecord) -> proto::ProviderRecord {
         served_30d: record.served_30d,
         elapsed_30d: record.elapsed_30d,
         stars: record.stars.to_vec(),
+        passed_checks: record.passed_checks,
+        missed_checks: record.missed_checks,
+        checking_renters: record.checking_renters,
         reliability: standing.reliability,
         rating: standing.rating,
         trusted_seconds: of.trusted_seconds,
@@ -216,6 +264,9 @@ pub fn record_from_proto(message: proto::ProviderRecord) -> Result<ProviderRecor
         served_30d: message.served_30d,
         elapsed_30d: message.elapsed_30d,
         stars,
+        passed_checks: message.passed_checks,
+        missed_checks: message.missed_checks,
+        checking_renters: message.checking_renters,
     };
     let standing = Standing {
         completed: message.completed,
@@ -261,8 +312,18 @@ mod tests {
         let statement = RatingStatement {
             escrow: Escrow { chain: u64::MAX, address: Address::repeat_byte(1) },
             id: RentalId(B256::repeat_byte(2)),
-            stars: Stars::try_from(5).unwrap(),
+            stars: Some(Stars::try_from(5).unwrap()),
             comment: comment.to_owned(),
+            checks: Some(CheckSummary {
+                level: 2,
+                passed: u32::MAX,
+                unmeasured: u32::MAX,
+                missed: u32::MAX,
+                last: UnixMillis(u64::MAX),
+                devices: Some(DeviceId(B256::repeat_byte(3))),
+                seen: u64::MAX,
+                least: u64::MAX,
+            }),
             at: UnixMillis(u64::MAX),
         };
         SignedRating { statement, signature: Signature::new(U256::MAX, U256::MAX, true) }
@@ -277,6 +338,18 @@ mod tests {
     }
 
     #[test]
+    fn stars_and_checks_may_each_be_missing_and_not_both() {
+        let mut of_checks = rating("");
+        of_checks.statement.stars = None;
+        assert_eq!(rating_from_proto(rating_to_proto(&of_checks)).unwrap(), of_checks);
+        let mut of_stars = rating("");
+        of_stars.statement.checks = None;
+        assert_eq!(rating_from_proto(rating_to_proto(&of_stars)).unwrap(), of_stars);
+        let nothing = proto::Rating { stars: 0, ..rating_to_proto(&of_stars) };
+        assert!(matches!(rating_from_proto(nothing), Err(WireError::Invalid { field: "stars", .. })));
+    }
+
+    #[test]
     fn a_rating_out_of_bounds_is_refused_with_the_field() {
         let fields = |change: &dyn Fn(&mut proto::Rating)| {
             let mut message = rating_to_proto(&rating("fine"));
@@ -286,13 +359,20 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(fields(&|message| message.stars = 0), "stars");
+        assert_eq!(fields(&|message| (message.stars, message.checks) = (0, None)), "stars");
         assert_eq!(fields(&|message| message.stars = 6), "stars");
         assert_eq!(fields(&|message| message.stars = 261), "stars");
         assert_eq!(fields(&|message| message.comment = "x".repeat(MAX_COMMENT_BYTES + 1)), "comment");
         assert_eq!(fields(&|message| message.comment = "\x1b[2J".to_owned()), "comment");
         assert_eq!(fields(&|message| message.signature.truncate(64)), "signature");
         assert_eq!(fields(&|message| message.settlement = None), "settlement");
+        let checks =
+            |change: &dyn Fn(&mut proto::HardwareChecks)| fields(&|message| change(message.checks.as_mut().unwrap()));
+        assert_eq!(checks(&|checks| checks.level = 0), "checks.level");
+        assert_eq!(checks(&|checks| checks.level = 258), "checks.level");
+        assert_eq!(checks(&|checks| checks.devices.truncate(31)), "checks.devices");
+        assert_eq!(checks(&|checks| checks.devices = vec![0; 32]), "checks.devices");
+        assert_eq!(checks(&|checks| (checks.passed, checks.unmeasured, checks.missed) = (0, 0, 0)), "checks");
     }
 
     fn record() -> ProviderRecord {

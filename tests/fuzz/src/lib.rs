@@ -14,6 +14,7 @@ mod discovery;
 mod identity;
 mod memory;
 mod query;
+mod ratings;
 mod rental;
 pub mod seeds;
 mod session;
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "agent", run: agent_protocol::run },
     Target { name: "query", run: query::run },
     Target { name: "sync", run: sync::run },
+    Target { name: "ratings", run: ratings::run },
 ];
 
 /// The target of that name.

@@ -3,6 +3,7 @@
 
 mod archives;
 mod comparisons;
+mod ratings;
 
 use crate::identity::{ESCROW, NOW, PEER_KEY, address, provider_peer, renter_peer, sign};
 use agent::address::InnerAddress;
@@ -42,6 +43,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "agent" => agent(),
         "query" => query(),
         "sync" => comparisons::all(),
+        "ratings" => ratings::all(),
         _ => Vec::new(),
     }
 }
@@ -472,7 +474,8 @@ fn agent() -> Vec<Vec<u8>> {
     let key = SessionKey::from([7; 16]);
     let command = Command { argv: vec!["sh".into()], env: vec![("A".into(), "b=c".into())], cwd: "/job".into() };
     let frames = [
-        Frame::Request(Request::Start { key: "k".into(), command: command.clone() }),
+        Frame::Request(Request::Start { key: "k".into(), command: command.clone(), user: None }),
+        Frame::Request(Request::Start { key: "k".into(), command: command.clone(), user: Some("app:1000".into()) }),
         Frame::Request(Request::Exec { key, command, terminal: Some(TerminalSize { columns: 80, rows: 24 }) }),
         Frame::Request(Request::Attach { key, seen: 9 }),
         Frame::Request(Request::Dial { address: InnerAddress::Localhost(8888) }),

@@ -77,6 +77,11 @@ fn comparisons_of_books_are_replayed() {
 }
 
 #[test]
+fn ratings_are_replayed() {
+    replay("ratings");
+}
+
+#[test]
 fn every_target_has_a_small_corpus() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut folders: Vec<_> =

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 const MAX_CHECKS_TOLD: usize = 16;
 
 /// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckOutcome {
     /// Everything is right, and as fast as was measured of it.
@@ -23,6 +23,9 @@ pub enum CheckOutcome {
 }
 
 impl CheckOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Passed, Self::Unmeasured, Self::Missed, Self::Unknown];
+
     /// The outcome as people read it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use crate::history::{
     tests::{ESCROW, closed, cursor, opened, opening, store},
 };
 use alloy_primitives::Address;
-use market::rating::RatingStatement;
+use market::rating::{RatingStatement, Stars};
 use settlement::{Opening, Wallet};
 
 struct Scene {
@@ -41,8 +41,9 @@ impl Scene {
         let statement = RatingStatement {
             escrow: ESCROW,
             id: self.rental.id,
-            stars: stars.try_into().unwrap(),
+            stars: Some(stars.try_into().unwrap()),
             comment: String::new(),
+            checks: None,
             at: UnixMillis(at),
         };
         let signature = by.sign_digest(&statement.digest()).unwrap();
@@ -56,7 +57,7 @@ impl Scene {
     /// The stars that count.
     fn stars(&self) -> Option<u8> {
         let row = self.store.get::<Rentals>(&self.rental.id).unwrap()?.0;
-        rating_of(&self.store, &row).unwrap().map(|rating| rating.statement.stars.get())
+        rating_of(&self.store, &row).unwrap()?.statement.stars.map(Stars::get)
     }
 }
 

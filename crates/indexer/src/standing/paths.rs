@@ -48,7 +48,7 @@ impl Standings {
     }
 
     fn speaking_for(&self, row: &Row, now: u64) -> Result<u64, StoreError> {
-        let rating = rating_of(&self.inner.store, row)?.map(|rating| rating.statement.stars);
+        let rating = rating_of(&self.inner.store, row)?.and_then(|rating| rating.statement.stars);
         Ok(seconds_of(&row.facts, rating, now))
     }
 }

@@ -8,7 +8,7 @@ use crate::history::{
 use alloy_primitives::{Signature, U256};
 use market::{
     offer::Binding,
-    rating::{RatingStatement, SignedRating},
+    rating::{CheckSummary, RatingStatement, SignedRating},
 };
 use network::{RatingDesk, Taking};
 use settlement::{Opening, Wallet};
@@ -74,8 +74,9 @@ fn rating(rental: &Opening, key: &Wallet, stars: u8) -> SignedRating {
     let statement = RatingStatement {
         escrow: ESCROW,
         id: rental.id,
-        stars: stars.try_into().unwrap(),
+        stars: Some(stars.try_into().unwrap()),
         comment: String::new(),
+        checks: Some(CheckSummary { passed: 1, ..CheckSummary::at_level(2) }),
         at: UnixMillis(10),
     };
     let signature = key.sign_digest(&statement.digest()).unwrap();
@@ -131,6 +132,7 @@ fn a_record_is_told_in_pages_with_the_signed_originals() {
         let ask = RecordAsk { wallet: wallet(1), asker: None, before, limit: 2 };
         let page = scene.standings.tell(&ask).unwrap();
         assert_eq!((page.standing.completed, page.record.stars), (5, [0, 1, 0, 0, 0]));
+        assert_eq!((page.record.passed_checks, page.record.checking_renters), (1, 1));
         told.extend(page.rentals);
         before = page.next;
         if before.is_none() {

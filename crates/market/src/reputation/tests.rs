@@ -34,7 +34,7 @@ pub(crate) fn kept(rental: RentalFacts, seconds: u32) -> RentalFacts {
 }
 
 fn case(rental: &RentalFacts) -> Case<'_> {
-    Case { rental, rating: None, median: Some(rental.rate) }
+    Case { rental, rating: None, checks: None, median: Some(rental.rate) }
 }
 
 type Told = (RentalFacts, Option<Stars>);
@@ -215,4 +215,25 @@ fn money_is_not_counted_where_nobody_says_what_is_usual() {
     let rental = kept(facts(1), 60);
     let (_, record) = evaluate([Case { median: None, ..case(&rental) }], NOW);
     assert_eq!((record.volume, record.paid_seconds), (vec![], 60));
+}
+
+#[test]
+fn checks_are_counted_once_a_rental_by_different_renters_and_change_no_standing() {
+    let renter = |byte| RentalFacts { renter: Address::repeat_byte(byte), ..facts(1) };
+    let summary = CheckSummary::at_level(2);
+    let passed = CheckSummary { passed: 9, ..summary };
+    let missed = CheckSummary { missed: 1, ..passed };
+    let told = [(1, Some(passed)), (1, Some(passed)), (2, Some(missed)), (3, Some(summary)), (4, None)];
+    let rentals: Vec<_> = told.map(|(byte, checks)| (kept(renter(byte), 60), checks)).into();
+    let with = |checks: &dyn Fn(Option<CheckSummary>) -> Option<CheckSummary>| {
+        let of = rentals.iter().map(|(rental, told)| Case { checks: checks(*told), ..case(rental) });
+        evaluate(of, NOW)
+    };
+    let (standing, record) = with(&|told| told);
+    assert_eq!((record.passed_checks, record.missed_checks, record.checking_renters), (2, 1, 2));
+    assert_eq!(standing, with(&|_| None).0);
+    // of a rental for which nothing was paid nobody's word counts
+    let unpaid = kept(facts(2), 0);
+    let (_, record) = evaluate([Case { checks: Some(passed), ..case(&unpaid) }], NOW);
+    assert_eq!(record.passed_checks, 0);
 }

@@ -5,7 +5,8 @@ use crate::{
     cli,
     output::{Output, Waiting, duration, printable},
 };
-use api::types::{ApiError, PastRental, Reputation, ReputationQuery};
+use api::types::{ApiError, CheckOutcome, PastRental, Reputation, ReputationQuery};
+use market::rating::CheckSummary;
 
 pub(super) async fn reputation(context: &Context, args: cli::Reputation) -> Result<u8, ApiError> {
     let waiting = Waiting::begin("asking an indexer");
@@ -37,6 +38,13 @@ fn text(output: &Output, known: &Reputation) -> String {
         ("early ends", record.early_ends.to_string()),
         ("no-shows", record.no_shows.to_string()),
         ("failed checks", record.failed_checks.to_string()),
+        (
+            "checks, as renters say",
+            format!(
+                "passed in {} rentals, missed in {}, told by {} renters (some such hardware answered, not whose)",
+                record.passed_checks, record.missed_checks, record.checking_renters
+            ),
+        ),
         ("other complaints", record.complaints.to_string()),
         ("renters, devices", format!("{}, {}", record.renters, record.devices)),
     ];
@@ -49,7 +57,14 @@ fn text(output: &Output, known: &Reputation) -> String {
     if known.rentals.is_empty() {
         return sums;
     }
-    let columns = [("RENTAL", false), ("CLOSED IN", true), ("STARS", true), ("COMMENT", false), ("ON CHAIN", false)];
+    let columns = [
+        ("RENTAL", false),
+        ("CLOSED IN", true),
+        ("STARS", true),
+        ("CHECKS", false),
+        ("COMMENT", false),
+        ("ON CHAIN", false),
+    ];
     format!("{sums}\n\n{}", output.table(&columns, known.rentals.iter().map(past).collect()))
 }
 
@@ -64,10 +79,19 @@ fn past(rental: &PastRental) -> Vec<String> {
     vec![
         rental.id.short(),
         rental.closed_block.to_string(),
-        said.map_or_else(|| "-".to_owned(), |said| said.stars.to_string()),
+        said.and_then(|said| said.stars).map_or_else(|| "-".to_owned(), |stars| stars.to_string()),
+        said.and_then(|said| said.checks).map_or("-", told).to_owned(),
         said.map_or_else(String::new, |said| printable(&said.comment)),
         on_chain,
     ]
+}
+
+fn told(checks: CheckSummary) -> &'static str {
+    match checks {
+        _ if checks.has_missed() => CheckOutcome::Missed.name(),
+        _ if checks.has_passed() => CheckOutcome::Passed.name(),
+        _ => CheckOutcome::Unmeasured.name(),
+    }
 }
 
 /// Millionths as a percentage with two digits, cut rather than rounded up to a promise.

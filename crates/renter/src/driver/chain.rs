@@ -1,7 +1,7 @@
 //! What the chain tells of a rental, what is sent to it, and the receipt in the end.
 
 use super::{CHAIN_PAUSE, Done, Task, talk};
-use crate::{negotiate::chain_error, receipt, records::Receipts};
+use crate::{negotiate::chain_error, ratings, receipt, records::Receipts};
 use api::types::{ApiError, ErrorKind};
 use market::{
     rental::renter::{Input, Phase},
@@ -145,6 +145,7 @@ impl Task {
         if let Err(error) = result {
             tracing::error!(rental = %self.rental().id.short(), %error, "the receipt cannot be written");
         }
+        ratings::tell_checks(&self.tools.store, &self.tools.untold, self.rental().id).await;
         self.receipt = Some(Arc::new(receipt));
         self.announce();
     }
