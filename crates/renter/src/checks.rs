@@ -143,6 +143,7 @@ async fn check(context: &Context, driver: &Driver, guest: &Guest, beside: bool) 
     let asked = asked::Asked::of(&rental.terms.hardware, beside);
     let check = context.checks.challenger.check(&machine, asked, (&renter, &provider), Pace::new(beside)).await;
     tracing::info!(rental = %driver.id.short(), outcome = check.outcome.name(), detail = check.detail, "hardware checked");
+    context.figures.checked(check.outcome);
     let written = check.clone();
     driver.remember(move |job| job.checks.add(written)).await;
     if check.outcome == CheckOutcome::Missed {

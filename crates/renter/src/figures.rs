@@ -1,6 +1,7 @@
 //! What a renter counts since its start, for whoever watches over it. Counted where a rental's state changes, so that nothing is
 //! counted that did not happen.
 
+use api::types::CheckOutcome;
 use market::{
     money::{Amount, Sums, Token},
     rental::renter::Rental,
@@ -21,6 +22,8 @@ pub struct Counts {
     pub opened: u64,
     /// Rentals that the escrow has settled.
     pub closed: u64,
+    /// Checks of rented hardware, by how they ended.
+    pub checks: BTreeMap<CheckOutcome, u64>,
     /// What was signed for.
     pub signed: Sums,
     /// What the escrow has paid to providers.
@@ -54,6 +57,11 @@ impl Figures {
     pub(crate) fn expect(&self, token: &Token) {
         self.lock().signed.add(token, Amount::ZERO);
         self.lock().spent.add(token, Amount::ZERO);
+    }
+
+    /// A check of rented hardware ended.
+    pub(crate) fn checked(&self, outcome: CheckOutcome) {
+        *self.lock().checks.entry(outcome).or_default() += 1;
     }
 
     /// A rental went from one state to another.

@@ -107,6 +107,7 @@ catalogue! {
         RENTER_CLOSED: Counter "gpulease_renter_closed_rentals_total" [] "Rentals that the escrow has settled";
         VOUCHERS_SIGNED: Counter "gpulease_renter_vouchers_total" [] "Vouchers signed and stored";
         MISSED_ACKS: Counter "gpulease_renter_missed_acks_total" [] "Vouchers that a provider did not acknowledge in time";
+        HARDWARE_CHECKS: Counter "gpulease_renter_hardware_checks_total" ["outcome"] "Checks of rented hardware: passed, unmeasured (right, at a speed that nobody has measured), missed, or unknown because nothing could be asked";
         SIGNED: Counter "gpulease_renter_signed_base_units_total" ["chain_id", "token"] "What was signed for";
         SPENT: Counter "gpulease_renter_spent_base_units_total" ["chain_id", "token"] "What the escrow has paid to providers";
     }

@@ -2,7 +2,7 @@
 
 use super::{Readings, catalogue as metric, process};
 use crate::output::role_name;
-use api::types::Role;
+use api::types::{CheckOutcome, Role};
 use market::{money::Sums, refusal::RefusalCode};
 use std::path::PathBuf;
 use store::Store;
@@ -215,6 +215,10 @@ fn renter(readings: &mut Readings, counts: &renter::Counts, standing: &renter::S
     readings.set(metric::RENTER_CLOSED, &[], counts.closed as f64);
     readings.set(metric::VOUCHERS_SIGNED, &[], counts.vouchers as f64);
     readings.set(metric::MISSED_ACKS, &[], counts.missed_acks as f64);
+    for outcome in CheckOutcome::ALL {
+        let count = counts.checks.get(&outcome).copied().unwrap_or_default();
+        readings.set(metric::HARDWARE_CHECKS, &[outcome.name()], count as f64);
+    }
     sums(readings, metric::SIGNED, &counts.signed);
     sums(readings, metric::SPENT, &counts.spent);
 }
