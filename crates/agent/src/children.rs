@@ -14,6 +14,7 @@ use agent::protocol::{Command, Exit};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 
 use crate::lock;
+use crate::user::{self, User};
 
 /// The highest number of a signal in Linux's interface to programs.
 const LAST_SIGNAL: i32 = 64;
@@ -73,10 +74,11 @@ impl Children {
         Children { waiting: Mutex::new(HashMap::new()), started: Condvar::new(), job_groups, oom_counter }
     }
 
-    /// Starts a process inside the job's limits. When it has ended, that is told from another thread, which must not wait there.
+    /// Starts a process inside the job's limits, as root unless another user is given. When it has ended, that is told from another thread, which must not wait there.
     pub(crate) fn start(
         &self,
         command: &Command,
+        user: Option<&User>,
         streams: Streams,
         told: impl FnOnce(Exit) + Send + 'static,
     ) -> Result<Started, StartError> {
@@ -92,6 +94,7 @@ impl Children {
         let in_terminal = matches!(streams, Streams::Terminal(_));
         connect(&mut process, streams).map_err(|error| StartError::System(format!("no streams: {error}")))?;
         let groups: Vec<_> = self.job_groups.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+        let user = user.map(|user| (user.uid, user.gid, user.groups.clone()));
         let enter = move || {
             for group in &groups {
                 // SAFETY: the descriptor stays open as long as the agent lives and one static byte is written; `write` is safe after fork.
@@ -107,9 +110,15 @@ impl Children {
             }
             // SAFETY: no arguments, and plain numbers; the standard input is in place by now; both are safe after fork.
             let led = unsafe { libc::setsid() >= 0 && (!in_terminal || libc::ioctl(0, libc::TIOCSCTTY, 0) == 0) };
-            if led { Ok(()) } else { Err(io::Error::last_os_error()) }
+            if !led {
+                return Err(io::Error::last_os_error());
+            }
+            match &user {
+                Some((uid, gid, groups)) => user::become_user(*uid, *gid, groups),
+                None => Ok(()),
+            }
         };
-        // SAFETY: the closure calls only `write`, `rt_sigaction`, `setsid` and `ioctl` and allocates nothing.
+        // SAFETY: the closure calls only `write`, `rt_sigaction`, `setsid`, `ioctl` and what makes it another user, and allocates nothing.
         unsafe { process.pre_exec(enter) };
 
         let oom_kills_before = self.oom_kills();
@@ -201,6 +210,9 @@ fn describe(program: &str, error: &io::Error) -> StartError {
     match error.raw_os_error() {
         Some(NOT_CONFINED) => {
             StartError::System("the process could not be put into its limits, so it was not run".into())
+        }
+        Some(user::NOT_BECOME) => {
+            StartError::System("the process could not become the image's user, so it was not run".into())
         }
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => StartError::System(error.to_string()),
         Some(libc::ENOENT) => StartError::Program(127, format!("{program}: not found")),

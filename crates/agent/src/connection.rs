@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::link::Asker;
 use crate::places::Place;
+use crate::user::User;
 use crate::{Agent, dial, files, handover, job, pack};
 
 /// How often a waiting connection looks whether its asker is still there.
@@ -62,8 +63,13 @@ fn answer(agent: &Agent, socket: &UnixStream, asker: Asker) -> Result<(), Stop> 
     };
     socket.set_read_timeout(None)?;
     match request {
-        Request::Start { key, command } => {
-            let already = agent.job.start(&key, &command)?;
+        Request::Start { key, command, user } => {
+            let give = |user: &User| {
+                // what was brought one by one is known before its owner changes
+                agent.file_servers.catch_up(&agent.manifest);
+                pack::give(&agent.manifest, user)
+            };
+            let already = agent.job.start(&key, command, user.as_deref(), &give)?;
             reply(socket, Reply::Started { already })
         }
         Request::Status => reply(socket, Reply::Status { state: agent.job.state() }),

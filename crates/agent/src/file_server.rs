@@ -82,7 +82,7 @@ fn start(children: &Children, socket: &UnixStream) -> io::Result<(OwnedFd, Arc<M
     let program = env::current_exe()?.into_os_string().into_string().map_err(|_| ErrorKind::InvalidInput)?;
     let command = Command { argv: vec![program, ARGUMENT.into()], env: Vec::new(), cwd: "/".into() };
     let socket = socket.as_fd().try_clone_to_owned()?;
-    let started = children.start(&command, Streams::Socket(socket), |_| ()).map_err(|_| ErrorKind::Other)?;
+    let started = children.start(&command, None, Streams::Socket(socket), |_| ()).map_err(|_| ErrorKind::Other)?;
     let pipe = OwnedFd::from(started.child.stdout.ok_or(ErrorKind::BrokenPipe)?);
     ioctl_fionbio(&pipe, true)?;
     let notes = Notes { pipe: pipe.try_clone()?.into(), pending: Vec::new() };

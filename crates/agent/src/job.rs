@@ -1,6 +1,6 @@
 //! The one main job of a sandbox: started once under a key, its output kept, its end remembered for whoever asks later.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use rustix::process::Pid;
 
 use crate::children::{Children, StartError, Streams, kill_all, signal_group};
 use crate::log::Log;
+use crate::user::{ROOT, User};
 use crate::{lock, now_ms, thread};
 
 /// How long after the job's end its streams may stay open in left-over processes before the log is closed without them.
@@ -45,7 +46,14 @@ impl Job {
     }
 
     /// Starts the job, or finds the one already started under this key: then `true`.
-    pub(crate) fn start(self: &Arc<Job>, key: &str, command: &Command) -> Result<bool, Failure> {
+    /// `give` gives another user than root the files that are there for the job.
+    pub(crate) fn start(
+        self: &Arc<Job>,
+        key: &str,
+        command: Command,
+        user: Option<&str>,
+        give: &dyn Fn(&User) -> io::Result<()>,
+    ) -> Result<bool, Failure> {
         let mut inner = lock(&self.inner);
         match &inner.key {
             Some(known) if known == key => return Ok(true),
@@ -60,7 +68,9 @@ impl Job {
         let told = move |exit| {
             let _ = told.try_send(exit);
         };
-        match self.children.start(command, Streams::Outputs, told) {
+        let started = as_user(command, user, give)
+            .and_then(|(command, user)| self.children.start(&command, user.as_ref(), Streams::Outputs, told));
+        match started {
             Ok(mut started) => {
                 inner.leader = Some(started.pid);
                 inner.state = JobState::Running { started_ms };
@@ -168,6 +178,21 @@ impl Job {
             (None, _) => Ok(()),
         }
     }
+}
+
+/// The command as the user that is named runs it, to whom the files of the job have been given.
+fn as_user(
+    mut command: Command,
+    named: Option<&str>,
+    give: &dyn Fn(&User) -> io::Result<()>,
+) -> Result<(Command, Option<User>), StartError> {
+    let Some(named) = named else { return Ok((command, None)) };
+    let user = User::inside(named).map_err(|why| StartError::Program(126, why))?;
+    give(&user).map_err(|error| StartError::System(format!("the files of the job, for the user {named}: {error}")))?;
+    command.env.retain(|(name, value)| !(name == "USER" && value == ROOT));
+    let is_told = command.env.iter().any(|(name, _)| name == "USER");
+    command.env.extend(user.name.clone().filter(|_| !is_told).map(|name| ("USER".into(), name)));
+    Ok((command, Some(user)))
 }
 
 /// True when nothing that matters, or no file at all, could be written to the sandbox's disk any more.

@@ -25,6 +25,7 @@ mod session;
 mod sessions;
 mod setup;
 mod terminal;
+mod user;
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;

@@ -147,7 +147,7 @@ impl Note {
     }
 
     /// Of a file that looked so, and has this path now.
-    pub(crate) fn changed((before, was): (PathBuf, Stamp), now: PathBuf) -> io::Result<Note> {
+    pub fn changed((before, was): (PathBuf, Stamp), now: PathBuf) -> io::Result<Note> {
         let stamp = Stamp::of(&fs::symlink_metadata(&now)?);
         Ok(Note::Changed { before: bytes(before), was, now: bytes(now), stamp })
     }

@@ -10,14 +10,18 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use agent::manifest::{Manifest, Whose};
-use agent::protocol::{Frame, HEADER, MAX_DATA, NamedFile, Unfetched, seal_data};
-use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
+use agent::manifest::{Manifest, Note, Notebook, Stamp, Whose};
+use agent::protocol::{Frame, HEADER, MAX_DATA, NamedFile, Unfetched, WORKING_DIRECTORY, seal_data};
+use rustix::fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, Uid, chownat, fchown, openat, readlinkat};
 use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
 use crate::connection::{Stop, bad_request};
 use crate::files::{absolute, failure};
+use crate::user::User;
+
+/// What a job of another user than root is given: the folder that it works in, and the one for what touches no disk.
+const GIVEN: [&str; 2] = [WORKING_DIRECTORY, "/run/secrets"];
 
 /// Depth of directories looked through: each is open meanwhile, and a hostile tree may exhaust neither the stack nor the descriptors.
 const MAX_DEPTH: usize = 128;
@@ -49,6 +53,27 @@ pub(crate) fn unfetched(manifest: &Manifest, directory: &str) -> Result<Unfetche
     });
     looked.map_err(|error| failure(directory, &error))?;
     Ok(found)
+}
+
+/// Gives what is there for the job to a user, the folders and all in them. What the renter brought stays known as that.
+pub(crate) fn give(manifest: &Manifest, user: &User) -> io::Result<()> {
+    GIVEN
+        .iter()
+        .try_for_each(|root| give_tree(manifest, user, Path::new(root)).map_err(|error| at(Path::new(root), error)))
+}
+
+fn give_tree(manifest: &Manifest, user: &User, root: &Path) -> io::Result<()> {
+    let opened = open(CWD, root, OFlags::DIRECTORY)?;
+    let (uid, gid) = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+    fchown(&opened, uid, gid)?;
+    walk(opened, Path::new(""), 0, &mut |Entry { seen, path, metadata, .. }| {
+        chownat(&seen, "", uid, gid, AtFlags::EMPTY_PATH)?;
+        let path = root.join(path);
+        if manifest.knows(&path, &metadata).is_some() {
+            manifest.take(Note::changed((path.clone(), Stamp::of(&metadata)), path)?);
+        }
+        Ok(())
+    })
 }
 
 /// Adds a file; of the largest so many are named.

@@ -87,6 +87,9 @@ impl Stream {
     }
 }
 
+/// Where a job starts, and where uploaded folders go.
+pub const WORKING_DIRECTORY: &str = "/job";
+
 /// A program to run: nothing is inherited, the environment is exactly the one given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
@@ -118,6 +121,10 @@ pub enum Request {
         key: String,
         /// What to run.
         command: Command,
+        /// As whom, as images say it: `USER` or `USER:GROUP`, by name or number; root unless given. What is under the working directory
+        /// of all jobs then becomes theirs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
     },
     /// How the main job is doing.
     Status,
@@ -603,7 +610,8 @@ mod tests {
             SessionFrame::HangUp,
         ];
         let others = vec![
-            Frame::Request(Request::Start { key: "k".into(), command: command.clone() }),
+            Frame::Request(Request::Start { key: "k".into(), command: command.clone(), user: None }),
+            Frame::Request(Request::Start { key: "k".into(), command: command.clone(), user: Some("app:1".into()) }),
             Frame::Request(Request::Exec { key, command, terminal: Some(terminal) }),
             Frame::Request(Request::Attach { key, seen: 9 }),
             Frame::Request(Request::Dial { address: InnerAddress::tcp("::1", 8888).unwrap() }),

@@ -163,7 +163,7 @@ impl Sessions {
             let _ = told.set(exit);
             ring(&bell);
         };
-        match self.children.start(command, streams, on_end) {
+        match self.children.start(command, None, streams, on_end) {
             Ok(mut started) => {
                 let ends = ends(&mut started, master).map_err(|error| {
                     self.hang_ups.add(started.pid);

@@ -215,7 +215,7 @@ impl Daemon {
                     wallet: wallet.clone(),
                     provider_key,
                     store: store.clone(),
-                    backend: Arc::new(backend(dir)?),
+                    backend: Arc::new(backend(dir, config)?),
                     carrier: carries.then_some(pass_on),
                     cancel: cancel.child_token(),
                 };
@@ -362,8 +362,11 @@ pub(crate) async fn open_store(dir: &DataDir) -> Result<Store, ApiError> {
     })
 }
 
-fn backend(dir: &DataDir) -> Result<NativeBackend, ApiError> {
-    let opened = NativeBackend::new(NativeConfig::new(dir.sandboxes()));
+fn backend(dir: &DataDir, config: &Config) -> Result<NativeBackend, ApiError> {
+    let mut native = NativeConfig::new(dir.sandboxes());
+    // a development network stays on this machine, and so may its images
+    native.images.loopback_registries = config.network.name.starts_with("devnet-");
+    let opened = NativeBackend::new(native);
     opened.map_err(|error| ErrorKind::Failed.because(&error, "a provider needs root on Linux; other roles do not"))
 }
 

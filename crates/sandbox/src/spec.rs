@@ -13,8 +13,7 @@ use crate::image::{ImageConfig, ImageSource};
 /// What a sandbox is given for its devices, as their vendors' CDI files say.
 pub use gpu::cdi::Edits as Devices;
 
-/// Where a job starts, and where uploaded folders go.
-pub const WORKING_DIRECTORY: &str = "/job";
+pub use agent::protocol::WORKING_DIRECTORY;
 
 /// The least memory a job can be given: a program with a shared C library needs a few MiB to start at all.
 const MIN_MEMORY: u64 = 4 << 20;

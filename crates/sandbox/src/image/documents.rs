@@ -116,7 +116,7 @@ fn wrong_platform(offered: impl Iterator<Item = String>) -> ImageError {
     ImageError::WrongPlatform { wanted: format!("linux/{}", architecture()), offered }
 }
 
-/// What an image says of its programs. They run as root inside, whatever user it names.
+/// What an image says of its programs. The job runs as the user that it names; whatever else is run inside, as root.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// Environment that its programs expect.
@@ -127,8 +127,15 @@ pub struct ImageConfig {
     pub command: Vec<String>,
     /// Where its programs start.
     pub working_directory: Option<String>,
-    /// The user it names.
+    /// The user it names: `USER`, `USER:GROUP`, by name or number.
     pub user: Option<String>,
+}
+
+impl ImageConfig {
+    /// The user that the job runs as, if it is another than root.
+    pub fn other_user(&self) -> Option<&str> {
+        self.user.as_deref().filter(|user| !matches!(*user, "root" | "0" | "root:root" | "0:0"))
+    }
 }
 
 /// The configuration document.

@@ -304,7 +304,16 @@ impl Groups {
 
     /// The agent's process number, if it lives.
     pub(crate) fn agent(&self) -> Option<i32> {
-        let file = self.file("memory", "agent", "cgroup.procs");
+        self.first("agent")
+    }
+
+    /// The number of the process that carries network traffic, if there is one and it lives.
+    pub(crate) fn network(&self) -> Option<i32> {
+        self.first("network")
+    }
+
+    fn first(&self, part: &str) -> Option<i32> {
+        let file = self.file("memory", part, "cgroup.procs");
         fs::read_to_string(file).ok()?.lines().find_map(|line| line.parse().ok())
     }
 

@@ -64,6 +64,22 @@ pub(crate) struct Plan {
     pub(crate) egress: Option<egress::Plan>,
 }
 
+/// What the builder is started for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// A sandbox.
+    Build(Box<Plan>),
+    /// Another network process for a sandbox that lives.
+    Network {
+        /// Its state directory.
+        directory: PathBuf,
+        /// Its network.
+        plan: egress::Plan,
+        /// Its first process.
+        agent: i32,
+    },
+}
+
 /// What failed, and why.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failed {
@@ -82,11 +98,11 @@ impl<T, E: std::fmt::Display> Step<T> for Result<T, E> {
     }
 }
 
-/// Builds a sandbox by starting the program again. Returns when the agent runs.
-pub(crate) fn build(program: &Path, plan: &Plan) -> Result<(), Error> {
+/// Has the program, started again, carry out an order. Returns when the agent, or the network process, runs.
+pub(crate) fn carry_out(program: &Path, order: &Order) -> Result<(), Error> {
     let failed =
         |step: &str, error: &dyn std::fmt::Display| Error::Build { step: step.into(), reason: error.to_string() };
-    let text = serde_json::to_vec(plan).map_err(|error| failed("write the plan", &error))?;
+    let text = serde_json::to_vec(order).map_err(|error| failed("write the plan", &error))?;
     let mut command = Command::new(program);
     command.arg(ARGUMENT).env_clear().current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -155,14 +171,27 @@ pub(crate) struct Handover {
 fn run() -> Result<(), Failed> {
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text).step(|| "read the plan".into())?;
-    let plan: Plan = serde_json::from_slice(&text).step(|| "read the plan".into())?;
-    std::env::set_current_dir(&plan.directory).step(|| format!("enter {}", plan.directory.display()))?;
+    let enter =
+        |directory: &PathBuf| std::env::set_current_dir(directory).step(|| format!("enter {}", directory.display()));
+    match serde_json::from_slice(&text).step(|| "read the plan".into())? {
+        Order::Build(plan) => {
+            enter(&plan.directory)?;
+            build(&plan)
+        }
+        Order::Network { directory, plan, agent } => {
+            enter(&directory)?;
+            egress::start(&plan, agent)
+        }
+    }
+}
+
+fn build(plan: &Plan) -> Result<(), Failed> {
     // SAFETY: this process has one thread, so no other is left with a stale view of the mounts.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.step(|| "make a mount namespace".into())?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(|| "separate the mounts from the machine's".into())?;
     let meminfo = views::prepare(&plan.cpus)?;
-    let handover = prepare_handover(&plan, meminfo)?;
+    let handover = prepare_handover(plan, meminfo)?;
 
     let (go_reader, mut go_writer) = io::pipe().step(|| "make a pipe".into())?;
     let (mut report_reader, report_writer) = io::pipe().step(|| "make a pipe".into())?;
@@ -173,11 +202,11 @@ fn run() -> Result<(), Failed> {
         // Kept open here, the writing end would hide from us that the builder died.
         drop(go_writer);
         drop(report_reader);
-        inside::enter(&plan, go_reader, &handover, &report_writer);
+        inside::enter(plan, go_reader, &handover, &report_writer);
     }
     drop(go_reader);
     drop(report_writer);
-    let outcome = confine_and_mount(&plan, pid).and_then(|()| {
+    let outcome = confine_and_mount(plan, pid).and_then(|()| {
         go_writer.write_all(b"!").step(|| "let the agent start".into())?;
         let mut report = Vec::new();
         // Ends without a word when the agent's program takes over, because the other end closes itself then.

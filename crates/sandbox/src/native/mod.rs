@@ -9,6 +9,7 @@ mod disk;
 mod egress;
 mod helper;
 mod inside;
+mod keeper;
 mod processors;
 mod root;
 mod sandbox;
@@ -16,9 +17,10 @@ mod secrecy;
 mod state;
 mod views;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -35,7 +37,8 @@ use crate::{
 };
 use cgroup::{Hierarchy, Limits};
 use disk::Templates;
-use helper::Plan;
+use helper::{Order, Plan};
+use keeper::Renewal;
 use sandbox::NativeSandbox;
 use state::{Record, State};
 
@@ -83,6 +86,8 @@ struct Inner {
     images: Images,
     /// Held while directories are made or removed that several sandboxes share.
     making: Mutex<()>,
+    /// Sandboxes that are being removed, which get no other network process. Held while one is started.
+    ending: Mutex<HashSet<SandboxId>>,
 }
 
 impl NativeBackend {
@@ -92,7 +97,14 @@ impl NativeBackend {
         let path = config.state_dir.join(disk::TEMPLATES);
         let templates = Templates::open(path.clone()).map_err(|source| Error::State { path, source })?;
         let images = Images::open(&config.state_dir.join(IMAGES), &config.state_dir, config.images)?;
-        Ok(NativeBackend(Arc::new(Inner { config, state, templates, images, making: Mutex::new(()) })))
+        Ok(NativeBackend(Arc::new(Inner {
+            config,
+            state,
+            templates,
+            images,
+            making: Mutex::default(),
+            ending: Mutex::default(),
+        })))
     }
 
     /// The images of this machine: to prepare one before a sandbox of it is made, and to watch that.
@@ -199,7 +211,8 @@ impl Inner {
         let directory = self.state.directory(&record.id);
         let client = Client::new(&record.id, &directory).map_err(|source| Error::State { path: directory, source })?;
         let image = ImageUse::of(&self.state.directory(&record.id)).map(|used| used.config);
-        Ok(NativeSandbox { inner: self.clone(), record, client, image })
+        let network = (record.spec.network == Network::Egress).then(|| keeper::keep(self.clone(), record.clone()));
+        Ok(NativeSandbox { inner: self.clone(), record, client, image, _network: network })
     }
 
     fn create(&self, id: &SandboxId, spec: &SandboxSpec, image: Option<&PreparedImage>) -> Result<Record, Error> {
@@ -256,15 +269,33 @@ impl Inner {
             oom_counter: record.groups.oom_counter(),
             memory_files: record.groups.memory_files(),
             cpus: record.cpus.clone(),
-            egress: (record.spec.network == Network::Egress)
-                .then(|| egress::Plan::new(record.groups.entrances("network"), record.network_user())),
+            egress: (record.spec.network == Network::Egress).then(|| network_plan(record)),
             directory,
         };
-        helper::build(&self.config.builder, &plan)
+        helper::carry_out(&self.config.builder, &Order::Build(Box::new(plan)))
+    }
+
+    fn ending(&self) -> MutexGuard<'_, HashSet<SandboxId>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts another network process for a sandbox that has lost its own.
+    fn renew_network(&self, record: &Record) -> Result<Renewal, Error> {
+        let ending = self.ending();
+        let Some(agent) = record.groups.agent().filter(|_| !ending.contains(&record.id)) else {
+            return Ok(Renewal::Over);
+        };
+        if record.groups.network().is_some() {
+            return Ok(Renewal::Needless);
+        }
+        let (directory, plan) = (self.state.directory(&record.id), network_plan(record));
+        helper::carry_out(&self.config.builder, &Order::Network { directory, plan, agent })?;
+        Ok(Renewal::Started)
     }
 
     /// Removes a sandbox with all it has. What is gone already is fine.
     fn destroy(&self, record: &Record) -> Result<(), Error> {
+        self.ending().insert(record.id.clone());
         record.groups.kill()?;
         {
             let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,7 +316,9 @@ impl Inner {
         }
         let directory = self.state.directory(&record.id);
         disk::scrub(&directory).map_err(|error| Error::Disk(format!("overwrite {}: {error}", directory.display())))?;
-        self.state.remove(&record.id)
+        self.state.remove(&record.id)?;
+        self.ending().remove(&record.id);
+        Ok(())
     }
 
     /// Removes what is dead, and answers the records of what seems alive.
@@ -317,6 +350,10 @@ impl Inner {
         }
         Ok(alive)
     }
+}
+
+fn network_plan(record: &Record) -> egress::Plan {
+    egress::Plan::new(record.groups.entrances("network"), record.network_user())
 }
 
 /// Runs what blocks on a thread kept for that. It runs to its end even if nobody waits any more, so nothing is left half made.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agent::protocol::{JobState, Reply, Request, Unfetched};
 use futures::future::{BoxFuture, FutureExt};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::state::Record;
 use super::{Inner, blocking, dial, disk, egress};
@@ -26,6 +27,8 @@ pub(super) struct NativeSandbox {
     pub(super) client: Client,
     /// What its image says, if it has one.
     pub(super) image: Option<ImageConfig>,
+    /// Looks after its network process, if it has one.
+    pub(super) _network: Option<AbortOnDropHandle<()>>,
 }
 
 impl NativeSandbox {
@@ -82,7 +85,8 @@ impl Sandbox for NativeSandbox {
                 let reason = "the main job has a log instead of one: open a session".into();
                 return Err(Error::InvalidSpec { field: "terminal", reason });
             }
-            let request = Request::Start { key: key.into(), command: self.command(process)? };
+            let user = self.image.as_ref().and_then(ImageConfig::other_user).map(str::to_owned);
+            let request = Request::Start { key: key.into(), command: self.command(process)?, user };
             match self.client.ask(request).await? {
                 Reply::Started { already: false } => Ok(Started::Now),
                 Reply::Started { already: true } => Ok(Started::Before),

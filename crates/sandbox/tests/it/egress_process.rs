@@ -9,7 +9,7 @@ use futures::StreamExt;
 use sandbox::{Backend, Error, LogEvent, NativeBackend, Network, Sandbox, SandboxId};
 
 use crate::egress::egress;
-use crate::support::{Bench, config, fresh_id, small, traces, until, within};
+use crate::support::{Bench, config, exec, fresh_id, small, traces, until, within};
 use crate::world::{ECHO, PUBLIC, World, in_a_world};
 
 #[test]
@@ -96,6 +96,40 @@ async fn machine_restart() {
     }
     let numbers: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(numbers, (0..=50).collect::<Vec<_>>());
+    sandbox.destroy().await.unwrap();
+    assert_eq!(traces(sandbox.id(), bench.state.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_network_process_that_dies_is_replaced_and_new_connections_work() {
+    in_a_world("egress_process::machine_replaced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs as the machine of a world of its own"]
+async fn machine_replaced() {
+    let _world = World::new();
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&egress()).await;
+    let ask = format!("exec 3<>/dev/tcp/{PUBLIC}/{ECHO} && echo back >&3 && read -u 3 line && echo $line");
+    let first = network_process(sandbox.id());
+    // twice, and while the sandbox is frozen too
+    for frozen in [false, true] {
+        let before = network_process(sandbox.id());
+        if frozen {
+            sandbox.freeze().await.unwrap();
+        }
+        // SAFETY: plain numbers; a process of this test's own sandbox.
+        unsafe { libc::kill(before, libc::SIGKILL) };
+        let replaced = || async { matches!(processes_in(sandbox.id(), "network")[..], [pid] if pid != before) };
+        until("another network process", replaced).await;
+        if frozen {
+            sandbox.thaw().await.unwrap();
+        }
+        let answer = || async { exec(&sandbox, &["bash", "-c", &ask]).await.stdout == "back\n" };
+        until("an answer from outside", answer).await;
+    }
+    assert_ne!(network_process(sandbox.id()), first);
     sandbox.destroy().await.unwrap();
     assert_eq!(traces(sandbox.id(), bench.state.path()), Vec::<String>::new());
 }

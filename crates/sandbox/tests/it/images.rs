@@ -404,3 +404,73 @@ impl Drop for Full {
         drop(self.1.take());
     }
 }
+
+/// Who a shell is, as the kernel says.
+const WHO: &str = "while read key real rest; do case $key in Uid:|Gid:) echo $key $real;; Groups:) echo $key $real $rest;; esac; done \
+    < /proc/self/status; echo $USER";
+
+/// A shell with users of its own, which runs as the one that is named.
+fn with_user(user: &str) -> Made {
+    let passwd = b"root:x:0:0::/root:/bin/sh\napp:x:1000:100:App:/home/app:/bin/sh\n";
+    let group = b"users:x:100:\nvideo:x:44:app\naudio:x:29:other,app\n";
+    let mut image = Made::shell().with_layer(&[("etc/passwd", passwd), ("etc/group", group)]);
+    image.runtime["User"] = user.into();
+    image
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_as_the_user_that_its_image_names_and_whatever_else_runs_beside_it_as_root() {
+    let bench = bench(LIMITS);
+    let image = layout(&with_user("app"));
+    let sandbox = bench.sandbox(&of(ImageSource::Layout(image.path().into()))).await;
+    let mut uploaded = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    header.set_mode(0o600);
+    uploaded.append_data(&mut header, "brought/note", &b"own\n"[..]).unwrap();
+    let uploaded = uploaded.into_inner().unwrap();
+    sandbox.put("/job", Box::new(std::io::Cursor::new(uploaded))).await.unwrap();
+
+    // It reads what was brought, writes beside it, opens its own output by name, and cannot do what root does.
+    let script = format!(
+        "{WHO}; cd /job; read own < brought/note; echo $own; echo new > brought/made; echo by name > /dev/stdout; \
+         (echo x > /etc/passwd) 2>/dev/null || echo refused; (echo s > /run/secrets/key) && echo kept"
+    );
+    let outcome = run(&sandbox, &script).await;
+    assert_eq!(outcome.stdout, "Uid: 1000\nGid: 100\nGroups: 29 44\napp\nown\nby name\nrefused\nkept\n", "{outcome:?}");
+    assert_eq!(outcome.exit, Exit::Code { code: 0 });
+
+    // What it wrote is its work, and what was brought is not, though its owner is another now.
+    let mut reader = sandbox.get_changed("/job").await.unwrap();
+    let mut bytes = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut bytes).await.unwrap();
+    let mut changed = tar::Archive::new(&bytes[..]);
+    let names: Vec<_> = changed.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+    assert_eq!(names, [PathBuf::from("brought/made")]);
+
+    let beside = exec(&sandbox, &["/bin/sh", "-c", WHO]).await;
+    assert_eq!(beside.stdout, "Uid: 0\nGid: 0\nGroups:\nroot\n", "{beside:?}");
+    sandbox.destroy().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_named_by_number_too_and_one_that_is_not_there_fails_the_job_with_the_reason() {
+    let bench = bench(LIMITS);
+    for (user, expected) in [
+        ("1000:44", "Uid: 1000\nGid: 44\nGroups:\napp\n"),
+        ("4711", "Uid: 4711\nGid: 0\nGroups:\n\n"),
+        ("root", "Uid: 0\nGid: 0\nGroups:\nroot\n"),
+    ] {
+        let image = layout(&with_user(user));
+        let sandbox = bench.sandbox(&of(ImageSource::Layout(image.path().into()))).await;
+        let outcome = run(&sandbox, WHO).await;
+        assert_eq!((outcome.stdout.as_str(), outcome.exit), (expected, Exit::Code { code: 0 }), "{user}: {outcome:?}");
+        sandbox.destroy().await.unwrap();
+    }
+    let image = layout(&with_user("nobody"));
+    let sandbox = bench.sandbox(&of(ImageSource::Layout(image.path().into()))).await;
+    let outcome = run(&sandbox, WHO).await;
+    assert_eq!(outcome.exit, Exit::Code { code: 126 }, "{outcome:?}");
+    assert!(outcome.stderr.contains("`nobody`, which its /etc/passwd does not have"), "{outcome:?}");
+    sandbox.destroy().await.unwrap();
+}
