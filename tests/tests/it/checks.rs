@@ -2,8 +2,9 @@
 //! is left after the first.
 
 use anyhow::{Context, Result, ensure};
-use api::types::{CheckOutcome, HardwareCheck, RentalStory};
+use api::types::{CheckOutcome, HardwareCheck, RentalStory, Reputation};
 use devnet::{Devnet, Signal, books::Books};
+use market::rating::Stars;
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
 use tests::{books_balance, client::Client, eventually, eventually_within, failed_with, phase, receipt, story};
@@ -76,6 +77,29 @@ async fn a_machine_that_computes_as_offered_passes_and_receipt_and_story_say_so(
         ensure!(closed.checks.passed >= 3 && closed.checks.missed == 0, "{:?}", closed.checks);
         let text = renter.call(["receipts", &id]).await?.stdout;
         ensure!(text.contains("passed"), "{text}");
+
+        // told to indexers by itself, signed by the rental's own key, and still there when the renter rates it
+        let provider = devnet.node("provider-1")?.peer.clone();
+        let passed = async |what: &str, stars: Option<u8>| {
+            eventually_within(CHECKED, what, async || {
+                let done = renter.call(["--json", "reputation", &provider, "--verify"]).await?;
+                let known = if done.code == 0 { Some(done.json::<Reputation>()?) } else { None };
+                Ok(known.filter(|known| {
+                    let said = known.rentals.first().and_then(|past| past.rating.as_ref());
+                    let with_stars = said.is_some_and(|said| said.statement.stars.map(Stars::get) == stars);
+                    known.record.passed_checks == 1 && with_stars
+                }))
+            })
+            .await
+        };
+        let known = passed("the passed checks in the provider's reputation", None).await?;
+        ensure!((known.record.missed_checks, known.record.checking_renters) == (0, 1), "{:?}", known.record);
+        let past = known.rentals.first().context("no rental")?;
+        let told = past.rating.as_ref().and_then(|said| said.statement.checks).context("no checks")?;
+        ensure!(past.verified == Some(true) && told.passed == closed.checks.passed, "{past:?}");
+        ensure!((told.level, told.least, told.devices) == (2, 600_000, None) && told.seen > 600_000, "{told:?}");
+        ensure!(renter.call(["rate", &id, "--stars", "4"]).await?.code == 0);
+        passed("the rating beside the checks", Some(4)).await?;
         devnet.stop()
     })
     .await

@@ -28,3 +28,4 @@ mod searches;
 mod sharing;
 mod strangers;
 mod unpaid;
+mod workloads;
