@@ -59,11 +59,23 @@ impl Table for OwnRatings {
 
 /// Ratings that no indexer has yet.
 #[derive(Default)]
-pub(crate) struct Untold(Mutex<BTreeMap<RentalId, Told>>);
+pub(crate) struct Untold {
+    ratings: Mutex<BTreeMap<RentalId, Told>>,
+    /// Held from what was said before to what is said now: a person and the checks may speak at the same moment, and neither unsays the other.
+    saying: tokio::sync::Mutex<()>,
+}
 
 impl Untold {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RentalId, Told>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ratings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of an earlier run, but for what this one has said since.
+    fn remember(&self, before: BTreeMap<RentalId, Told>) {
+        let mut ratings = self.lock();
+        for (id, told) in before {
+            ratings.entry(id).or_insert(told);
+        }
     }
 }
 
@@ -161,6 +173,7 @@ async fn write(
 
 /// A rental has closed: what its checks have shown is signed, and told with the ratings.
 pub(crate) async fn tell_checks(store: &Store, untold: &Untold, id: RentalId) {
+    let _saying = untold.saying.lock().await;
     match sign_checks(store, id).await {
         Ok(told) => untold.lock().extend(told.map(|told| (id, told))),
         Err(error) => tracing::warn!(rental = %id.short(), %error, "what the checks have shown cannot be told"),
@@ -170,17 +183,21 @@ pub(crate) async fn tell_checks(store: &Store, untold: &Untold, id: RentalId) {
 /// What checks have shown, in sum; nothing when none has shown anything.
 fn summary(checks: &Checks) -> Option<CheckSummary> {
     let Checks { passed, unmeasured, missed, .. } = *checks;
-    let latest = checks.latest.iter().rev().find(|check| check.outcome != CheckOutcome::Unknown)?;
-    let slowest = latest.devices.iter().min_by_key(|device| device.seen);
+    let latest = checks.latest.iter().rev().find(|check| check.outcome != CheckOutcome::Unknown);
+    // none of them where nothing could be asked for a long time: what was shown before still counts
+    let level = latest.or(checks.latest.iter().next_back())?.level;
+    let devices = latest.map(|latest| &latest.devices[..]).unwrap_or_default();
+    let slowest = devices.iter().min_by_key(|device| device.seen);
+    let cards = devices.iter().map(|device| device.device.as_str()).filter(|device| *device != PROCESSORS);
     // of a miss only the devices that were too slow are known
-    let cards = latest.devices.iter().map(|device| device.device.as_str()).filter(|device| *device != PROCESSORS);
-    let cards: Vec<&str> = if latest.outcome == CheckOutcome::Missed { vec![] } else { cards.collect() };
+    let missed_now = latest.is_some_and(|latest| latest.outcome == CheckOutcome::Missed);
+    let cards: Vec<&str> = if missed_now { vec![] } else { cards.collect() };
     let summary = CheckSummary {
-        level: latest.level,
+        level,
         passed,
         unmeasured,
         missed,
-        last: latest.at,
+        last: latest.map_or(UnixMillis(0), |latest| latest.at),
         devices: (!cards.is_empty()).then(|| DeviceId::of_gpus(cards)),
         seen: slowest.map_or(0, |device| device.seen),
         least: slowest.and_then(|device| device.least).unwrap_or_default(),
@@ -208,8 +225,11 @@ fn ratable(record: &Record) -> Result<(), ApiError> {
 
 /// Rates a rental, and says how far the rating has come.
 pub(crate) async fn rate(context: &Context, id: RentalId, request: RatingRequest) -> Result<RatingView, ApiError> {
-    let told = sign(&context.parts.store, id, request).await?;
-    context.untold.lock().insert(id, told);
+    {
+        let _saying = context.untold.saying.lock().await;
+        let told = sign(&context.parts.store, id, request).await?;
+        context.untold.lock().insert(id, told);
+    }
     // beyond the wait it goes on with the others
     let _ = tokio::time::timeout(FIRST_WAIT, tell(context, id)).await;
     let read = move |store: &Store| store.get::<OwnRatings>(&id);
@@ -224,7 +244,7 @@ pub(crate) async fn keep_telling(context: Arc<Context>) {
         untold.map(|row| row.map(|(id, told)| (id, told.0))).collect::<Result<BTreeMap<_, _>, _>>()
     };
     match context.parts.store.run(read).await {
-        Ok(untold) => context.untold.lock().extend(untold),
+        Ok(untold) => context.untold.remember(untold),
         Err(error) => tracing::warn!(%error, "ratings of an earlier run cannot be read"),
     }
     let mut tick = tokio::time::interval(TICK);

@@ -20,9 +20,10 @@ pub struct CheckSummary {
     pub unmeasured: u32,
     /// How many found something that is not as promised.
     pub missed: u32,
-    /// When the latest began.
+    /// When the latest began; 0 when that is not known any more.
     pub last: UnixMillis,
-    /// The cards that answered the latest, as the id of the slot that has just these; nothing of processors.
+    /// The cards that answered the latest, as the id of the slot that has just these; nothing of processors, nor
+    /// after a miss, of which only the devices that were too slow are known.
     pub devices: Option<DeviceId>,
     /// What the slowest device did in the latest, in multiply-adds a second; 0 when no speed was seen.
     pub seen: u64,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::story::tests::quoted;
+use alloy_primitives::B256;
 use api::types::{CheckedDevice, HardwareCheck};
 use market::{money::Amount, rental::Closing};
 
@@ -70,6 +71,10 @@ fn the_sum_of_checks_tells_the_latest_that_showed_something_and_the_cards_that_a
     let of_cards = summary(&checks).unwrap();
     assert_eq!((of_cards.passed, of_cards.last, of_cards.seen), (2, UnixMillis(3), 800));
     assert_eq!(of_cards.devices, Some(DeviceId::of_gpus(["GPU-a", "GPU-b"])));
+    let mut silent = checks.clone();
+    (5..50).for_each(|at| silent.add(checked(at, CheckOutcome::Unknown, &[])));
+    let long_ago = summary(&silent).unwrap();
+    assert_eq!((long_ago.passed, long_ago.last, long_ago.devices), (2, UnixMillis(0), None));
     checks.add(checked(5, CheckOutcome::Missed, &[("GPU-b", 100)]));
     let missed = summary(&checks).unwrap();
     assert_eq!((missed.missed, missed.seen, missed.devices), (1, 100, None));
@@ -96,6 +101,24 @@ async fn checks_of_a_closed_rental_are_told_once_and_go_with_the_rating_that_fol
     let again = sign_checks(&store, id).await.unwrap().unwrap().rating;
     assert_eq!((again.statement.stars.map(Stars::get), again.statement.comment.as_str()), (Some(3), "fine"));
     assert_eq!(again.statement.checks.map(|checks| checks.passed), Some(2));
+}
+
+#[tokio::test]
+async fn what_is_said_in_this_run_is_not_replaced_by_what_an_earlier_one_left() {
+    let mut record = closed(1);
+    let id = record.rental.id;
+    let (_folder, store) = store(record.clone()).await;
+    let earlier = sign(&store, id, request(2, "slow")).await.unwrap();
+    record.job.checks.add(checked(2, CheckOutcome::Passed, &[("cpu", 700)]));
+    store.put::<Rentals>(&id, &Json(record)).unwrap();
+    let untold = Untold::default();
+    tell_checks(&store, &untold, id).await;
+    let now = untold.lock().get(&id).cloned().unwrap();
+    untold.remember([(id, earlier.clone())].into());
+    assert_eq!(untold.lock().get(&id), Some(&now));
+    let other = RentalId(B256::repeat_byte(9));
+    untold.remember([(other, earlier.clone())].into());
+    assert_eq!(untold.lock().get(&other), Some(&earlier));
 }
 
 #[tokio::test]
