@@ -21,7 +21,10 @@ use crate::files::{absolute, failure};
 use crate::user::User;
 
 /// What a job of another user than root is given: the folder that it works in, and the one for what touches no disk.
-const GIVEN: [&str; 2] = [WORKING_DIRECTORY, "/run/secrets"];
+const GIVEN: [&str; 2] = [WORKING_DIRECTORY, SECRETS];
+
+/// In memory, and empty in every image.
+const SECRETS: &str = "/run/secrets";
 
 /// Depth of directories looked through: each is open meanwhile, and a hostile tree may exhaust neither the stack nor the descriptors.
 const MAX_DEPTH: usize = 128;
@@ -55,7 +58,8 @@ pub(crate) fn unfetched(manifest: &Manifest, directory: &str) -> Result<Unfetche
     Ok(found)
 }
 
-/// Gives what is there for the job to a user, the folders and all in them. What the renter brought stays known as that.
+/// Gives what is there for the job to a user: the folders, and the files that the renter brought, which stay known as that. Files of the
+/// image's own stay whose they are: to give one away would copy it to the rental's disk.
 pub(crate) fn give(manifest: &Manifest, user: &User) -> io::Result<()> {
     GIVEN
         .iter()
@@ -67,9 +71,13 @@ fn give_tree(manifest: &Manifest, user: &User, root: &Path) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
     fchown(&opened, uid, gid)?;
     walk(opened, Path::new(""), 0, &mut |Entry { seen, path, metadata, .. }| {
-        chownat(&seen, "", uid, gid, AtFlags::EMPTY_PATH)?;
         let path = root.join(path);
-        if manifest.knows(&path, &metadata).is_some() {
+        let known = manifest.knows(&path, &metadata).is_some();
+        if metadata.is_file() && !known && root != Path::new(SECRETS) {
+            return Ok(());
+        }
+        chownat(&seen, "", uid, gid, AtFlags::EMPTY_PATH)?;
+        if known {
             manifest.take(Note::changed((path.clone(), Stamp::of(&metadata)), path)?);
         }
         Ok(())

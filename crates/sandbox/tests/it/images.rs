@@ -421,7 +421,7 @@ fn with_user(user: &str) -> Made {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_runs_as_the_user_that_its_image_names_and_whatever_else_runs_beside_it_as_root() {
     let bench = bench(LIMITS);
-    let image = layout(&with_user("app"));
+    let image = layout(&with_user("app").with_layer(&[("job/model", b"large")]));
     let sandbox = bench.sandbox(&of(ImageSource::Layout(image.path().into()))).await;
     let mut uploaded = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
@@ -431,22 +431,29 @@ async fn a_job_runs_as_the_user_that_its_image_names_and_whatever_else_runs_besi
     let uploaded = uploaded.into_inner().unwrap();
     sandbox.put("/job", Box::new(std::io::Cursor::new(uploaded))).await.unwrap();
 
-    // It reads what was brought, writes beside it, opens its own output by name, and cannot do what root does.
+    // It reads what was brought, writes beside it, opens its own output by name, and cannot do what root does. The image's own files stay
+    // root's, since to give them away would copy them to the rental's disk.
     let script = format!(
         "{WHO}; cd /job; read own < brought/note; echo $own; echo new > brought/made; echo by name > /dev/stdout; \
-         (echo x > /etc/passwd) 2>/dev/null || echo refused; (echo s > /run/secrets/key) && echo kept"
+         (echo x > /etc/passwd) 2>/dev/null || echo refused; (echo s > /run/secrets/key) && echo kept; \
+         (echo x >> model) 2>/dev/null || echo not mine"
     );
     let outcome = run(&sandbox, &script).await;
-    assert_eq!(outcome.stdout, "Uid: 1000\nGid: 100\nGroups: 29 44\napp\nown\nby name\nrefused\nkept\n", "{outcome:?}");
+    assert_eq!(
+        outcome.stdout, "Uid: 1000\nGid: 100\nGroups: 29 44\napp\nown\nby name\nrefused\nkept\nnot mine\n",
+        "{outcome:?}"
+    );
     assert_eq!(outcome.exit, Exit::Code { code: 0 });
 
-    // What it wrote is its work, and what was brought is not, though its owner is another now.
+    // What was brought is not its work, though its owner is another now.
     let mut reader = sandbox.get_changed("/job").await.unwrap();
     let mut bytes = Vec::new();
     tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut bytes).await.unwrap();
     let mut changed = tar::Archive::new(&bytes[..]);
-    let names: Vec<_> = changed.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
-    assert_eq!(names, [PathBuf::from("brought/made")]);
+    let mut names: Vec<_> =
+        changed.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+    names.sort();
+    assert_eq!(names, [PathBuf::from("brought/made"), PathBuf::from("model")]);
 
     let beside = exec(&sandbox, &["/bin/sh", "-c", WHO]).await;
     assert_eq!(beside.stdout, "Uid: 0\nGid: 0\nGroups:\nroot\n", "{beside:?}");
