@@ -31,7 +31,7 @@ const FRAME_BYTES: usize = 62 * 1024;
 const LEAST_READ: usize = 8 * 1024;
 /// The same on one that is busy: two of noise's messages.
 const MOST_READ: usize = 128 * 1024;
-/// Streams that the other side has opened and nobody here has taken yet; more it cannot open unacknowledged.
+/// Streams that the other side has opened and nobody here has taken yet; more an honest one does not open unacknowledged.
 const MAX_WAITING: usize = 256;
 
 /// Noise over a connection that is read in large pieces.
