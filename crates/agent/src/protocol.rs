@@ -554,8 +554,11 @@ impl Frame {
             }
         }
         let (kind, length) = parse_header(header)?;
-        let mut payload = vec![0; length];
-        from.read_exact(&mut payload)?;
+        // a length alone claims no more than a frame of data needs
+        let mut payload = Vec::with_capacity(length.min(MAX_DATA));
+        if from.take(length as u64).read_to_end(&mut payload)? < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(Some(Frame::decode(kind, payload.into())?))
     }
 
