@@ -36,8 +36,10 @@ pub(crate) fn hash(field: &'static str, bytes: &[u8]) -> Result<B256, WireError>
     B256::try_from(bytes).map_err(|_| invalid(field, format!("{} bytes, a hash has 32", bytes.len())))
 }
 
+/// In the one way that the chain takes it: the last byte, which others also write as 0 or 1, is 27 or 28.
 pub(crate) fn signature(field: &'static str, bytes: &[u8]) -> Result<Signature, WireError> {
-    Signature::from_raw(bytes).map_err(|_| invalid(field, "not a signature of 65 bytes"))
+    let read = Signature::from_raw(bytes).ok().filter(|signature| signature.as_bytes()[..] == *bytes);
+    read.ok_or_else(|| invalid(field, "not a signature of 65 bytes that end with 27 or 28"))
 }
 
 pub(crate) fn peer(field: &'static str, bytes: &[u8]) -> Result<PeerId, WireError> {

@@ -195,7 +195,10 @@ mod tests {
         assert_eq!(read(&given, &provider, &guest), Some(grant));
         assert_eq!(read(&given, &provider, &stranger), None, "shown by another peer");
         assert_eq!(read(&given, &stranger, &guest), None, "shown to another provider");
+        let mut spelling = signature.as_bytes().to_vec();
+        spelling[64] -= 27;
         let changed = [
+            ("with its signature written in another way", proto::SessionGrant { signature: spelling, ..given.clone() }),
             ("for another rental", proto::SessionGrant { id: vec![8; 32], ..given.clone() }),
             ("made to last longer", proto::SessionGrant { expires: UNTIL + 1, ..given.clone() }),
             ("made the renter's own", proto::SessionGrant { serial: 0, ..given.clone() }),
