@@ -12,7 +12,7 @@ pub(crate) fn run(data: &[u8]) {
         let before = rest;
         let Ok(Some(frame)) = bounded(before, |_| Frame::read(&mut rest)) else { return };
         let taken = before.len() - rest.len();
-        assert!(taken >= HEADER && taken <= HEADER + 12 + MAX_CONTROL + MAX_DATA);
+        assert!((HEADER..=HEADER + 12 + MAX_CONTROL + MAX_DATA).contains(&taken));
         again(&frame, before[4]);
         in_session(&frame, before, taken);
     }
