@@ -2,6 +2,7 @@
 //! happened. The reading is done with plain bindings of this crate's own, not with those of the nodes it is a check on.
 
 use crate::{
+    port::Port,
     spec::DOLLAR_DECIMALS,
     warden::{Order, Start, Warden},
 };
@@ -118,12 +119,13 @@ pub struct Chain {
     /// The test dollar.
     pub token: Address,
     pub(crate) pid: i32,
+    _port: Port,
     provider: DynProvider,
 }
 
 impl Chain {
     /// Starts anvil as a ward, with a block every second, and puts the contracts on it.
-    pub async fn start(warden: &mut Warden, root: &Path, logs: &Path, port: u16) -> Result<Self> {
+    pub(crate) async fn start(warden: &mut Warden, root: &Path, logs: &Path, port: Port) -> Result<Self> {
         let pid = warden.spawn(Start {
             name: "anvil".into(),
             program: anvil(root)?,
@@ -136,7 +138,7 @@ impl Chain {
                 "--chain-id",
                 &CHAIN_ID.to_string(),
                 "--port",
-                &port.to_string(),
+                &port.number().to_string(),
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -146,7 +148,7 @@ impl Chain {
             order: Order::Chain,
             control: Vec::new(),
         })?;
-        let rpc = format!("http://127.0.0.1:{port}");
+        let rpc = format!("http://127.0.0.1:{}", port.number());
         let provider = ProviderBuilder::new().connect_http(rpc.parse()?).erased();
         let until = Instant::now() + CHAIN_STARTS;
         let found = loop {
@@ -164,8 +166,16 @@ impl Chain {
         };
         ensure!(found == u64::from(CHAIN_ID), "something else answers at {rpc}: chain {found}");
         let (nodes_rpc, escrow_code_hash) = (rpc.clone(), escrow_code_hash());
-        let blank =
-            Self { rpc, nodes_rpc, escrow: Address::ZERO, escrow_code_hash, token: Address::ZERO, pid, provider };
+        let blank = Self {
+            rpc,
+            nodes_rpc,
+            escrow: Address::ZERO,
+            escrow_code_hash,
+            token: Address::ZERO,
+            pid,
+            _port: port,
+            provider,
+        };
         blank.with_contracts().await
     }
 

@@ -27,7 +27,7 @@ pub(crate) fn render(
         wallet = "wallet"
         provider_key = "provider"
     };
-    let port = node.port;
+    let port = node.port.number();
     let tcp = format!("/ip4/127.0.0.1/tcp/{port}");
     let quic = format!("/ip4/127.0.0.1/udp/{port}/quic-v1");
     put(&mut config, "keystore", "passphrase_file", passphrase.to_string_lossy().into_owned());

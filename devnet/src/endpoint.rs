@@ -6,6 +6,7 @@
 
 use crate::{
     chain::Chain,
+    port::Port,
     warden::{Order, Start},
 };
 use anyhow::{Context, Result, ensure};
@@ -90,7 +91,7 @@ fn method(piece: &[u8]) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) program: PathBuf,
-    pub(crate) port: u16,
+    pub(crate) port: Port,
 }
 
 impl Endpoint {
@@ -100,7 +101,9 @@ impl Endpoint {
         Ok(Start {
             name: ENDPOINT.into(),
             program: self.program.clone(),
-            args: ["endpoint", "--listen", &self.port.to_string(), "--chain", port].map(str::to_owned).to_vec(),
+            args: ["endpoint", "--listen", &self.port.number().to_string(), "--chain", port]
+                .map(str::to_owned)
+                .to_vec(),
             env: BTreeMap::new(),
             out: logs.join("rpc.out"),
             log: logs.join("rpc.log"),
@@ -112,7 +115,7 @@ impl Endpoint {
     /// Waits until it can be asked.
     pub(crate) async fn answers(&self) -> Result<()> {
         let until = Instant::now() + STARTS;
-        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+        while TcpStream::connect(("127.0.0.1", self.port.number())).await.is_err() {
             ensure!(Instant::now() < until, "the endpoint does not listen after {STARTS:?}");
             tokio::time::sleep(POLL).await;
         }

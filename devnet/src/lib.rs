@@ -20,6 +20,7 @@ pub mod demo;
 pub mod endpoint;
 mod network;
 mod node;
+mod port;
 mod show;
 mod spec;
 pub mod up;

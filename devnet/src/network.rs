@@ -5,6 +5,7 @@ use crate::{
     config,
     endpoint::{ENDPOINT, Endpoint},
     node::{Node, shell_code},
+    port::Port,
     show::Steps,
     spec::{DOLLAR_DECIMALS, NodeSpec},
     warden::Warden,
@@ -18,7 +19,6 @@ pub use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    net::{TcpListener, UdpSocket},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::Stdio,
@@ -32,8 +32,6 @@ const NODE_STARTS: Duration = Duration::from_secs(60);
 const NODE_INIT: Duration = Duration::from_secs(60);
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(50);
-/// Ports come from below the range that the kernel hands out for outgoing connections, so that a node finds its own again.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// What a devnet is to consist of.
 #[derive(Debug, Default)]
@@ -125,7 +123,7 @@ impl Builder {
         // From here on whatever ends this function drops the warden, and that stops everything that was started.
         let mut warden = Warden::start(&programs.devnet, &dir.join("logs/warden.log"))?;
         let step = steps.begin("starting a chain");
-        let mut chain = Chain::start(&mut warden, &programs.root, &dir.join("logs"), free_port()?)
+        let mut chain = Chain::start(&mut warden, &programs.root, &dir.join("logs"), Port::claim()?)
             .await
             .with_context(|| format!("no chain (logs are in {})", dir.join("logs").display()))?;
         if plain_token {
@@ -135,7 +133,10 @@ impl Builder {
         steps.note(format!("escrow {}, code hash {}", chain.escrow, chain.escrow_code_hash));
         steps.note(format!("test dollar {TOKEN_SYMBOL} {}", chain.token));
 
-        let port = if endpoint { Some(free_port()?) } else { None };
+        let port = if endpoint { Some(Port::claim()?) } else { None };
+        if let Some(port) = &port {
+            chain.nodes_rpc = format!("http://127.0.0.1:{}", port.number());
+        }
         let mut devnet = Devnet {
             name: format!("devnet-{id}"),
             dir,
@@ -147,8 +148,7 @@ impl Builder {
             pids: Mutex::default(),
             warden: Mutex::new(warden),
         };
-        if let Some(port) = port {
-            devnet.chain.nodes_rpc = format!("http://127.0.0.1:{port}");
+        if devnet.endpoint.is_some() {
             devnet.begin(ENDPOINT, None)?;
             devnet.up(ENDPOINT).await?;
         }
@@ -328,7 +328,7 @@ impl Devnet {
             provider_key: Address::ZERO,
             data_dir: self.dir.join(&spec.name),
             program: programs.node.clone(),
-            port: free_port()?,
+            port: Port::claim()?,
             out: self.dir.join("logs").join(format!("{}.out", spec.name)),
             log: self.dir.join("logs").join(format!("{}.log", spec.name)),
         };
@@ -464,17 +464,6 @@ impl Programs {
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), PathBuf::from);
         Ok(Self { node: folder.join("node"), devnet: folder.join("devnet"), root })
     }
-}
-
-/// A port that is free for TCP and UDP now. Nothing reserves it, so a collision is possible and shows as a node that does not start.
-fn free_port() -> Result<u16> {
-    for _ in 0..200 {
-        let port = rand::rng().random_range(PORTS);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port found from {} to {}", PORTS.start, PORTS.end)
 }
 
 fn write_secret(path: &Path, text: &str) -> Result<()> {

@@ -1,6 +1,9 @@
 //! One node of a devnet, driven through its own command line as a person would.
 
-use crate::warden::{Order, Start};
+use crate::{
+    port::Port,
+    warden::{Order, Start},
+};
 use alloy::primitives::Address;
 use anyhow::{Context, Result, bail};
 use api::types::Role;
@@ -31,7 +34,7 @@ pub struct Node {
     /// Its data directory.
     pub data_dir: PathBuf,
     pub(crate) program: PathBuf,
-    pub(crate) port: u16,
+    pub(crate) port: Port,
     pub(crate) out: PathBuf,
     pub(crate) log: PathBuf,
 }
@@ -98,7 +101,7 @@ impl Node {
 
     /// Where it can be reached by other nodes.
     pub fn address(&self) -> String {
-        format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", self.port, self.peer)
+        format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", self.port.number(), self.peer)
     }
 
     /// What it wrote to its log so far.

@@ -1,8 +1,8 @@
 //! Chains that go back, within the confirmation depth and further.
 
 use crate::world::{World, amount, eventually, payment, purpose, record};
-use alloy::primitives::U256;
-use anyhow::Result;
+use alloy::primitives::{B256, U256};
+use anyhow::{Context, Result};
 use serde_json::json;
 use settlement::{Chain, EscrowAccount, Purpose, TransactionState};
 use std::cell::Cell;
@@ -41,8 +41,11 @@ async fn an_opening_that_a_deep_reorganisation_undoes_is_made_again() -> Result<
         record.outcome()?.ok().filter(|again| again.block_hash != first.block_hash)
     })
     .await?;
-    // on a machine that is slow it may be a dearer form by then, and never a second transaction
-    assert_eq!(sender.record(&purpose).await?.map(|record| record.nonce), nonce);
+    // the same transaction: this form of it, or a dearer one where blocks went by before it was sent again
+    let record = sender.record(&purpose).await?.context("its record")?;
+    assert_eq!(Some(record.nonce), nonce);
+    let forms: Vec<B256> = record.attempts.iter().map(|attempt| attempt.hash).collect();
+    assert!(forms.contains(&first.transaction) && forms.contains(&again.transaction), "{forms:?}: {again:?}");
     assert_eq!(w.mined().await?, 1);
     let rental = w.honest_chain().await?.rental(id).await?;
     assert_eq!(rental.map(|rental| rental.deposit), Some(amount(5_000)));
