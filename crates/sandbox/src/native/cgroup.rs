@@ -312,9 +312,13 @@ impl Groups {
         self.first("network")
     }
 
+    /// The one file of the entrances that tells who is in a part.
+    pub(crate) fn memory_entrance(&self, part: &str) -> PathBuf {
+        self.file("memory", part, "cgroup.procs")
+    }
+
     fn first(&self, part: &str) -> Option<i32> {
-        let file = self.file("memory", part, "cgroup.procs");
-        fs::read_to_string(file).ok()?.lines().find_map(|line| line.parse().ok())
+        fs::read_to_string(self.memory_entrance(part)).ok()?.lines().find_map(|line| line.parse().ok())
     }
 
     /// Freezes the job's processes, or lets them go on, and waits until it is so.

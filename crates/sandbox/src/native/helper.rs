@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde::{Deserialize, Serialize};
 
@@ -75,8 +76,10 @@ pub(crate) enum Order {
         directory: PathBuf,
         /// Its network.
         plan: egress::Plan,
-        /// Its first process.
+        /// Its first process...
         agent: i32,
+        /// ...which is in this control group.
+        group: PathBuf,
     },
 }
 
@@ -178,9 +181,12 @@ fn run() -> Result<(), Failed> {
             enter(&plan.directory)?;
             build(&plan)
         }
-        Order::Network { directory, plan, agent } => {
+        Order::Network { directory, plan, agent, group } => {
             enter(&directory)?;
-            egress::start(&plan, agent)
+            let handle = handle_of(agent)?;
+            // only now can the number not become another process's any more
+            require_member(&group, agent)?;
+            egress::start(&plan, &handle)
         }
     }
 }
@@ -262,11 +268,7 @@ fn confine_and_mount(plan: &Plan, pid: i32) -> Result<(), Failed> {
         let entered =
             OpenOptions::new().write(true).open(group).and_then(|mut file| file.write_all(pid.to_string().as_bytes()));
         entered.step(|| format!("put the agent into {}", group.display()))?;
-        let members = fs::read_to_string(group).step(|| format!("read {}", group.display()))?;
-        if !members.lines().any(|line| line == pid.to_string()) {
-            let reason = "it is not there after it was put in".into();
-            return Err(Failed { step: format!("put the agent into {}", group.display()), reason });
-        }
+        require_member(group, pid)?;
     }
     for map in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{map}");
@@ -275,7 +277,20 @@ fn confine_and_mount(plan: &Plan, pid: i32) -> Result<(), Failed> {
     set_process_limits(plan, pid)?;
     let users = File::open(format!("/proc/{pid}/ns/user")).step(|| "open the user namespace".into())?;
     root::prepare(plan, users.as_fd())?;
-    plan.egress.as_ref().map_or(Ok(()), |network| egress::start(network, pid))
+    plan.egress.as_ref().map_or(Ok(()), |network| egress::start(network, &handle_of(pid)?))
+}
+
+/// Fails if the agent is not in a control group.
+fn require_member(group: &Path, agent: i32) -> Result<(), Failed> {
+    let members = fs::read_to_string(group).step(|| format!("read {}", group.display()))?;
+    let is_there = members.lines().any(|line| line == agent.to_string());
+    is_there.then_some(()).ok_or("it is not there").step(|| format!("find the agent in {}", group.display()))
+}
+
+/// A handle of the agent, which stays its own whatever becomes of the number.
+fn handle_of(agent: i32) -> Result<OwnedFd, Failed> {
+    let handle = Pid::from_raw(agent).ok_or(Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    handle.step(|| "open the sandbox's first process".into())
 }
 
 /// `clone3` as `fork` with new namespaces.

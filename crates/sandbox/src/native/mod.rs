@@ -17,7 +17,7 @@ mod secrecy;
 mod state;
 mod views;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,8 +86,8 @@ struct Inner {
     images: Images,
     /// Held while directories are made or removed that several sandboxes share.
     making: Mutex<()>,
-    /// Sandboxes that are being removed, which get no other network process. Held while one is started.
-    ending: Mutex<HashSet<SandboxId>>,
+    /// Of each sandbox whether it is being removed, and so gets no other network process. Held while one is started.
+    ending: Mutex<HashMap<SandboxId, Arc<Mutex<bool>>>>,
 }
 
 impl NativeBackend {
@@ -217,7 +217,7 @@ impl Inner {
 
     fn create(&self, id: &SandboxId, spec: &SandboxSpec, image: Option<&PreparedImage>) -> Result<Record, Error> {
         let record = {
-            let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+            let _making = locked(&self.making);
             let hierarchy = Hierarchy::detect(self.config.cgroup_base.as_deref())?;
             let groups = hierarchy.groups(&self.state.group_parent, id.as_str());
             let record = self.state.register(id, spec, groups)?;
@@ -275,30 +275,38 @@ impl Inner {
         helper::carry_out(&self.config.builder, &Order::Build(Box::new(plan)))
     }
 
-    fn ending(&self) -> MutexGuard<'_, HashSet<SandboxId>> {
-        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether a sandbox is being removed.
+    fn ending(&self, id: &SandboxId) -> Arc<Mutex<bool>> {
+        locked(&self.ending).entry(id.clone()).or_default().clone()
     }
 
     /// Starts another network process for a sandbox that has lost its own.
     fn renew_network(&self, record: &Record) -> Result<Renewal, Error> {
-        let ending = self.ending();
-        let Some(agent) = record.groups.agent().filter(|_| !ending.contains(&record.id)) else {
+        let ending = self.ending(&record.id);
+        let ending = locked(&ending);
+        if *ending {
+            return Ok(Renewal::Over);
+        }
+        let Some(agent) = record.groups.agent() else {
+            // dead by itself, or removed long since: nobody else would forget what was just noted of it
+            locked(&self.ending).remove(&record.id);
             return Ok(Renewal::Over);
         };
         if record.groups.network().is_some() {
             return Ok(Renewal::Needless);
         }
         let (directory, plan) = (self.state.directory(&record.id), network_plan(record));
-        helper::carry_out(&self.config.builder, &Order::Network { directory, plan, agent })?;
+        let group = record.groups.memory_entrance("agent");
+        helper::carry_out(&self.config.builder, &Order::Network { directory, plan, agent, group })?;
         Ok(Renewal::Started)
     }
 
     /// Removes a sandbox with all it has. What is gone already is fine.
     fn destroy(&self, record: &Record) -> Result<(), Error> {
-        self.ending().insert(record.id.clone());
+        *locked(&self.ending(&record.id)) = true;
         record.groups.kill()?;
         {
-            let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+            let _making = locked(&self.making);
             record.groups.remove()?;
         }
         let image = self.state.directory(&record.id).join(disk::IMAGE);
@@ -317,7 +325,7 @@ impl Inner {
         let directory = self.state.directory(&record.id);
         disk::scrub(&directory).map_err(|error| Error::Disk(format!("overwrite {}: {error}", directory.display())))?;
         self.state.remove(&record.id)?;
-        self.ending().remove(&record.id);
+        locked(&self.ending).remove(&record.id);
         Ok(())
     }
 
@@ -350,6 +358,11 @@ impl Inner {
         }
         Ok(alive)
     }
+}
+
+/// What a lock keeps; whoever panicked with it left it whole.
+fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn network_plan(record: &Record) -> egress::Plan {

@@ -23,16 +23,15 @@ mod tcp;
 mod udp;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use process::{ARGUMENT, main};
@@ -97,20 +96,14 @@ pub(crate) fn traffic(agent: i32) -> Option<(u64, u64)> {
     Some((numbers.next()?.parse().ok()?, numbers.nth(7)?.parse().ok()?))
 }
 
-/// Makes the interface in the sandbox of this first process and starts the network process. Called by the builder, which has one thread.
-pub(crate) fn start(plan: &Plan, agent: i32) -> Result<(), Failed> {
+/// Makes the interface in the sandbox of this first process, given by a handle, and starts the network process. Called by the builder, which has one thread.
+pub(crate) fn start(plan: &Plan, agent: &OwnedFd) -> Result<(), Failed> {
     let own = File::open("/proc/self/ns/net").step(|| "open the machine's network".into())?;
-    let theirs = File::open(format!("/proc/{agent}/ns/net")).step(|| "open the sandbox's network".into())?;
-    let enter = |network: &File| move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
-    enter(&theirs).step(|| "enter the sandbox's network".into())?;
+    let enter = |of: BorrowedFd<'_>| move_into_thread_name_spaces(of, ThreadNameSpaceType::NETWORK);
+    enter(agent.as_fd()).step(|| "enter the sandbox's network".into())?;
     let made = device::create(plan.ipv6);
-    enter(&own).step(|| "leave the sandbox's network".into())?;
+    enter(own.as_fd()).step(|| "leave the sandbox's network".into())?;
     let interface = made.step(|| "make the sandbox's network interface".into())?;
-    let handle = || -> io::Result<OwnedFd> {
-        let pid = Pid::from_raw(agent).ok_or(io::ErrorKind::NotFound)?;
-        Ok(pidfd_open(pid, PidfdFlags::empty())?)
-    };
-    let agent = handle().step(|| "open the sandbox's first process".into())?;
     let orders = process::Orders {
         interface: interface.as_raw_fd(),
         agent: agent.as_raw_fd(),
@@ -118,7 +111,7 @@ pub(crate) fn start(plan: &Plan, agent: i32) -> Result<(), Failed> {
         user: plan.user,
         resolvers: plan.resolvers.clone(),
     };
-    for inherited in [&interface, &agent] {
+    for inherited in [&interface, agent] {
         fcntl_setfd(inherited, FdFlags::empty()).step(|| "pass the interface on".into())?;
     }
     spawn(&orders)
