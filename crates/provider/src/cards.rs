@@ -103,9 +103,8 @@ impl Cards {
         if let Some(doubt) = self.doubts.first() {
             return Err(wrong(format!("what the driver says is doubtful: {doubt}")));
         }
-        if let Some(Verdict::Contradicted(_)) = dealt.iter().map(|card| &card.verdict).find(|verdict| refutes(verdict))
-        {
-            return Err(wrong(format!("`{}` is not what it says: {}", first.group.model, first.verdict)));
+        if let Some(wrong_one) = dealt.iter().find(|card| matches!(card.verdict, Verdict::Contradicted(_))) {
+            return Err(wrong(format!("`{}` is not what it says: {}", wrong_one.group.model, wrong_one.verdict)));
         }
         taken.extend(dealt.iter().map(|card| card.uuid.clone()));
         let slots = dealt.chunks(kind.gpus as usize);
@@ -126,9 +125,9 @@ impl Cards {
             },
             driver_version: driver.map_or_else(String::new, |driver| driver.version.clone()),
             cuda_version: driver.and_then(|driver| driver.cuda).map_or(0, |cuda| cuda.major * 10 + cuda.minor),
-            verification: match first.verdict {
-                Verdict::Consistent => Verification::Consistent,
-                Verdict::Unlisted | Verdict::Contradicted(_) => Verification::Declared,
+            verification: match slot.0.iter().all(|card| matches!(card.verdict, Verdict::Consistent)) {
+                true => Verification::Consistent,
+                false => Verification::Declared,
             },
         })
     }
@@ -233,10 +232,6 @@ impl Watch {
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric() && c != '.').filter(|word| !word.is_empty())
-}
-
-fn refutes(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Contradicted(_))
 }
 
 /// A card, or its instances when it is cut.

@@ -113,8 +113,9 @@ impl Supervisor {
 async fn tell(sandbox: &dyn Sandbox, notice: &SignedNotice) -> Result<(), sandbox::Error> {
     let text = serde_json::json!({ "id": notice.id, "at": notice.at, "reason": notice.reason }).to_string();
     let tar = one_file(text.as_bytes()).map_err(sandbox::Error::Upload)?;
-    sandbox.put(WORKING_DIRECTORY, Box::new(Cursor::new(tar))).await?;
-    sandbox.signal(TERMINATE).await
+    let written = sandbox.put(WORKING_DIRECTORY, Box::new(Cursor::new(tar))).await;
+    // a full disk, or whatever else has the file's name, keeps no program from hearing of it
+    sandbox.signal(TERMINATE).await.and(written.map(drop))
 }
 
 fn one_file(text: &[u8]) -> std::io::Result<Vec<u8>> {

@@ -35,7 +35,7 @@ use crate::{
     Backend, Capabilities, Error, ImageLimits, Images, Isolation, Network, PreparedImage, ProcessSpec, Rootfs, Sandbox,
     SandboxId, SandboxSpec,
 };
-use cgroup::{Hierarchy, Limits};
+use cgroup::{Groups, Hierarchy, Limits};
 use disk::Templates;
 use helper::{Order, Plan};
 use keeper::Renewal;
@@ -238,7 +238,7 @@ impl Inner {
             Err(failed) => Err(failed),
         };
         built.map_err(|(record, error)| {
-            if let Err(left) = self.destroy(&record) {
+            if let Err(left) = self.destroy(&record.id, &record.groups) {
                 tracing::error!(sandbox = %record.id, error = %left, "the remains of a failed sandbox");
             }
             error
@@ -302,30 +302,30 @@ impl Inner {
     }
 
     /// Removes a sandbox with all it has. What is gone already is fine.
-    fn destroy(&self, record: &Record) -> Result<(), Error> {
-        *locked(&self.ending(&record.id)) = true;
-        record.groups.kill()?;
+    fn destroy(&self, id: &SandboxId, groups: &Groups) -> Result<(), Error> {
+        *locked(&self.ending(id)) = true;
+        groups.kill()?;
         {
             let _making = locked(&self.making);
-            record.groups.remove()?;
+            groups.remove()?;
         }
-        let image = self.state.directory(&record.id).join(disk::IMAGE);
+        let image = self.state.directory(id).join(disk::IMAGE);
         let deadline = Instant::now() + DETACH;
         while let Some(size) = disk::attached_size(&image).map_err(|error| Error::Disk(error.to_string()))? {
             if Instant::now() > deadline {
                 let what = format!("its disk of {size} bytes is still in use; see `losetup -j {}`", image.display());
-                return Err(Error::Leftover { id: record.id.to_string(), what });
+                return Err(Error::Leftover { id: id.to_string(), what });
             }
             sleep(LOOK);
         }
-        if !record.groups.removed() {
+        if !groups.removed() {
             let what = "its control groups are still there".into();
-            return Err(Error::Leftover { id: record.id.to_string(), what });
+            return Err(Error::Leftover { id: id.to_string(), what });
         }
-        let directory = self.state.directory(&record.id);
+        let directory = self.state.directory(id);
         disk::scrub(&directory).map_err(|error| Error::Disk(format!("overwrite {}: {error}", directory.display())))?;
-        self.state.remove(&record.id)?;
-        locked(&self.ending).remove(&record.id);
+        self.state.remove(id)?;
+        locked(&self.ending).remove(id);
         Ok(())
     }
 
@@ -339,12 +339,12 @@ impl Inner {
                 Ok(record) if record.groups.agent().is_some() => alive.push(record),
                 Ok(record) => {
                     tracing::info!(sandbox = %id, "removing the remains of a dead sandbox");
-                    self.destroy(&record)?;
+                    self.destroy(id, &record.groups)?;
                 }
                 Err(error) => {
-                    // Interrupted before its record was whole: nothing was made yet.
+                    // Interrupted before its record was whole, or of a version that this one cannot take over.
                     tracing::warn!(sandbox = %id, %error, "removing a sandbox without a record");
-                    self.state.remove(id)?;
+                    self.destroy(id, &hierarchy.groups(&self.state.group_parent, id.as_str()))?;
                 }
             }
         }

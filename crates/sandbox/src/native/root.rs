@@ -9,7 +9,9 @@ use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, move_mount, open_tree};
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_remount, move_mount, open_tree,
+};
 
 use super::helper::{Failed, Plan, Step, c_path, fd_path};
 use super::inside::AGENT_PATH;
@@ -94,11 +96,13 @@ fn mount_disk(plan: &Plan) -> Result<(), Failed> {
         chown(directory, Some(plan.uid_base), Some(plan.uid_base)).step(|| format!("own {directory}"))?;
         fs::set_permissions(directory, Permissions::from_mode(0o755)).step(|| format!("open {directory}"))?;
     }
-    // Only what says so is spared the overwriting at the end.
     if key.is_some() {
+        // Only what says so is spared the overwriting at the end.
         fs::write(disk::ENCRYPTED, b"").step(|| "note that the disk is encrypted".into())
     } else {
-        Ok(())
+        // What is deleted must be there at the end, to be overwritten with the rest.
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        mount_remount(DISK, flags, c"nodiscard").step(|| "keep what is deleted on the disk".into())
     }
 }
 

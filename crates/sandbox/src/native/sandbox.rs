@@ -217,7 +217,7 @@ impl Sandbox for NativeSandbox {
     }
 
     fn destroy(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.on_host(Inner::destroy).boxed()
+        self.on_host(|inner, record| inner.destroy(&record.id, &record.groups)).boxed()
     }
 }
 

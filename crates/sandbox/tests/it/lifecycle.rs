@@ -91,6 +91,18 @@ async fn a_sandbox_killed_from_outside_is_gone_and_its_remains_are_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_whose_record_cannot_be_read_is_ended_with_all_it_has() {
+    let bench = Bench::new();
+    let sandbox = bench.sandbox(&small()).await;
+    sandbox.start("job", sandbox::ProcessSpec::new(["sleep", "600"])).await.unwrap();
+    let record = bench.state.path().join(sandbox.id().as_str()).join("record.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, text.replacen("\"version\": 1", "\"version\": 77", 1)).unwrap();
+    assert!(bench.backend.reconcile().await.unwrap().is_empty());
+    assert_eq!(traces(sandbox.id(), bench.state.path()), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_without_a_record_is_removed_and_strange_files_are_left_alone() {
     let bench = Bench::new();
     std::fs::create_dir(bench.state.path().join("half-made")).unwrap();

@@ -46,6 +46,28 @@ async fn sandboxes_of_one_processor_each_run_on_different_ones_while_there_are_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_from_a_disk_that_cannot_be_encrypted_is_still_there_to_be_overwritten_at_the_end() {
+    const WRITTEN: u64 = 8 << 20;
+    let bench = Bench::new();
+    let spec = SandboxSpec { disk_bytes: 24 << 20, ..small() };
+    // a file system as one makes it that knows no encryption
+    let template = bench.state.path().join(".templates").join(format!("{}.img", spec.disk_bytes));
+    std::fs::File::create_new(&template).unwrap().set_len(spec.disk_bytes).unwrap();
+    let mkfs = std::process::Command::new("mkfs.ext4").args(["-q", "-F", "-O", "^has_journal"]).arg(&template).output();
+    assert!(mkfs.unwrap().status.success());
+    let id = fresh_id();
+    let sandbox = bench.backend.create(&id, &spec).await.unwrap();
+    let image = bench.state.path().join(id.as_str()).join("disk.img");
+    let taken = || std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&image).unwrap()) * 512;
+    let before = taken();
+    let script = format!("head -c {WRITTEN} /dev/urandom >secret && sync && rm secret && sync");
+    assert_eq!(exec(&sandbox, &["sh", "-c", &script]).await.exit.shell_code(), 0);
+    assert!(taken() >= before + WRITTEN, "{before} and then {}", taken());
+    sandbox.destroy().await.unwrap();
+    assert!(!image.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_kept_in_memory_and_nothing_written_can_be_read_from_the_device() {
     const PUBLIC: &[u8] = b"this was written to the disk by a renter";
     const SECRET: &[u8] = b"this is a secret that only memory may hold";
