@@ -67,10 +67,16 @@ pub(crate) enum NoPromise {
 }
 
 impl NoPromise {
-    /// After what pause the provider is worth asking again, if it says so. No provider makes anybody ask in a flurry.
+    /// After what pause the provider is worth asking again: if it says so, which lets none make anybody ask in a flurry, or when the
+    /// connection was lost, as happens to whoever asks a provider that has just been started again over a connection to what it was before.
     pub(crate) fn ask_again(&self) -> Option<Duration> {
-        let Self::Refused(refusal) = self else { return None };
-        (refusal.retry_millis > 0).then(|| Duration::from_millis(refusal.retry_millis.into()).max(LEAST_PAUSE))
+        match self {
+            Self::Refused(refusal) if refusal.retry_millis > 0 => {
+                Some(Duration::from_millis(refusal.retry_millis.into()).max(LEAST_PAUSE))
+            }
+            Self::Unreachable(AskError::Lost) => Some(LEAST_PAUSE),
+            _ => None,
+        }
     }
 
     /// The error for whoever asked.
@@ -238,5 +244,24 @@ pub(crate) async fn rental_request(
         }
         Some(response) => Ok(response),
         None => Err(NoPromise::Unacceptable("an empty answer".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use market::refusal::RefusalCode;
+
+    #[test]
+    fn a_provider_is_asked_again_when_it_says_so_and_when_the_way_to_it_broke() {
+        let refused = |retry_millis| {
+            NoPromise::Refused(Refusal { retry_millis, ..Refusal::new(RefusalCode::NoSuchSlot, "in use") }).ask_again()
+        };
+        assert_eq!(refused(0), None);
+        assert_eq!(refused(1), Some(LEAST_PAUSE));
+        assert_eq!(refused(9_000), Some(Duration::from_secs(9)));
+        assert_eq!(NoPromise::from(AskError::Lost).ask_again(), Some(LEAST_PAUSE));
+        // nobody answered for as long as may be waited
+        assert_eq!(NoPromise::from(AskError::Timeout).ask_again(), None);
     }
 }
